@@ -1,0 +1,49 @@
+# Two commands are enough: `make phase5` and `make test`. Each sets up .venv when it has to.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup phase5 debug test lint format bench constraints clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# The stamp is newer than what it was made from, so a second call installs nothing.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned dependencies into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)  ## Create .venv with the pinned dependencies
+
+phase5: $(READY)  ## Train, prune, evaluate, compare: experiments/phase5.yaml
+	@$(BIN)/python -m orchestrator.launch experiments/phase5.yaml
+
+debug: $(READY)  ## The whole pipeline in about 90 seconds: experiments/debug.yaml
+	@$(BIN)/python -m orchestrator.launch experiments/debug.yaml
+
+test: $(READY)  ## Run every test, the Ray end-to-end ones included
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check format, lint rules and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## Rewrite the sources in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## Measure the ratios of tests/benchmarks into bench.json
+	@$(BIN)/python -m tests.benchmarks.run
+
+constraints: $(READY)  ## Pin what .venv holds now
+	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## Remove the environment, caches and built corpora, never a run
+	@rm -rf $(VENV) artifacts .pytest_cache .ruff_cache .mypy_cache *.egg-info build

@@ -1,0 +1,1 @@
+"""Retrieval truth: index, per-query ranks, metrics, baselines, significance, table and report."""

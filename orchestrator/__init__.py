@@ -1,0 +1,1 @@
+"""Runs an experiment: configuration, admission, trials, gates, ledger and the command line."""
