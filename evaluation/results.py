@@ -80,6 +80,22 @@ def load_results(run: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def payload_folder(run: str | Path, override: str | None = None) -> Path:
+    """The payload that a run was made with: `override`, or `payload_path` in the protocol of its results.json.
+
+    Raises:
+        ValueError, FileNotFoundError: when neither names an existing folder.
+    """
+    named = override or load_results(run)["protocol"].get("payload_path")
+    if not named:
+        raise ValueError(
+            f"{Path(run) / RESULTS_FILE}: expected protocol.payload_path, got none; name the folder with --payload"
+        )
+    if not Path(named).is_dir():
+        raise FileNotFoundError(f"{named}: expected the payload's folder, got none; name it with --payload")
+    return Path(named)
+
+
 def save_results(run: str | Path, results: Mapping[str, Any]) -> Path:
     """Write results.json at once (a reader never sees half of it); NaN and infinity become null, as JSON has none."""
     path = Path(run) / RESULTS_FILE
