@@ -2,15 +2,16 @@
 
 runs/<name>/results.json                 protocol, rows, best, verdict, pairs; undefined figures are null
 runs/<name>/variants/<row>/ranks.npy     (Q,) int32 final ranks, 0 = not in the first 50
-runs/<name>/variants/<row>/per_query.npz the other arrays of an evaluation, windows included, so that every
-                                         figure can be recomputed and two runs can be compared query by query
+runs/<name>/variants/<row>/<array>.npy   the other arrays of an evaluation (ARRAYS), the queries included, so that
+                                         every figure can be recomputed and two runs compared query by query
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,17 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 SURVIVED = ("FINISHED", "EARLY_STOPPED")
 RESULTS_FILE = "results.json"
-RANKS_FILE = "ranks.npy"
-ARRAYS_FILE = "per_query.npz"
+ARRAYS = (
+    "ranks",
+    "ranks_pool",
+    "ranks_exclude_context",
+    "ranks_pool_exclude_context",
+    "cosine",
+    "neighbours",
+    "windows",
+    "latency_ms",
+)
+OUTCOME_ARRAYS = ("ranks", "ranks_pool", "cosine")  # without these nothing can be recomputed
 
 
 def survived(row: Row) -> bool:
@@ -30,36 +40,40 @@ def survived(row: Row) -> bool:
 
 
 def save_arrays(folder: str | Path, answer: Mapping[str, Any]) -> None:
-    """Keep the per-query arrays of an evaluation's answer in a row's folder."""
+    """Keep the per-query arrays of an evaluation's answer in a row's folder, one npy file each."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value for name, value in answer.items() if isinstance(value, np.ndarray)}
-    _replace(folder / RANKS_FILE, lambda file: np.save(file, arrays["ranks"].astype(np.int32)))
-    others = {name: value for name, value in arrays.items() if name != "ranks"}
-    _replace(folder / ARRAYS_FILE, lambda file: np.savez_compressed(file, allow_pickle=False, **others))
+    for name in ARRAYS:
+        if name in answer:
+            _replace(folder / f"{name}.npy", partial(np.save, arr=answer[name], allow_pickle=False))
 
 
-def load_arrays(folder: str | Path) -> Arrays:
-    """Load what `save_arrays` kept.
+def load_arrays(folder: str | Path, needed: Sequence[str] = OUTCOME_ARRAYS) -> Arrays:
+    """Load what `save_arrays` kept; arrays that are not needed may be absent.
 
     Raises:
-        FileNotFoundError: naming the file that is missing.
+        FileNotFoundError: naming the needed file that is missing.
     """
     folder = Path(folder)
-    for name in (RANKS_FILE, ARRAYS_FILE):
-        if not (folder / name).is_file():
+    for name in needed:
+        if not (folder / f"{name}.npy").is_file():
             raise FileNotFoundError(
-                f"{folder / name}: expected the per-query arrays of a final evaluation, got no file; "
+                f"{folder / name}.npy: expected a per-query array of a final evaluation, got no file; "
                 "only rows that were evaluated at the end have them"
             )
-    with np.load(folder / ARRAYS_FILE) as others:
-        return {"ranks": np.load(folder / RANKS_FILE), **{name: others[name] for name in others.files}}
+    present = [name for name in ARRAYS if (folder / f"{name}.npy").is_file()]
+    return {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in present}
 
 
-def load_all_arrays(run: str | Path, rows: list[Row]) -> dict[str, Arrays]:
-    """The arrays of every row that has them, by the row's name."""
+def load_all_arrays(run: str | Path, rows: Sequence[Row]) -> dict[str, Arrays]:
+    """The arrays of every row that was evaluated at the end, by the row's name."""
     folders = {row["variant"]: Path(run) / "variants" / row["variant"] for row in rows}
-    return {name: load_arrays(folder) for name, folder in folders.items() if (folder / ARRAYS_FILE).is_file()}
+    complete = {
+        name: folder
+        for name, folder in folders.items()
+        if all((folder / f"{array}.npy").is_file() for array in OUTCOME_ARRAYS)
+    }
+    return {name: load_arrays(folder) for name, folder in complete.items()}
 
 
 def load_results(run: str | Path) -> dict[str, Any]:
@@ -81,19 +95,47 @@ def load_results(run: str | Path) -> dict[str, Any]:
 
 
 def payload_folder(run: str | Path, override: str | None = None) -> Path:
-    """The payload that a run was made with: `override`, or `payload_path` in the protocol of its results.json.
+    """The payload that a run was made with: `override`, `payload_path` in its protocol, or what its config.yaml names.
 
     Raises:
-        ValueError, FileNotFoundError: when neither names an existing folder.
+        ValueError, FileNotFoundError: when none of them leads to a payload with the run's hash.
     """
-    named = override or load_results(run)["protocol"].get("payload_path")
+    protocol = load_results(run)["protocol"]
+    named = override or protocol.get("payload_path")
+    if not named and (Path(run) / "config.yaml").is_file():
+        named = _configured_payload(Path(run) / "config.yaml")
     if not named:
         raise ValueError(
             f"{Path(run) / RESULTS_FILE}: expected protocol.payload_path, got none; name the folder with --payload"
         )
     if not Path(named).is_dir():
         raise FileNotFoundError(f"{named}: expected the payload's folder, got none; name it with --payload")
+    _check_same_payload(Path(named), protocol.get("data_sha256"))
     return Path(named)
+
+
+def _configured_payload(config: Path) -> Path:
+    """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
+    import yaml  # noqa: PLC0415  (only runs without a recorded path need it)
+
+    from data.config import DataConfig  # noqa: PLC0415
+    from data.prepare import prepare_payload  # noqa: PLC0415
+
+    section = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
+    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
+    data = DataConfig(**(known | packages))
+    return prepare_payload(data, Path(data.cache_dir)).path
+
+
+def _check_same_payload(folder: Path, sha256: str | None) -> None:
+    from data.payload import open_payload  # noqa: PLC0415  (figures alone need no payload)
+
+    found = open_payload(folder).provenance.sha256
+    if sha256 and not found.startswith(sha256):
+        raise ValueError(
+            f"{folder}: expected the run's payload (sha256 {sha256[:16]}), got {found[:16]}; name it with --payload"
+        )
 
 
 def save_results(run: str | Path, results: Mapping[str, Any]) -> Path:
@@ -117,7 +159,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _replace(path: Path, write: Any) -> None:
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         write(file)

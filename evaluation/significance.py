@@ -191,6 +191,8 @@ def compare_all(
     seed: int = 0,
 ) -> list[Pair]:
     """Compare every two variants on the same queries; Holm's family is all pairs, per tested metric."""
+    if not outcomes:
+        return []
     if len({len(one.ranks) for one in outcomes.values()}) > 1:
         sizes = ", ".join(f"{name} {len(one.ranks)}" for name, one in outcomes.items())
         raise ValueError(f"pairs: expected the same queries for all variants, got {sizes}; evaluate them on one set")

@@ -2,7 +2,7 @@
 
     python -m evaluation.index sweep RUN [--kinds ivf_flat ivf_pq] [--variant mamba_s] [--payload FOLDER]
 
-The predictions come from the variant's best.pt (a process of its own), the queries from its per_query.npz.
+The predictions come from the variant's best.pt (a process of its own), the queries from its windows.npy.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def _load(args: argparse.Namespace) -> Subject:
     if variant is None:
         raise ValueError(f"{args.run}: expected a run with a best variant, got none; name one with --variant")
     folder = Path(args.run) / "variants" / variant
-    windows = load_arrays(folder)["windows"][: args.queries]
+    windows = load_arrays(folder, ("windows",))["windows"][: args.queries]
     payload = payload_folder(args.run, args.payload)
     predictions = predict_in_process(folder / "best.pt", payload, windows)["predictions"]
     return Subject(corpus_of(open_payload(payload)), QuerySet(variant, windows), predictions)

@@ -62,15 +62,19 @@ def decide(
     """Name the best survivor with its tie group, and give every variant its verdict.
 
     Args:
-        rows: of results.json, with `gates` (dicts of rule, value, limit, passed) and the metrics; rows of kind
-            baseline are compared but cannot be best.
+        rows: of results.json, with the metrics and `gates`, dicts of rule, value, limit, passed. A gate with
+            `stage: ready` is a further condition of PRODUCTION READY and rejects nobody. Rows of kind baseline
+            cannot be best.
         outcomes: per-query outcomes of every evaluated row by name, all on the same queries.
         reference: name of the row that R@5 is held against, or a published value 0..1; None or an absent name: none.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    compared = {row["variant"]: outcomes[row["variant"]] for row in rows if row["variant"] in outcomes}
-    pairs = compare_all(compared, num_resamples=num_resamples, seed=seed) if compared else []
+    # Holm's family is what is decided: variants among each other and against the reference. Untrained baselines have
+    # their own gates; as members they would only make real differences harder to show.
+    family = [row["variant"] for row in rows if row.get("kind") == "variant" or row["variant"] == reference]
+    compared = {name: outcomes[name] for name in family if name in outcomes}
+    pairs = compare_all(compared, num_resamples=num_resamples, seed=seed)
     variants = [row for row in rows if row.get("kind") == "variant" and row["variant"] != reference]
     survivors = [row for row in variants if survived(row) and row["variant"] in compared]
     verdicts = {row["variant"]: _verdict(row, compared, pairs, reference) for row in variants}
@@ -87,20 +91,29 @@ def _verdict(
     name = row["variant"]
     if not survived(row) or name not in compared:
         return Verdict("REJECT", f"{row.get('status', 'not evaluated')}: {row.get('reason') or 'no final evaluation'}")
-    failed = [gate for gate in row.get("gates") or [] if not gate["passed"]]
+    gates = [gate for gate in row.get("gates") or [] if gate.get("stage") != "ready"]
+    failed = _failed(gates)
     if failed:
-        return Verdict("REJECT", "; ".join(f"{gate['rule']}: got {_show(gate['value'])}" for gate in failed))
-    gates = f"{len(row.get('gates') or [])} of {len(row.get('gates') or [])} final gates passed"
+        return Verdict("REJECT", failed)
+    passed = f"{len(gates)} of {len(gates)} final gates passed" if gates else "no final gates"
     if isinstance(reference, str) and reference in compared:
-        return _against_row(name, compared, pairs, reference, gates)
-    if isinstance(reference, float | int):
-        return _against_number(compared[name], float(reference), gates)
-    return Verdict("SUCCESS", f"{gates}; no reference to compare with")
+        found = _against_row(name, compared, pairs, reference)
+    elif isinstance(reference, float | int):
+        found = _against_number(compared[name], float(reference))
+    else:
+        found = Verdict("SUCCESS", "no reference to compare with")
+    not_ready = _failed([gate for gate in row.get("gates") or [] if gate.get("stage") == "ready"])
+    if found.word == "PRODUCTION READY" and not_ready:
+        return Verdict("SUCCESS", f"{passed}; not ready: {not_ready}; {found.why}")
+    return Verdict(found.word, f"{passed}; {found.why}")
 
 
-def _against_row(
-    name: str, compared: Mapping[str, Outcomes], pairs: Sequence[Pair], reference: str, gates: str
-) -> Verdict:
+def _failed(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Rule and value of every failed gate; empty when all passed."""
+    return "; ".join(f"{gate['rule']}: got {_show(gate['value'])}" for gate in gates if not gate["passed"])
+
+
+def _against_row(name: str, compared: Mapping[str, Outcomes], pairs: Sequence[Pair], reference: str) -> Verdict:
     pair = next(pair for pair in pairs if {pair.a, pair.b} == {name, reference})
     found = pair.metrics[DECISION_METRIC]
     sign = 1.0 if pair.a == name else -1.0
@@ -112,17 +125,17 @@ def _against_row(
         f"detectable {100 * found.minimum_detectable:.1f}"
     )
     word: Word = "TIE" if pair.better is None else "PRODUCTION READY" if pair.better == name else "SUCCESS"
-    return Verdict(word, f"{gates}; {numbers}")
+    return Verdict(word, numbers)
 
 
-def _against_number(outcome: Outcomes, reference: float, gates: str) -> Verdict:
+def _against_number(outcome: Outcomes, reference: float) -> Verdict:
     """A published value has no per-query outcomes: the variant's own interval must lie on one side of it."""
     low, high = intervals(outcome, (DECISION_METRIC,))[DECISION_METRIC]
     numbers = (
         f"R@5 {_pc(outcome.mean(DECISION_METRIC))} % ({_pc(low)} to {_pc(high)}) against the given {_pc(reference)} %"
     )
     word: Word = "PRODUCTION READY" if low >= reference else "SUCCESS" if high < reference else "TIE"
-    return Verdict(word, f"{gates}; {numbers}")
+    return Verdict(word, numbers)
 
 
 def _best(tied: Sequence[Row]) -> str | None:

@@ -10,6 +10,7 @@ from evaluation.results import load_all_arrays, load_arrays, load_results, plain
 ANSWER = {
     "metrics": {"r@5": 0.5},
     "ranks": np.array([1, 0], np.int32),
+    "ranks_pool": np.array([1, 0], np.int32),
     "cosine": np.array([0.5, 0.25], np.float32),
     "neighbours": np.array([[1, 2], [3, -1]], np.int32),
 }
@@ -18,7 +19,7 @@ ANSWER = {
 def test_arrays_come_back_as_they_went_in(tmp_path):
     save_arrays(tmp_path / "mamba_s", ANSWER)
     again = load_arrays(tmp_path / "mamba_s")
-    assert set(again) == {"ranks", "cosine", "neighbours"}
+    assert set(again) == {"ranks", "ranks_pool", "cosine", "neighbours"}
     for name, array in again.items():
         np.testing.assert_array_equal(array, ANSWER[name])
     ranks = np.load(tmp_path / "mamba_s" / "ranks.npy")
@@ -28,6 +29,7 @@ def test_arrays_come_back_as_they_went_in(tmp_path):
 
 def test_rows_without_arrays_are_left_out(tmp_path):
     save_arrays(tmp_path / "variants" / "mamba_s", ANSWER)
+    save_arrays(tmp_path / "variants" / "mamba_xl", {"ranks": ANSWER["ranks"]})
     assert set(load_all_arrays(tmp_path, [{"variant": "mamba_s"}, {"variant": "mamba_xl"}])) == {"mamba_s"}
 
 

@@ -113,11 +113,22 @@ def test_a_variant_that_fails_its_gates_is_best_only_when_all_do():
     assert rejected.headline.startswith("REJECT: contain@50 >= 0.60")
 
 
-def test_a_baseline_is_compared_but_never_best():
-    rows = [row("mamba_s"), row("last_vector", kind="baseline")]
-    decision = decide(rows, {"mamba_s": planted(0.3, 1), "last_vector": planted(0.6, 2)})
+def test_the_learned_baseline_is_compared_but_never_best():
+    decision = decide([row("mamba_s"), AMN], {"mamba_s": planted(0.3, 1), "amn": planted(0.6, 2)})
     assert decision.best == "mamba_s"
-    assert decision.pairs[0].better == "last_vector"
+    assert decision.pairs[0].better == "amn"
+
+
+def test_untrained_baselines_do_not_enlarge_the_family_of_pairs():
+    rows = [row("mamba_s"), AMN, row("last_vector", kind="baseline"), row("context_mean", kind="baseline")]
+    decision = decide(rows, {name["variant"]: planted(0.3, place) for place, name in enumerate(rows)})
+    assert [(pair.a, pair.b) for pair in decision.pairs] == [("mamba_s", "amn")]
+
+
+def test_a_failed_condition_of_readiness_does_not_reject():
+    found = verdict_of(0.5, 0.3, gates=[GATE, FAILED_GATE | {"stage": "ready"}])
+    assert found.word == "SUCCESS"
+    assert "not ready: contain@50 >= 0.60: got 0.55" in found.why
 
 
 def test_the_decision_is_written_into_the_rows():
