@@ -13,7 +13,7 @@ Vectors are taken as they are: whoever wants other norms makes them before. The 
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def read_array(source: Path, keys: Path) -> Rows:
     )
 
 
-def read_npy_header(file: BinaryIO, where: Path) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+def read_npy_header(file: IO[bytes], where: Path) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
     """Read shape and dtype of a .npy and leave the file at its first byte of data."""
     try:
         version = np.lib.format.read_magic(file)

@@ -152,7 +152,7 @@ def write_payload(
             "titles": {str(article): title for article, title in (titles or {}).items()},
         }
         (temporary / "payload.json").write_text(json.dumps(meta, indent=1))
-        _replace_folder(temporary, target)
+        replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_payload(target)
@@ -211,7 +211,7 @@ def _write_texts(folder: Path, texts: Iterable[str], num: int) -> None:
     np.save(folder / "text_offsets.npy", offsets)
 
 
-def _replace_folder(temporary: Path, target: Path) -> None:
+def replace_folder(temporary: Path, target: Path) -> None:
     """Move a finished folder into place; a folder that is not empty cannot be replaced, so it steps aside."""
     temporary.chmod(0o755)  # mkdtemp makes it private
     if target.exists():

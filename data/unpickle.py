@@ -12,7 +12,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class RefusedError(ValueError):
     """The file asks for something that data do not need; the message is what it asked for."""
 
 
-def load_pickle(file: BinaryIO, where: Path) -> Any:
+def load_pickle(file: IO[bytes], where: Path) -> Any:
     """Read one pickled object of plain data; arrays come as numpy arrays once passed through `plain`.
 
     Raises:
