@@ -121,7 +121,13 @@ def sample_queries(table: WindowTable, num: int | None, seed: int) -> WindowTabl
     """Draw `num` windows without replacement, in the table's order; the whole table if num is None or larger."""
     if num is None or num >= len(table):
         return table
-    rng = np.random.default_rng(derive_seed(seed, "queries", num))
+    return take_sample(table, num, np.random.default_rng(derive_seed(seed, "queries", num)))
+
+
+def take_sample(table: WindowTable, num: int, rng: np.random.Generator) -> WindowTable:
+    """Draw `num` windows without replacement, in the table's order; the whole table if it has no more."""
+    if len(table) <= num:
+        return table
     return table.take(np.sort(rng.choice(len(table), num, replace=False)))
 
 
