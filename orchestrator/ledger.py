@@ -1,0 +1,288 @@
+"""The run folder is the state: what is in it, who writes what, and what a relaunch may keep.
+
+One writer a file. The driver writes everything at the top and `decisions.jsonl`; a trial's rank 0 writes its own
+`variants/<variant>/` (metrics.jsonl, last.pt, best.pt). Whole files are written beside their place and renamed, so a
+reader, or a relaunch after a crash, never sees half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from orchestrator.gates import ENDING, Decision, Epoch
+
+Status = Literal["FINISHED", "EARLY_STOPPED", "PRUNED", "DIVERGED", "FAILED", "INTERRUPTED"]
+_STATUS: dict[str, Status] = {
+    "finish": "FINISHED",
+    "early_stop": "EARLY_STOPPED",
+    "prune": "PRUNED",
+    "diverge": "DIVERGED",
+    "fail": "FAILED",
+    "interrupt": "INTERRUPTED",
+}
+SURVIVED: frozenset[Status] = frozenset({"FINISHED", "EARLY_STOPPED"})
+# A relaunch goes on with these from their last checkpoint; the others have had their verdict.
+UNFINISHED: frozenset[Status] = frozenset({"FAILED", "INTERRUPTED"})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file at once: a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; NaN and infinity become null, since JSON has no words for them."""
+    write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Return `content` with every non-finite float replaced by None, containers rebuilt as dict and list."""
+    if isinstance(content, Mapping):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON object as one line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(finite(record), allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a last line that a crash cut short is left out."""
+    if not path.is_file():
+        return []
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialEnd:
+    """How a trial ended, read from decisions.jsonl."""
+
+    status: Status
+    epoch: int
+    reason: str
+
+
+class VariantFolder:
+    """`variants/<variant>/`: one trial's records."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.best = path / "best.pt"
+        self.last = path / "last.pt"
+        self.final = path / "final.json"
+        self.ranks = path / "ranks.npy"
+
+    def smoke(self, epoch: int) -> Path:
+        """Return the path of one smoke evaluation's record."""
+        return self.path / f"smoke_epoch{epoch}.json"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return metrics.jsonl, one record an epoch."""
+        return read_lines(self.metrics)
+
+    def history(self) -> list[Epoch]:
+        """Return what the stop rules need of every recorded epoch."""
+        return [epoch_of(record) for record in self.records()]
+
+    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl by these records."""
+        write_text(self.metrics, "".join(json.dumps(finite(record), allow_nan=False) + "\n" for record in records))
+
+
+def epoch_of(record: Mapping[str, Any]) -> Epoch:
+    """Return one line of metrics.jsonl as the rules see it."""
+    return Epoch(
+        epoch=record["epoch"],
+        metrics={key: value for key, value in record.items() if isinstance(value, (int, float))},
+        smoke=record.get("smoke"),
+        diverged=record.get("diverged"),
+    )
+
+
+class Ledger:
+    """The run folder: opens, resumes or refuses it, and records decisions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.preflight = path / "preflight.json"
+        self.decisions = path / "decisions.jsonl"
+        self.timeline = path / "timeline.json"
+        self.results = path / "results.json"
+        self.best = path / "best"
+        self.log = path / "ray.log"
+
+    def variant(self, name: str) -> VariantFolder:
+        """Return one variant's folder (not created)."""
+        return VariantFolder(self.path / "variants" / name)
+
+    def is_complete(self) -> bool:
+        """Return whether the run ended with its table."""
+        return self.results.is_file()
+
+    def check_same(self, resolved: Mapping[str, Any], fingerprint: str, data_sha256: str) -> None:
+        """Refuse a folder that was made with another configuration or other data; ValueError shows the difference."""
+        if not self.manifest.is_file():
+            return
+        stored = json.loads(self.manifest.read_text(encoding="utf-8"))
+        advice = "give another --run-dir or name, or start over with --fresh"
+        if stored["config_sha256"] != fingerprint:
+            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            changes = differences(before, resolved)
+            raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
+        if stored["data_sha256"] != data_sha256:
+            raise ValueError(
+                f"{self.path}: expected the run's own data {stored['data_sha256'][:16]}, got {data_sha256[:16]}; {advice}"
+            )
+
+    def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+        """Create the folder with its configuration and manifest, or keep the ones it has."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.manifest.is_file():
+            write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
+            write_json(self.manifest, manifest)
+
+    def remove(self) -> None:
+        """Delete the run folder (`--fresh`); refuses a folder that is not one."""
+        if not self.path.exists():
+            return
+        if not self.config.is_file() and any(self.path.iterdir()):
+            raise ValueError(f"{self.path}: expected a run folder, got one without config.yaml; remove it by hand")
+        shutil.rmtree(self.path)
+
+    def record(self, variant: str, decision: Decision) -> None:
+        """Append one decision."""
+        stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "variant": variant}
+        append_line(self.decisions, {**stamp, **asdict(decision)})
+
+    def decisions_of(self, variant: str) -> list[dict[str, Any]]:
+        """Return a variant's decisions, oldest first."""
+        return [line for line in read_lines(self.decisions) if line["variant"] == variant]
+
+    def end_of(self, variant: str) -> TrialEnd | None:
+        """Return how the variant's trial ended; None while it runs or before it began."""
+        lines = self.decisions_of(variant)
+        if not lines or lines[-1]["action"] not in ENDING:
+            return None
+        last = lines[-1]
+        same = [line for line in lines if line["action"] == last["action"] and line["epoch"] == last["epoch"]]
+        reasons = list(dict.fromkeys(line["reason"] for line in same))
+        return TrialEnd(status=_STATUS[last["action"]], epoch=last["epoch"], reason="; ".join(reasons))
+
+    def judged_epochs(self, variant: str) -> set[int]:
+        """Return the epochs that have a decision, so that a relaunch decides none of them twice."""
+        return {line["epoch"] for line in self.decisions_of(variant)}
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Return `key: old -> new` for every leaf in which two configurations differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = list(dict.fromkeys([*before, *after]))
+        found: list[str] = []
+        for key in keys:
+            found += differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    return [] if before == after else [f"{path}: {_shown(before)} -> {_shown(after)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+class Timeline:
+    """Where the wall time went: the driver's phases end to end, and each trial's own seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.phases: list[dict[str, Any]] = []
+        self.trials: dict[str, dict[str, Any]] = {}
+        self.counters: dict[str, int] = {}
+
+    def phase(self, name: str) -> None:
+        """End the current phase, if any, and begin `name`; every second of the run lies in exactly one phase."""
+        now = time.time()
+        self._close(now)
+        self.phases.append({"name": name, "start_s": now - self.started, "seconds": None})
+
+    def _close(self, now: float) -> None:
+        if self.phases and self.phases[-1]["seconds"] is None:
+            self.phases[-1]["seconds"] = now - self.started - self.phases[-1]["start_s"]
+
+    def mark(self, variant: str, event: str, at: float | None = None) -> None:
+        """Record the first time of a trial's event (seconds since the run's start)."""
+        seconds = (time.time() if at is None else at) - self.started
+        self.trials.setdefault(variant, {}).setdefault(event, seconds)
+
+    def add(self, variant: str, seconds: Mapping[str, float]) -> None:
+        """Add one epoch's seconds by phase to a trial."""
+        spent = self.trials.setdefault(variant, {}).setdefault("seconds", {})
+        for name, value in seconds.items():
+            spent[name] = spent.get(name, 0.0) + value
+
+    def summary(self, slots: int) -> dict[str, Any]:
+        """Return timeline.json: phases, trials, and what of the wall time went into training steps."""
+        now = time.time()
+        self._close(now)
+        wall = now - self.started
+        for trial in self.trials.values():
+            _account(trial)
+        steps = sum(trial.get("seconds", {}).get("step", 0.0) for trial in self.trials.values())
+        first_steps = [trial["first_step_s"] for trial in self.trials.values() if "first_step_s" in trial]
+        return {
+            "wall_s": wall,
+            "phases": self.phases,
+            "trials": self.trials,
+            "slots": slots,
+            "step_share_of_slots": steps / (slots * wall) if wall else 0.0,
+            "launch_to_first_step_s": min(first_steps, default=None),
+            "gaps_s": gaps(list(self.trials.values()), slots),
+            **self.counters,
+        }
+
+
+def _account(trial: dict[str, Any]) -> None:
+    """Split a trial's wall time into start-up, waiting, its measured phases, and the rest that was not measured."""
+    if "started_s" not in trial or "ended_s" not in trial:
+        return
+    spent = trial.setdefault("seconds", {})
+    first = trial.get("first_step_s", trial["ended_s"])
+    spent["start_up"] = first - trial["started_s"]
+    measured = sum(value for name, value in spent.items() if name not in {"start_up", "other"})
+    spent["other"] = max(0.0, trial["ended_s"] - first - measured)
+
+
+def gaps(trials: Sequence[Mapping[str, Any]], slots: int) -> list[float]:
+    """Return, for each trial that had to wait for a slot, the seconds from an earlier trial's end to its first step."""
+    whole = [trial for trial in trials if "ended_s" in trial and "first_step_s" in trial]
+    ends = sorted(trial["ended_s"] for trial in whole)
+    firsts = sorted(trial["first_step_s"] for trial in whole)
+    return [first - end for end, first in zip(ends, firsts[slots:], strict=False)]

@@ -1,0 +1,75 @@
+"""The gate scheduler: a thin Tune shell over the pure rules in gates.py.
+
+It decides every stop, once for each (variant, epoch), and records it. The trial's worker, which holds the same rules,
+returns by itself at that point, and so its resources come back through Ray Train's own shutdown. A STOP from a scheduler
+kills the trial's actors instead; with Ray 2.60 that was seen to leave the workers' placement group behind, and with
+reused Tune actors to lose the next trial. STOP is therefore the fallback for a worker that goes on regardless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from orchestrator.gates import ENDING, Decision, Epoch, StopRules
+from orchestrator.ledger import Ledger, epoch_of
+
+Listener = Callable[[str, Decision], None]
+
+
+class GateScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Judges every reported epoch and stops the trials that miss their gates."""
+
+    def __init__(self, ledger: Ledger, rules: Mapping[str, StopRules], on_decision: Listener) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._rules = rules
+        self._on_decision = on_decision
+        self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
+        self._ended: set[str] = set()
+        self.num_judged = 0
+
+    def replay(self) -> None:
+        """Take in what the run folder holds, and decide what a crash left undecided."""
+        for name in self._rules:
+            judged = self._ledger.judged_epochs(name)
+            for epoch in self._ledger.variant(name).history():
+                self._history[name].append(epoch)
+                if epoch.epoch not in judged:
+                    self._judge(name)
+            end = self._ledger.end_of(name)
+            if end is not None and end.status not in {"FAILED", "INTERRUPTED"}:
+                self._ended.add(name)
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """Judge one epoch of one trial."""
+        return self.judge_result(trial.config["variant"], result)
+
+    def judge_result(self, name: str, result: Mapping[str, Any]) -> str:
+        """Return CONTINUE, or STOP for a trial that reports beyond its end. Never raises: Tune would end every trial."""
+        record = result.get("record")
+        history = self._history[name]
+        if record is None or (history and record["epoch"] <= history[-1].epoch):
+            # Tune replays a finished function's last result; it was judged when it came.
+            return str(TrialScheduler.CONTINUE)
+        if name in self._ended:
+            return str(TrialScheduler.STOP)
+        history.append(epoch_of(record))
+        self._judge(name)
+        return str(TrialScheduler.CONTINUE)
+
+    def _judge(self, name: str) -> None:
+        self.num_judged += 1
+        for decision in self._rules[name].decide(self._history[name]):
+            self._ledger.record(name, decision)
+            self._on_decision(name, decision)
+            if decision.action in ENDING:
+                self._ended.add(name)
+
+    def debug_string(self) -> str:
+        """Return one line for Tune's own display."""
+        return f"GateScheduler: {self.num_judged} epochs judged, {len(self._ended)} trials ended"

@@ -1,0 +1,113 @@
+"""Runs the trials under Ray Tune and tells ledger, timeline and monitor what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from orchestrator.gates import Decision
+from orchestrator.ledger import Ledger, Timeline
+from orchestrator.monitor import Monitor
+from orchestrator.scheduler import GateScheduler
+from orchestrator.trial import TrialSetup, run_trial
+
+# A Tune trial must hold something: a sliver of the head node, where Ray Train puts its controller too, and no CPU.
+_TRIAL_RESOURCES = {"CPU": 0, "node:__internal_head__": 0.001}
+
+
+class Bookkeeper(tune.Callback):  # type: ignore[misc]
+    """Passes Tune's events on."""
+
+    def __init__(self, ledger: Ledger, timeline: Timeline, monitor: Monitor) -> None:
+        self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
+        self._seen: set[tuple[str, int]] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A slot was given to a trial."""
+        name = trial.config["variant"]
+        self._timeline.mark(name, "started_s")
+        self._monitor.started(name)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch was reported; Tune repeats a finished function's last report, which is passed over."""
+        name, record = trial.config["variant"], result.get("record")
+        if record is None or (name, record["epoch"]) in self._seen:
+            return
+        self._seen.add((name, record["epoch"]))
+        if record.get("first_step_at"):
+            self._timeline.mark(name, "worker_s", record["started_at"])
+            self._timeline.mark(name, "first_step_s", record["first_step_at"])
+        self._timeline.add(name, record["seconds"])
+        self._monitor.epoch(name, record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial returned; without a verdict it failed, whatever Tune thinks."""
+        name = trial.config["variant"]
+        self._timeline.mark(name, "ended_s")
+        if self._ledger.end_of(name) is None:
+            self._fail(name, "the trial returned before its last epoch")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial raised."""
+        name = trial.config["variant"]
+        self._timeline.mark(name, "ended_s")
+        self._fail(name, last_line(trial.error_file))
+
+    def _fail(self, name: str, reason: str) -> None:
+        epochs = self._ledger.variant(name).history()
+        decision = Decision(
+            epoch=epochs[-1].epoch if epochs else 0,
+            rule="the trial runs to its end",
+            value=None,
+            limit=None,
+            passed=False,
+            action="fail",
+            reason=reason,
+        )
+        self._ledger.record(name, decision)
+        self._monitor.decided(name, decision)
+
+
+def last_line(error_file: str | None) -> str:
+    """Return the innermost error of a trial's traceback, one line."""
+    if not error_file or not Path(error_file).is_file():
+        return "no traceback was kept; see ray.log"
+    lines = [line.strip() for line in Path(error_file).read_text(encoding="utf-8").splitlines()]
+    named = [line for line in lines if ("Error" in line or "Exception" in line) and ":" in line and "File " not in line]
+    return (named or [line for line in lines if line] or ["empty traceback"])[-1][:300]
+
+
+def run_trials(
+    names: Sequence[str],
+    setups: Mapping[str, TrialSetup],
+    streams: Mapping[str, Any],
+    *,
+    slots: int,
+    scheduler: GateScheduler,
+    bookkeeper: Bookkeeper,
+    storage: Path,
+) -> None:
+    """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
+    trainable = tune.with_parameters(
+        run_trial, setups=dict(setups), streams=dict(streams), storage=str(storage / "train")
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _TRIAL_RESOURCES),
+        param_space={"variant": tune.grid_search(list(names))},
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            max_concurrent_trials=slots,
+            # The next trial gets the ended one's Tune actor, which has its imports behind it.
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["variant"]),
+            trial_dirname_creator=lambda trial: str(trial.config["variant"]),
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(storage), verbose=0, callbacks=[bookkeeper]),
+    )
+    tuner.fit()
