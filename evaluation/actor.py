@@ -1,0 +1,111 @@
+"""The evaluation service of a run: holds the one index, answers smoke and final evaluations of all trials.
+
+A plain class, so that tests use it without a cluster; the orchestrator wraps it with `ray.remote`. Its process must
+not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight when they share a process.
+"""
+
+import sys
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from data.payload import open_payload
+from evaluation.baselines import BASELINES
+from evaluation.config import IndexConfig
+from evaluation.index import SearchIndex, build_index
+from evaluation.latency import Latency, measure
+from evaluation.metrics import K_MAX
+from evaluation.retrieval import Corpus, QuerySet, corpus_of, evaluate
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Evaluator:
+    """Builds the index once, then turns predictions into per-query ranks, metrics and latency."""
+
+    def __init__(
+        self, payload_path: str, index: IndexConfig, query_sets: dict[str, npt.NDArray[np.int32]], threads: int = 1
+    ) -> None:
+        faiss.omp_set_num_threads(threads)
+        self._threads = threads
+        self._corpus: Corpus = corpus_of(open_payload(payload_path))
+        self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
+        self._num_builds = 0
+        self._index = self._build(index)
+
+    def _build(self, config: IndexConfig) -> SearchIndex:
+        self._num_builds += 1
+        return build_index(self._corpus.vectors, config)
+
+    def ready(self) -> dict[str, Any]:
+        """What was built and how; `index_builds` is 1 for the whole life of a run and `torch_imported` False."""
+        return {
+            "index": self._index.describe(),
+            "build_s": self._index.build_s,
+            "index_builds": self._num_builds,
+            "threads": self._threads,
+            "torch_imported": "torch" in sys.modules,
+            "query_sets": {name: len(queries) for name, queries in self._query_sets.items()},
+        }
+
+    def evaluate(
+        self,
+        variant: str,
+        query_set: str,
+        predictions: npt.NDArray[np.floating],
+        *,
+        latency_queries: int = 0,
+        latency_limit_ms: float | None = None,
+    ) -> dict[str, Any]:
+        """Rank the targets of a query set under a variant's predictions.
+
+        Args:
+            variant: named in errors.
+            query_set: one of the names given at construction.
+            predictions: (Q, D), finite, norm 1, in the order of the query set.
+            latency_queries: how many single queries are timed; 0 times none.
+            latency_limit_ms: a measured p95 above it is measured once more (others may be training); the second
+                measurement then counts and the first one is reported as `p95_ms_first`.
+
+        Returns:
+            `metrics` (floats by name, both protocols), `ci` (latency intervals), and the per-query arrays of
+            `RetrievalResult.arrays()`, with `latency_ms` (T,) when timed.
+        """
+        queries = self._query_set(query_set)
+        result = evaluate(self._index, queries, predictions, self._corpus, variant=variant)
+        answer: dict[str, Any] = {"metrics": result.metrics(), "ci": {}, **result.arrays()}
+        if latency_queries > 0:
+            timed, first = self._latency(np.asarray(predictions, np.float32), latency_queries, latency_limit_ms)
+            answer["metrics"] |= timed.metrics() | ({"p95_ms_first": first.p95_ms} if first else {})
+            answer["ci"] |= timed.intervals()
+            answer["latency_ms"] = timed.samples_ms.astype(np.float32)
+        return answer
+
+    def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
+        """Evaluate every untrained baseline on a query set, through the same path as a model."""
+        context = self._context_vectors(self._query_set(query_set))
+        return {
+            name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
+            for name, predict in BASELINES.items()
+        }
+
+    def _latency(self, predictions: Float32, num_timed: int, limit_ms: float | None) -> tuple[Latency, Latency | None]:
+        """The measurement that counts and, when the limit was missed at first, the one that does not."""
+        with self._index.search_on_one_thread():
+            first = measure(lambda query: self._index.search(query, K_MAX), predictions, num_timed)
+            if limit_ms is None or first.p95_ms <= limit_ms:
+                return first, None
+            return measure(lambda query: self._index.search(query, K_MAX), predictions, num_timed), first
+
+    def _context_vectors(self, queries: QuerySet) -> Float32:
+        return np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
+
+    def _query_set(self, name: str) -> QuerySet:
+        if name not in self._query_sets:
+            raise ValueError(
+                f"query set: expected one of {', '.join(self._query_sets)}, got {name!r}; "
+                "name it when the evaluator is made"
+            )
+        return self._query_sets[name]

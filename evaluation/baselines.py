@@ -1,0 +1,27 @@
+"""Predictions that need no training: what any model must beat.
+
+Q queries, L context chunks (oldest first), D vector dimension. Every baseline maps (Q, L, D) to (Q, D) of norm 1.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+
+
+def last_vector(context: Vectors) -> Vectors:
+    """Repeat the last chunk: the next one is assumed to say the same."""
+    return np.ascontiguousarray(context[:, -1], dtype=np.float32)  # (Q, D)
+
+
+def context_mean(context: Vectors) -> Vectors:
+    """The normalised mean of the context; where the mean vanishes, the last chunk."""
+    mean = context.astype(np.float32).mean(axis=1)  # (Q, D)
+    norm = np.linalg.norm(mean, axis=1, keepdims=True)  # (Q, 1)
+    vanishes = norm < 1e-6  # opposite chunks: no direction is left to normalise
+    return np.where(vanishes, context[:, -1], mean / np.where(vanishes, 1.0, norm)).astype(np.float32)
+
+
+BASELINES: dict[str, Callable[[Vectors], Vectors]] = {"last_vector": last_vector, "context_mean": context_mean}

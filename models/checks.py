@@ -1,0 +1,50 @@
+"""Range checks for configuration dataclasses, torch-free.
+
+Every message begins with the field's name, so that whoever nests the dataclass can put the path before it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def at_least(field: str, value: int, minimum: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{field}: expected an integer >= {minimum}, got {value!r}; set it to {minimum} or more")
+
+
+def within(field: str, value: float, low: float, high: float, *, open_high: bool = False) -> None:
+    """Raise ValueError unless low <= value <= high (value < high with `open_high`); NaN never passes."""
+    inside = low <= value < high if open_high else low <= value <= high
+    if not inside:
+        bracket = ")" if open_high else "]"
+        raise ValueError(
+            f"{field}: expected a number in [{low:g}, {high:g}{bracket}, got {value!r}; choose one in that range"
+        )
+
+
+def positive(field: str, value: float) -> None:
+    """Raise ValueError unless `value` is a finite number above zero."""
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"{field}: expected a number > 0, got {value!r}; choose a positive one")
+
+
+def divides(field: str, value: int, divisor: int, why: str, mend: str) -> None:
+    """Raise ValueError unless `divisor` divides `value`; `why` names the product, `mend` the way out."""
+    if value % divisor:
+        raise ValueError(f"{field}: expected {why} divisible by {divisor}, got {value}; {mend}")
+
+
+def one_of(field: str, value: object, legal: Iterable[str]) -> None:
+    """Raise ValueError listing the legal values unless `value` is one of them."""
+    names = list(legal)
+    if value not in names:
+        raise ValueError(f"{field}: expected one of {', '.join(names)}, got {value!r}; {suggestion(str(value), names)}")
+
+
+def suggestion(word: str, legal: Iterable[str]) -> str:
+    """Return "did you mean X?" for the legal word nearest to `word`, else an invitation to choose."""
+    near = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else "choose one of these"

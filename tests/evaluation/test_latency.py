@@ -1,0 +1,71 @@
+"""Percentiles, their intervals, and a planted delay."""
+
+import math
+import time
+
+import numpy as np
+
+from evaluation.latency import Latency, measure, one_thread, percentile, percentile_interval
+
+QUERIES = np.zeros((3, 4), np.float32)
+
+
+def wait(seconds):
+    """Spin: sleeping would add the kernel's timer slack to the planted delay."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_a_planted_delay_of_five_milliseconds_is_found_within_five_per_cent():
+    latency = measure(lambda query: wait(0.005), QUERIES, num_timed=40, warmup=2)
+    assert abs(latency.p50_ms - 5.0) < 0.25
+
+
+def test_each_query_is_timed_alone_and_the_warm_up_is_not_timed():
+    seen = []
+    latency = measure(lambda query: seen.append(query.shape), QUERIES, num_timed=7, warmup=4)
+    assert seen == [(1, 4)] * 11
+    assert len(latency.samples_ms) == 7
+
+
+def test_a_slow_start_is_left_to_the_warm_up():
+    calls = iter([0.02, *[0.0] * 10])
+    latency = measure(lambda query: wait(next(calls)), QUERIES, num_timed=10, warmup=1)
+    assert latency.samples_ms.max() < 15.0
+
+
+def test_percentiles_are_observed_times():
+    samples = np.arange(1.0, 101.0)
+    latency = Latency(samples)
+    assert (latency.p50_ms, latency.p95_ms, latency.p99_ms) == (50.0, 95.0, 99.0)
+
+
+def test_without_samples_there_is_no_percentile():
+    assert math.isnan(percentile(np.empty(0), 0.95))
+    assert all(math.isnan(end) for end in percentile_interval(np.empty(0), 0.95))
+
+
+def test_the_interval_of_a_percentile_covers_it_in_about_95_of_100_repetitions():
+    rng = np.random.default_rng(0)
+    truth = -math.log(0.05)  # 95th percentile of the exponential distribution
+    covered = 0
+    for _ in range(400):
+        low, high = percentile_interval(rng.exponential(size=300), 0.95)
+        covered += low <= truth <= high
+    assert 0.92 <= covered / 400 <= 0.995
+
+
+def test_one_thread_is_given_back_even_after_an_error():
+    threads = [4]
+
+    def set_threads(number):
+        threads[0] = number
+
+    try:
+        with one_thread(set_threads, lambda: threads[0]):
+            inside = threads[0]
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    assert (inside, threads[0]) == (1, 4)
