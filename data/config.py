@@ -1,0 +1,74 @@
+"""Which corpus an experiment reads and how it is cut into chunks, windows and splits."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """The data section of an experiment. Every default is the laptop's; lengths are in characters, shares in 0..1."""
+
+    source: Literal["docstrings", "payload"] = "docstrings"
+    """docstrings: embed the documentation of the installed packages. payload: open the folder named by `payload`."""
+    payload: str | None = None
+    """Folder made by `python -m data.build` or `python -m data.embed`; only with source: payload."""
+    packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray")
+    """Installed packages whose docstrings are the corpus; only with source: docstrings."""
+    min_chars: int = 40
+    """Paragraphs shorter than this are left out."""
+    max_chars: int = 600
+    """Longer paragraphs are cut at the last word that fits."""
+    min_article_chunks: int = 7
+    """Articles with fewer chunks give no windows."""
+    context_length: int = 5
+    """Chunks of context in a window (L); the target is the chunk after them."""
+    val_share: float = 0.1
+    """Share of the articles used for validation; articles are never split."""
+    test_share: float = 0.1
+    """Share of the articles held out for smoke and final queries."""
+    cache_dir: str = "artifacts"
+    """Where a built corpus is kept, by a hash of what it was built from."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use; each message begins with the field's name."""
+        self._check_source()
+        if self.min_chars < 1:
+            raise ValueError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
+        if self.max_chars < self.min_chars:
+            raise ValueError(
+                f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise max_chars"
+            )
+        if self.context_length < 1:
+            raise ValueError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
+        if self.min_article_chunks <= self.context_length:
+            raise ValueError(
+                f"min_article_chunks: expected more than context_length = {self.context_length}, "
+                f"got {self.min_article_chunks}; a window needs context_length + 1 chunks"
+            )
+        for name in ("val_share", "test_share"):
+            share = getattr(self, name)
+            if not 0.0 < share < 1.0:
+                raise ValueError(
+                    f"{name}: expected a share between 0 and 1, got {share}; 0.1 is a tenth of the articles"
+                )
+        if self.val_share + self.test_share >= 1.0:
+            raise ValueError(
+                f"test_share: expected val_share + test_share below 1, got {self.val_share + self.test_share:g}; "
+                "leave articles to train on"
+            )
+
+    def _check_source(self) -> None:
+        if self.source not in ("docstrings", "payload"):
+            raise ValueError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
+        if self.source == "payload" and not self.payload:
+            raise ValueError(
+                "payload: expected a folder with source: payload, got none; make one with python -m data.build"
+            )
+        if self.source == "docstrings" and self.payload:
+            raise ValueError(
+                f"payload: expected none with source: docstrings, got {self.payload!r}; set source: payload to use it"
+            )
+        if self.source == "docstrings" and not self.packages:
+            raise ValueError(
+                "packages: expected at least one installed package, got none; the default is numpy, torch, pandas, ray"
+            )

@@ -1,0 +1,54 @@
+"""Exact duplicates: rows whose vectors are equal byte for byte count as one target in evaluation and in the loss."""
+
+import numpy as np
+
+from data.keys import Int32
+from data.payload import Vectors
+from data.seeding import derive_seed
+
+_BLOCK_ROWS = 16_384
+
+
+def duplicate_ids(vectors: Vectors) -> Int32:
+    """Return for each row the smallest row number with an identical vector, (N,) int32.
+
+    Rows are grouped by a 64-bit fingerprint and compared byte for byte only inside a group, in blocks: no copy of the
+    vectors is made, so it runs over a memory map larger than memory.
+    """
+    fingerprints = _fingerprints(vectors)
+    order = np.argsort(fingerprints, kind="stable")
+    ordered = fingerprints[order]
+    new_group = np.ones(len(ordered), bool)
+    new_group[1:] = ordered[1:] != ordered[:-1]
+    first = order[np.flatnonzero(new_group)][np.cumsum(new_group) - 1]  # stable sort: the smallest row of each group
+    result = np.empty(len(order), np.int32)
+    result[order] = first
+    _split_collisions(vectors, result)
+    return result
+
+
+def _fingerprints(vectors: Vectors) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Hash each row to 64 bits: a dot product of its bit patterns with random odd numbers, modulo 2**64."""
+    bits = np.uint32 if vectors.dtype == np.float32 else np.uint16
+    rng = np.random.default_rng(derive_seed("fingerprint", vectors.shape[1]))
+    factors = rng.integers(0, 2**63, vectors.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    result = np.empty(len(vectors), np.uint64)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        block = np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS])
+        result[start : start + len(block)] = block.view(bits).astype(np.uint64) @ factors
+    return result
+
+
+def _split_collisions(vectors: Vectors, ids: Int32) -> None:
+    """Set rows apart, in place, that share a fingerprint but not their bytes; practically never, but then exactly."""
+    bits = np.uint32 if vectors.dtype == np.float32 else np.uint16
+    repeated = np.flatnonzero(ids != np.arange(len(ids), dtype=np.int32))
+    colliding: set[int] = set()
+    for start in range(0, len(repeated), _BLOCK_ROWS):
+        rows = repeated[start : start + _BLOCK_ROWS]
+        equal = (vectors[rows].view(bits) == vectors[ids[rows]].view(bits)).all(axis=1)
+        colliding.update(ids[rows[~equal]].tolist())
+    for first in colliding:
+        seen: dict[bytes, int] = {}
+        for row in np.flatnonzero(ids == first):
+            ids[row] = seen.setdefault(vectors[row].tobytes(), int(row))

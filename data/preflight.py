@@ -1,0 +1,63 @@
+"""Checks before anything trains: is what the models learn from what the index holds?
+
+The failure that this guards against: targets from another encoding than the payload, a fine validation cosine, and not
+one target found. Every check has a value, a limit, a verdict and what to do; a failed one stops the launch unless it is
+waived by name.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from data.check import Check
+from data.checks import Targets, check_oracle, check_splits, check_targets, check_vectors, check_windows, own_targets
+from data.payload import Payload
+from data.seeding import derive_seed
+from data.windows import Splits
+
+__all__ = ["Check", "Targets", "blocking", "run_preflight", "stamp_waived"]
+
+
+def run_preflight(
+    payload: Payload, splits: Splits, *, targets: Targets | None = None, seed: int = 0, waive: Collection[str] = ()
+) -> list[Check]:
+    """Run every check of the data; nothing is raised for a failed one, see `blocking`.
+
+    Args:
+        payload: The corpus.
+        splits: Its windows.
+        targets: Targets that came as vectors (files of another program); by default the windows' own targets.
+        seed: Seed of the samples.
+        waive: Names of checks that may fail; they stay in the list, stamped.
+
+    Raises:
+        ValueError: a name in `waive` is no check.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "preflight"))
+    checks = check_vectors(payload)
+    checks += check_windows(payload, splits)
+    checks += check_targets(payload, targets if targets is not None else own_targets(payload, splits, rng))
+    checks += check_splits(payload, splits)
+    checks += check_oracle(payload, splits, rng)
+    return stamp_waived(checks, waive)
+
+
+def blocking(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks that stop a launch."""
+    return [check for check in checks if check.blocks]
+
+
+def stamp_waived(checks: list[Check], waive: Collection[str]) -> list[Check]:
+    """Mark the waived checks.
+
+    Raises:
+        ValueError: a name is no check.
+    """
+    names = [check.name for check in checks]
+    for name in waive:
+        if name not in names:
+            raise ValueError(
+                f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name"
+            )
+    return [replace(check, waived=check.name in waive and not check.passed) for check in checks]

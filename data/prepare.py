@@ -1,0 +1,117 @@
+"""From a configuration to a payload and its splits: built once, then opened from the cache."""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.config import DataConfig
+from data.corpus import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.payload import Payload, open_payload, write_payload
+from data.windows import Splits, build_windows, split_by_article
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """What an experiment trains on and searches in."""
+
+    payload: Payload
+    splits: Splits
+
+
+def prepare_data(config: DataConfig, cache_dir: Path, *, seed: int) -> PreparedData:
+    """Prepare the payload and cut it into windows and splits (the windows of 27,000 chunks take 10 ms, so uncached)."""
+    payload = prepare_payload(config, cache_dir)
+    return PreparedData(payload, prepare_splits(payload, config, seed=seed))
+
+
+def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
+    """Open the payload of a configuration, building the docstring corpus the first time.
+
+    The cache folder's name is a hash of the rule, the packages' versions and the embedder. A folder appears only when
+    it is complete, so a build that was interrupted leaves nothing behind that could be taken for a payload.
+    """
+    if config.source == "payload":
+        assert config.payload is not None, "DataConfig refuses source: payload without a folder"
+        return open_payload(config.payload)
+    recipe = docstring_recipe(config)
+    folder = cache_dir / recipe_hash(recipe)
+    if (folder / "payload.json").is_file():
+        return open_payload(folder)
+    return _build_docstring_payload(config, recipe, folder)
+
+
+def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits:
+    """Cut a payload into train, validation and test windows that share no article."""
+    table = build_windows(payload.article_index, payload.chunk_index, config.context_length, config.min_article_chunks)
+    if not len(table):
+        raise ValueError(
+            f"{payload.path}: expected articles of {config.min_article_chunks} chunks or more, got none among "
+            f"{payload.num_articles} articles; lower min_article_chunks or use a larger corpus"
+        )
+    return split_by_article(table, config.val_share, config.test_share, seed=seed)
+
+
+def docstring_recipe(config: DataConfig) -> dict[str, Any]:
+    """Return all that the docstring payload depends on; no source is read and no package imported for it."""
+    from data.embed import wordllama_id  # noqa: PLC0415
+
+    return {
+        "kind": "docstrings",
+        "rule": RULE_VERSION,
+        "packages": package_versions(config.packages),
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # decides which sources parse
+        "min_chars": config.min_chars,
+        "max_chars": config.max_chars,
+        "min_article_chunks": config.min_article_chunks,
+        "embedder": wordllama_id(),
+    }
+
+
+def recipe_hash(recipe: dict[str, Any]) -> str:
+    """Return the name of a recipe's cache folder, 16 hex digits."""
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+
+
+def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder: Path) -> Payload:
+    from data.embed import embed_wordllama  # noqa: PLC0415
+
+    articles = docstring_articles(
+        config.packages,
+        min_chars=config.min_chars,
+        max_chars=config.max_chars,
+        min_article_chunks=config.min_article_chunks,
+    )
+    if not articles:
+        raise ValueError(
+            f"packages: expected docstrings of {config.min_article_chunks} paragraphs or more, got none in "
+            f"{', '.join(config.packages)}; name packages with longer documentation"
+        )
+    source = {**recipe, "corpus_sha256": corpus_sha256(articles)}
+    return write_articles(folder, articles, embed_wordllama(_texts(articles)), recipe["embedder"], source)
+
+
+def write_articles(
+    folder: Path, articles: list[Article], vectors: Any, embedder: str, source: dict[str, Any]
+) -> Payload:
+    """Write articles and the vectors of their paragraphs, (N, D) in reading order, as a payload."""
+    sizes = np.array([len(article.paragraphs) for article in articles], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    return write_payload(
+        folder,
+        vectors=vectors,
+        article_index=np.repeat(np.arange(len(articles), dtype=np.int32), sizes),
+        chunk_index=(np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32),
+        texts=_texts(articles),
+        titles={number: article.title for number, article in enumerate(articles)},
+        embedder=embedder,
+        source=source,
+    )
+
+
+def _texts(articles: list[Article]) -> list[str]:
+    return [paragraph for article in articles for paragraph in article.paragraphs]

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import prepare
+from data.config import DataConfig
+from data.preflight import blocking, run_preflight
+from data.prepare import docstring_recipe, prepare_data, prepare_payload, recipe_hash
+from tests.data.helpers import MakePayload
+
+NUMPY_ONLY = DataConfig(packages=("numpy",))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the payload of numpy's docstrings."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    prepare_payload(NUMPY_ONLY, folder)
+    return folder
+
+
+def test_the_docstring_payload_is_whole_and_passes_the_preflight(cache: Path) -> None:
+    data = prepare_data(NUMPY_ONLY, cache, seed=1)
+    assert data.payload.num_articles > 300
+    assert data.payload.num_rows > 7 * data.payload.num_articles
+    assert data.payload.article_title(0).startswith("numpy")
+    assert len(data.payload.text(0)) >= 40
+    assert blocking(run_preflight(data.payload, data.splits)) == []
+
+
+def test_the_provenance_says_what_it_was_built_from(cache: Path) -> None:
+    provenance = prepare_payload(NUMPY_ONLY, cache).provenance
+    assert provenance.embedder.startswith("wordllama 0.4")
+    assert provenance.source["packages"] == {"numpy": np.__version__}
+    assert len(provenance.source["corpus_sha256"]) == 64
+    assert provenance.source["rule"] == 1
+
+
+def test_a_second_call_opens_the_cache_without_importing_the_embedder(cache: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from data.config import DataConfig
+from data.prepare import prepare_data
+prepare_data(DataConfig(packages=("numpy",)), Path({str(cache)!r}), seed=1)
+heavy = {{"wordllama", "tokenizers", "torch", "ray", "pandas", "pyarrow"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_another_rule_or_version_is_another_folder() -> None:
+    recipe = docstring_recipe(NUMPY_ONLY)
+    longer = docstring_recipe(DataConfig(packages=("numpy",), max_chars=500))
+    newer = {**recipe, "packages": {"numpy": "99"}}
+    assert len({recipe_hash(each) for each in (recipe, longer, newer)}) == 3
+    assert recipe_hash(recipe) == recipe_hash(docstring_recipe(NUMPY_ONLY))
+
+
+def test_a_build_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("data.embed.embed_wordllama", fail)
+    monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [prepare.Article("t", ("text",) * 7)])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        prepare_payload(NUMPY_ONLY, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_payload_folder_is_opened_as_it_is(make_payload: MakePayload, tmp_path: Path) -> None:
+    written = make_payload([10] * 50)
+    config = DataConfig(source="payload", payload=str(written.path))
+    data = prepare_data(config, tmp_path / "unused", seed=1)
+    assert data.payload.provenance == written.provenance
+    assert sum(len(table) for _, table in data.splits.items()) == 50 * 5
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_corpus_of_short_articles_is_refused(make_payload: MakePayload, tmp_path: Path) -> None:
+    config = DataConfig(source="payload", payload=str(make_payload([6] * 5).path))
+    with pytest.raises(ValueError, match="expected articles of 7 chunks or more, got none among 5 articles"):
+        prepare_data(config, tmp_path, seed=1)

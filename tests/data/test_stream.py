@@ -1,0 +1,191 @@
+"""The stream of row numbers, first its pure parts, then through a small real Ray."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.stream import build_stream, epoch_order, iter_epochs, order_digest
+
+NUM_WINDOWS = 1000
+
+
+class FakeShard:
+    """Blocks in a list, with the one method of Ray Data that the worker's side uses."""
+
+    def __init__(self, *blocks: tuple[int, list[int]]) -> None:
+        self.blocks = blocks
+        self.closed = False
+
+    def iter_batches(self, **_: object) -> Iterator[dict[str, np.ndarray]]:
+        try:
+            for epoch, windows in self.blocks:
+                yield {"window": np.array(windows, np.int32), "epoch": np.full(len(windows), epoch, np.int16)}
+        finally:
+            self.closed = True
+
+
+def read(shard: Any, num_windows: int, batch_size: int, epochs: range) -> dict[int, list[list[int]]]:
+    return {
+        epoch: [batch.tolist() for batch in batches]
+        for epoch, batches in iter_epochs(shard, num_windows, batch_size, epochs)
+    }
+
+
+def test_the_order_is_a_permutation_that_seed_and_epoch_decide() -> None:
+    order = epoch_order(100, seed=1, epoch=0)
+    assert order.dtype == np.int32
+    assert sorted(order.tolist()) == list(range(100))
+    assert order.tolist() == epoch_order(100, seed=1, epoch=0).tolist()
+    others = [epoch_order(100, seed=1, epoch=1), epoch_order(100, seed=2, epoch=0)]
+    assert len({order_digest(each) for each in (order, *others)}) == 3
+
+
+def test_the_digest_is_the_head_of_the_sha256_of_little_endian_int32() -> None:
+    import hashlib
+
+    assert order_digest(np.array([1, 256], np.int32)) == hashlib.sha256(b"\1\0\0\0\0\1\0\0").hexdigest()[:16]
+
+
+def test_blocks_of_any_size_are_cut_into_batches_and_the_short_last_one_is_left_out() -> None:
+    shard = FakeShard((0, [4, 0, 1]), (0, [3]), (0, [2, 5, 6]), (1, [0, 1, 2, 3, 4]), (1, [5, 6]))
+    assert read(shard, 7, 2, range(2)) == {0: [[4, 0], [1, 3], [2, 5]], 1: [[0, 1], [2, 3], [4, 5]]}
+
+
+def test_rows_left_out_still_count_in_the_digest() -> None:
+    shard = FakeShard((0, [4, 0, 1]), (0, [3, 2]))
+    for _, batches in iter_epochs(shard, 5, 2, range(1)):
+        assert batches.num_batches == len(list(batches)) == 2
+        assert batches.digest == order_digest(np.array([4, 0, 1, 3, 2], np.int32))
+
+
+def test_an_epoch_left_early_does_not_shift_the_next_one() -> None:
+    shard = FakeShard((0, [0, 1]), (0, [2, 3]), (1, [3, 2]), (1, [1, 0]))
+    first = [next(iter(batches)).tolist() for _, batches in iter_epochs(shard, 4, 2, range(2))]
+    assert first == [[0, 1], [3, 2]]
+
+
+def test_earlier_epochs_are_passed_over() -> None:
+    shard = FakeShard((0, [0, 1]), (1, [1, 0]), (2, [0, 1]))
+    assert read(shard, 2, 2, range(1, 3)) == {1: [[1, 0]], 2: [[0, 1]]}
+
+
+def test_closing_early_closes_the_iterator_behind_it() -> None:
+    shard = FakeShard((0, [0, 1]), (0, [2, 3]))
+    with closing(iter_epochs(shard, 4, 2, range(1))) as epochs:
+        next(iter(next(epochs)[1]))
+        assert not shard.closed
+    assert shard.closed
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([(0, [0, 1, 2])], "expected 4 windows in epoch 0, got 3"),
+        ([(0, [0, 1, 2]), (1, [3])], "expected rows of epoch 0, got rows of epoch 1"),
+        ([(0, [0, 1, 2, 3, 4])], "expected 4 windows in epoch 0, got 5"),
+        ([], "expected 4 windows in epoch 0, got 0"),
+    ],
+)
+def test_a_stream_of_another_length_or_order_is_an_error(blocks: list[Any], message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        read(FakeShard(*blocks), 4, 2, range(1))
+
+
+@pytest.mark.parametrize("batch_size", [0, 5])
+def test_a_batch_larger_than_the_table_is_refused(batch_size: int) -> None:
+    with pytest.raises(ValueError, match="batch_size: expected 1 to 4, the number of training windows, got"):
+        read(FakeShard(), 4, batch_size, range(1))
+
+
+def test_importing_the_module_is_light() -> None:
+    code = "import sys, data.stream; assert not {'ray', 'torch', 'pyarrow', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[Any]:
+    import ray
+
+    root = str(Path(__file__).parents[2])
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
+    )
+    yield ray
+    ray.shutdown()
+
+
+def summarise(shard: Any, epochs: range, batch_size: int) -> list[tuple[int, int, str]]:
+    """Return (epoch, number of batches, digest) for each epoch, as a worker would see them."""
+    result = []
+    for epoch, batches in iter_epochs(shard, NUM_WINDOWS, batch_size, epochs):
+        count = sum(len(batch) == batch_size for batch in batches)
+        result.append((epoch, count, batches.digest))
+    return result
+
+
+def expected(epochs: range, batch_size: int) -> list[tuple[int, int, str]]:
+    return [(epoch, NUM_WINDOWS // batch_size, order_digest(epoch_order(NUM_WINDOWS, 7, epoch))) for epoch in epochs]
+
+
+@pytest.mark.ray
+def test_the_stream_gives_every_epoch_in_its_own_order(local_ray: Any) -> None:
+    stream = build_stream(NUM_WINDOWS, seed=7, epochs=range(4), block_rows=256)
+    assert stream.schema().names == ["window", "epoch"]
+    assert stream.num_blocks() == 4 * 4
+    assert summarise(stream, range(4), 64) == expected(range(4), 64)
+
+
+@pytest.mark.ray
+def test_two_workers_that_hold_every_cpu_read_the_same_whole_stream(local_ray: Any) -> None:
+    stream = build_stream(NUM_WINDOWS, seed=7, epochs=range(3), block_rows=300)
+
+    @local_ray.remote(num_cpus=1)
+    class Worker:
+        def ready(self) -> bool:
+            return True
+
+        def read(self, shard: Any, batch_size: int) -> tuple[list[tuple[int, int, str]], bool]:
+            return summarise(shard, range(3), batch_size), "torch" in sys.modules
+
+    workers = [Worker.remote() for _ in range(2)]
+    local_ray.get([worker.ready.remote() for worker in workers])
+    assert local_ray.available_resources().get("CPU", 0) == 0
+    found = local_ray.get([worker.read.remote(stream, 50) for worker in workers], timeout=60)
+    assert found == [(expected(range(3), 50), False)] * 2
+    for worker in workers:
+        local_ray.kill(worker)
+
+
+@pytest.mark.ray
+def test_a_resumed_trial_sees_the_orders_that_it_would_have_seen(local_ray: Any) -> None:
+    resumed = build_stream(NUM_WINDOWS, seed=7, epochs=range(2, 4), block_rows=256)
+    assert summarise(resumed, range(2, 4), 64) == expected(range(2, 4), 64)
+
+
+@pytest.mark.ray
+def test_stopping_early_leaves_no_executor_and_a_stream_can_be_read_again(local_ray: Any) -> None:
+    stream = build_stream(NUM_WINDOWS, seed=7, epochs=range(20), block_rows=64)
+    before = {thread.name for thread in threading.enumerate()}
+    with closing(iter_epochs(stream, NUM_WINDOWS, 32, range(20))) as epochs:
+        next(iter(next(epochs)[1]))
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert not [name for name in left if "xecutor" in name or "atch" in name], left
+    assert summarise(stream, range(20), 100) == expected(range(20), 100)
+
+
+@pytest.mark.ray
+def test_reading_prints_nothing(local_ray: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    stream = build_stream(NUM_WINDOWS, seed=7, epochs=range(2))
+    summarise(stream, range(2), 100)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
