@@ -174,6 +174,10 @@ class ExperimentConfig(_Section):
             gated=variant.kind == "variant",
         )
 
+    def selection(self, variant: Variant) -> EarlyStopping:
+        """Return the rule that says which epoch's weights `best.pt` holds, with or without early stopping."""
+        return (variant.training.early_stopping or EarlyStoppingConfig()).rule()
+
     def resolved(self) -> dict[str, Any]:
         """Return the configuration with every default written out, as plain JSON values."""
         plain: dict[str, Any] = self.model_dump(mode="json")

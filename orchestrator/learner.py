@@ -97,7 +97,7 @@ class Learner:
         if math.isfinite(norm):
             self.optimizer.step()
             self.steps += 1
-        parts = {name: float(value) for name, value in output.parts.items()}
+        parts = {f"loss_{name}": float(value) for name, value in output.parts.items()}
         return {"loss": float(output.total.detach()), **parts, "lr": lr, "grad_norm": norm}
 
     def _average_loss_gradients(self) -> None:

@@ -17,6 +17,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.gates import ENDING, Decision, Epoch, StopRules
 from orchestrator.ledger import Ledger, epoch_of
+from orchestrator.trial import from_report
 
 Listener = Callable[[str, Decision], None]
 
@@ -32,6 +33,10 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._ended: set[str] = set()
         self.num_judged = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Tune's pickle nothing: the run is restored from the ledger."""
+        return {}
 
     def replay(self) -> None:
         """Take in what the run folder holds, and decide what a crash left undecided."""
@@ -51,7 +56,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def judge_result(self, name: str, result: Mapping[str, Any]) -> str:
         """Return CONTINUE, or STOP for a trial that reports beyond its end. Never raises: Tune would end every trial."""
-        record = result.get("record")
+        record = from_report(result)
         history = self._history[name]
         if record is None or (history and record["epoch"] <= history[-1].epoch):
             # Tune replays a finished function's last result; it was judged when it came.

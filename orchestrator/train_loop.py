@@ -25,7 +25,7 @@ from orchestrator.gates import best_epoch
 from orchestrator.learner import GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
 from orchestrator.queries import smoke_queries
-from orchestrator.trial import TrialSetup
+from orchestrator.trial import TrialSetup, to_report
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -73,7 +73,7 @@ def train(
                 record |= {"started_at": started, "first_step_at": run.first_step_at}
             if rank == 0:
                 run.conclude(record)
-            report({"record": finite(record)} if rank == 0 else {})
+            report(to_report(finite(record)) if rank == 0 else {})
             if run.everyone_agrees_to_end():
                 break
 

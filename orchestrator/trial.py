@@ -6,6 +6,8 @@ that imports both takes seconds to start.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,12 @@ class TrialSetup:
         return self.variant.training
 
 
-def run_trial(config: dict[str, Any], *, setups: dict[str, TrialSetup], streams: dict[str, Any], storage: str) -> None:
+def run_trial(config: dict[str, Any], *, setups: dict[str, TrialSetup], stream: Any, storage: str) -> None:
     """Train the variant named in `config` with Ray Train; this is Tune's function trainable.
 
     Raises what the worker raised, which Tune turns into the trial's error.
     """
+    from ray.data import ExecutionOptions
     from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -70,8 +73,9 @@ def run_trial(config: dict[str, Any], *, setups: dict[str, TrialSetup], streams:
         ),
         # Every worker reads the whole stream of row numbers and takes its slice of each batch: nothing is dropped to make
         # shards equal, and no coordinator actor is started.
-        datasets={WINDOWS: streams[setup.variant.name]},
-        dataset_config=DataConfig(datasets_to_split=[]),
+        datasets={WINDOWS: stream},
+        # Ray Train gives data sets its own execution options, which let blocks overtake each other.
+        dataset_config=DataConfig(datasets_to_split=[], execution_options=ExecutionOptions(preserve_order=True)),
         run_config=RunConfig(
             name=setup.variant.name,
             storage_path=storage,
@@ -104,3 +108,16 @@ def train_worker(config: dict[str, Any]) -> None:
     )
 
 
+def to_report(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what a worker reports of an epoch: its numbers for Tune's own displays, and the whole record as text.
+
+    Tune flattens nested results with "/" before its scheduler sees them, and not for its callbacks; text stays as it is.
+    """
+    numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
+    return {**numbers, "record": json.dumps(record)}
+
+
+def from_report(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the record in a report; None in the reports that Tune makes up itself."""
+    text = result.get("record")
+    return None if text is None else json.loads(text)

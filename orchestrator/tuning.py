@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,39 @@ from orchestrator.gates import Decision
 from orchestrator.ledger import Ledger, Timeline
 from orchestrator.monitor import Monitor
 from orchestrator.scheduler import GateScheduler
-from orchestrator.trial import TrialSetup, run_trial
+from orchestrator.trial import TrialSetup, from_report, run_trial
 
 # A Tune trial must hold something: a sliver of the head node, where Ray Train puts its controller too, and no CPU.
 _TRIAL_RESOURCES = {"CPU": 0, "node:__internal_head__": 0.001}
 
 
 class Bookkeeper(tune.Callback):  # type: ignore[misc]
-    """Passes Tune's events on."""
+    """Passes Tune's events on; `on_last` is called once, when the last waiting trial has reported."""
 
-    def __init__(self, ledger: Ledger, timeline: Timeline, monitor: Monitor) -> None:
+    def __init__(
+        self, ledger: Ledger, timeline: Timeline, monitor: Monitor, *, num_trials: int, on_last: Callable[[], None]
+    ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
+        self._waiting = num_trials
+        self._on_last = on_last
         self._seen: set[tuple[str, int]] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give Tune's pickle nothing: Tune saves its callbacks to restore them, and this run is restored by the ledger."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A slot was given to a trial."""
         name = trial.config["variant"]
         self._timeline.mark(name, "started_s")
         self._monitor.started(name)
+        self._waiting -= 1
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch was reported; Tune repeats a finished function's last report, which is passed over."""
-        name, record = trial.config["variant"], result.get("record")
+        name, record = trial.config["variant"], from_report(result)
         if record is None or (name, record["epoch"]) in self._seen:
             return
         self._seen.add((name, record["epoch"]))
@@ -45,6 +54,9 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
         self._timeline.add(name, record["seconds"])
         self._monitor.epoch(name, record)
+        if self._waiting == 0:
+            self._waiting = -1
+            self._on_last()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
@@ -86,7 +98,7 @@ def last_line(error_file: str | None) -> str:
 def run_trials(
     names: Sequence[str],
     setups: Mapping[str, TrialSetup],
-    streams: Mapping[str, Any],
+    stream: Any,
     *,
     slots: int,
     scheduler: GateScheduler,
@@ -95,7 +107,7 @@ def run_trials(
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(
-        run_trial, setups=dict(setups), streams=dict(streams), storage=str(storage / "train")
+        run_trial, setups=dict(setups), stream=stream, storage=str(storage / "train")
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, _TRIAL_RESOURCES),
