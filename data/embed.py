@@ -62,7 +62,7 @@ def _load_wordllama() -> Any:
         raise ValueError("wordllama: expected it to be installed, got no such package; run pip install -e .")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    from wordllama import WordLlama  # noqa: PLC0415  imported only when vectors are made: it takes 0.5 s
+    from wordllama import WordLlama
 
     root.handlers[:], root.level = handlers, level  # its import installs a handler that prints everyone's messages
     return WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True)

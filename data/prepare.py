@@ -58,7 +58,7 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
 
 def docstring_recipe(config: DataConfig) -> dict[str, Any]:
     """Return all that the docstring payload depends on; no source is read and no package imported for it."""
-    from data.embed import wordllama_id  # noqa: PLC0415
+    from data.embed import wordllama_id
 
     return {
         "kind": "docstrings",
@@ -78,7 +78,7 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
 
 
 def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder: Path) -> Payload:
-    from data.embed import embed_wordllama  # noqa: PLC0415
+    from data.embed import embed_wordllama
 
     articles = docstring_articles(
         config.packages,

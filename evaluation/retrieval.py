@@ -30,7 +30,7 @@ class Corpus:
 
 def corpus_of(payload: Any) -> Corpus:
     """The arrays of a `data.payload.Payload`, with exact duplicates found once."""
-    from data.duplicates import duplicate_ids  # noqa: PLC0415  (plain arrays need no data package)
+    from data.duplicates import duplicate_ids
 
     return Corpus(payload.vectors, payload.article_index, payload.chunk_index, duplicate_ids(payload.vectors))
 

@@ -1,8 +1,8 @@
 """What fits where: concurrency from what the cluster really has, and a refusal with the arithmetic for what cannot fit.
 
-A trial's workers hold whole CPUs (and GPUs); its controller, its Tune actor and the evaluation actor hold none, and the
-stream's blocks are already in the object store, so no task of theirs can starve behind the trials. From four CPUs on, one
-is kept for the evaluation actor and one for Ray's own processes; on fewer there is none to spare.
+A trial's workers hold whole CPUs (and GPUs); its controller, its Tune actor and the evaluation actor hold none, and
+the stream's blocks are already in the object store, so nothing of theirs can starve behind the trials. From four CPUs
+on, one is kept for the evaluation actor and one for Ray's own processes; on fewer there is none to spare.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     cpus = config.resources.cpus_per_worker
     gpus = config.resources.gpus_per_worker if device == "cuda" else 0.0
     for variant in variants:
-        _check_fits(config, cluster, variant, dim, cpus, gpus)
+        _check_fits(config, cluster, variant, dim, cpus=cpus, gpus=gpus)
     reserved = RESERVED_CPUS if cluster.cpus >= RESERVE_FROM_CPUS else 0
     workers = max(variant.training.workers for variant in variants)
     largest_gib = max(memory_gib(variant, dim, config.data.context_length) for variant in variants)
@@ -90,7 +90,8 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     # The reserve is a courtesy: it must not keep a trial out that the cluster can hold.
     slots = max(1, min(limits.values()))
     arithmetic = (
-        f"{slots} at once = min of CPUs ({cluster.cpus:g} - {reserved} reserved) / {workers * cpus} = {limits['CPUs']}, "
+        f"{slots} at once = min of CPUs ({cluster.cpus:g} - {reserved} reserved) / {workers * cpus} = "
+        f"{limits['CPUs']}, "
         f"memory {cluster.memory_gib:.1f} / {largest_gib:.1f} GiB = {limits['memory']}"
         + (f", GPUs {cluster.gpus:g} / {workers * gpus:g} = {limits['GPUs']}" if gpus else "")
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
@@ -100,7 +101,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
 
 
 def _check_fits(
-    config: ExperimentConfig, cluster: ClusterResources, variant: Variant, dim: int, cpus: int, gpus: float
+    config: ExperimentConfig, cluster: ClusterResources, variant: Variant, dim: int, *, cpus: int, gpus: float
 ) -> None:
     path = f"variants.{variant.name}"
     workers = variant.training.workers

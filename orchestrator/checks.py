@@ -39,7 +39,12 @@ def verdict(check: Check) -> str:
 def check_table(checks: list[Check]) -> str:
     """Return the checks as a short table."""
     rows = [
-        [check.name, f"{check.value:.4g}", "" if check.limit is None else f"{check.relation} {check.limit:g}", verdict(check)]
+        [
+            check.name,
+            f"{check.value:.4g}",
+            "" if check.limit is None else f"{check.relation} {check.limit:g}",
+            verdict(check),
+        ]
         for check in checks
     ]
     return tabulate(rows, headers=["check", "value", "limit", "verdict"], disable_numparse=True)

@@ -21,6 +21,8 @@ _ENVIRONMENT = {
     # A report reaches the scheduler after this poll; the default of 2 s would be a fifth of a short epoch.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_V2_ENABLED": "1",
+    # A trial may wait for its slot as long as others train; see orchestrator/tuning.py.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # The run folder holds the metrics and the checkpoints; Tune's own copies of both are not needed.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -63,11 +65,11 @@ def start(address: str | None, verbose: bool) -> Cluster:
         context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"--address {address}: expected a Ray cluster, got {first}; start one or leave it out") from error
+        raise ValueError(
+            f"--address {address}: expected a Ray cluster, got {first}; start one or leave it out"
+        ) from error
     url = context.address_info.get("webui_url") or context.dashboard_url
-    return Cluster(
-        resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path()
-    )
+    return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
 
 
 def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
@@ -89,7 +91,11 @@ def local_resources() -> ClusterResources:
     from ray._private.utils import get_num_cpus, get_system_memory
 
     gpus = next(
-        (m.get_current_node_num_accelerators() for m in get_all_accelerator_managers() if m.get_resource_name() == "GPU"),
+        (
+            m.get_current_node_num_accelerators()
+            for m in get_all_accelerator_managers()
+            if m.get_resource_name() == "GPU"
+        ),
         0,
     )
     cpus = float(get_num_cpus())

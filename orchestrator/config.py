@@ -1,6 +1,6 @@
 """The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
 
-Packages own their own settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
+Packages own their settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
 dataclasses there); this file nests them, adds what belongs to the run as a whole, and checks what crosses packages.
 """
 
@@ -207,7 +207,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = (), only: tuple[str, ..
     """
     raw = load_raw(path, overrides)
     try:
-        config = validate(ExperimentConfig, raw, "")
+        config: ExperimentConfig = validate(ExperimentConfig, raw, "")
         _check_variants(config)
         if only:
             config = _keep_only(config, only)
@@ -247,7 +247,8 @@ def _merge_training(defaults: TrainingConfig, overrides: dict[str, Any], path: s
     for key, value in overrides.items():
         nested = plain.get(key)
         plain[key] = {**nested, **value} if isinstance(nested, dict) and isinstance(value, dict) else value
-    return validate(TrainingConfig, plain, path)
+    merged: TrainingConfig = validate(TrainingConfig, plain, path)
+    return merged
 
 
 def _check_variants(config: ExperimentConfig) -> None:
@@ -276,7 +277,8 @@ def _check_references(config: ExperimentConfig) -> None:
     for position, epoch in enumerate(config.smoke.epochs):
         if epoch > most_epochs:
             raise ValueError(
-                f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; it never comes"
+                f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
+                "that epoch never comes: drop it or train longer"
             )
     for position, gate in enumerate(config.gates.smoke):
         if gate.epoch not in config.smoke.epochs:

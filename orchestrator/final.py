@@ -1,4 +1,4 @@
-"""The final evaluation: every survivor's best checkpoint and every baseline, on one index, when nothing trains any more."""
+"""The final evaluation, when nothing trains any more: the survivors' best checkpoints and the baselines, one index."""
 
 from __future__ import annotations
 
@@ -103,9 +103,7 @@ def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, An
     return result
 
 
-def check_final_rules(
-    rules: tuple[str, ...], metrics: Metrics, baselines: dict[str, Metrics]
-) -> tuple[RuleCheck, ...]:
+def check_final_rules(rules: tuple[str, ...], metrics: Metrics, baselines: dict[str, Metrics]) -> tuple[RuleCheck, ...]:
     """Hold the final rules against one row's metrics."""
     return tuple(check_rule(parse_rule(rule), metrics, baselines) for rule in rules)
 
@@ -118,7 +116,7 @@ def trained_row(
     A trial without final figures shows those of its last smoke evaluation, and says so in `evaluated_on`.
     """
     kept = [record for record in records if record["epoch"] <= end.epoch]
-    last_smoke = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
+    last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
     figures = result.metrics if result is not None else last_smoke
     return {
         "variant": variant.name,

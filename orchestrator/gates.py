@@ -188,7 +188,13 @@ class StopRules:
         else:
             action, reason = "prune", check.describe()
         return Decision(
-            epoch=epoch, rule=check.rule, value=check.value, limit=check.limit, passed=check.passed, action=action, reason=reason
+            epoch=epoch,
+            rule=check.rule,
+            value=check.value,
+            limit=check.limit,
+            passed=check.passed,
+            action=action,
+            reason=reason,
         )
 
     def _decide_early_stopping(self, history: Sequence[Epoch]) -> list[Decision]:
@@ -215,7 +221,7 @@ class StopRules:
 
 
 def best_epoch(history: Sequence[Epoch], rule: EarlyStopping) -> Epoch:
-    """Return the epoch that last improved `rule.metric` by more than `min_delta`; the first one when none is a number."""
+    """Return the epoch that last improved `rule.metric` by more than `min_delta`; the first when none is a number."""
     sign = 1.0 if rule.mode == "max" else -1.0
     best, best_value = history[0], -math.inf
     for record in history:

@@ -1,6 +1,7 @@
 """What a worker trains with: the vectors it gathers from, the model with its optimizer, and the scores of an epoch.
 
-Letters: B windows of the global batch, b own windows, L context length, D vector dim, N payload rows, V validation windows.
+Letters: B windows of the global batch, b own windows, L context length, D vector dim, N payload rows, V windows of the
+validation sample.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ class Learner:
     def validate(self, windows: NDArray[np.int32]) -> dict[str, float]:
         """Return val_loss, val_cosine and val_mrr over windows (V, L+1).
 
-        val_mrr is the mean reciprocal rank of the target among all targets of these windows: a retrieval score that needs
-        no index, since a good cosine is no sign of good retrieval.
+        val_mrr is the mean reciprocal rank of the target among all targets of these windows: a retrieval score that
+        needs no index, since a good cosine is no sign of good retrieval.
         """
         self.model.eval()
         losses, predicted, targets, target_ids = [], [], [], []
@@ -165,7 +166,7 @@ class Learner:
 def mean_reciprocal_rank(pred: Tensor, target: Tensor, ids: Tensor) -> float:
     """Return the mean of 1 / rank of each target among the distinct targets.
 
-    pred, target: (V, D) unit rows; ids: (V,) equal for equal vectors. Rank 1 + the number of candidates that score higher.
+    pred, target: (V, D) unit rows; ids: (V,) equal for equal vectors. A rank is 1 + the candidates that score higher.
     """
     _, first = np.unique(ids.cpu().numpy(), return_index=True)
     candidates = target[torch.from_numpy(first).to(target.device)]  # (C, D)

@@ -160,7 +160,8 @@ class Ledger:
             raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
         if stored["data_sha256"] != data_sha256:
             raise ValueError(
-                f"{self.path}: expected the run's own data {stored['data_sha256'][:16]}, got {data_sha256[:16]}; {advice}"
+                f"{self.path}: expected the run's own data (sha256 {stored['data_sha256'][:16]}), "
+                f"got {data_sha256[:16]}; {advice}"
             )
 
     def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:

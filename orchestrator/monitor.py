@@ -90,7 +90,9 @@ class Monitor:
         view.epochs_here += 1
         self._take(view, record)
         if record.get("smoke"):
-            self._state(f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}")
+            self._state(
+                f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}"
+            )
 
     def decided(self, name: str, decision: Decision) -> None:
         """A rule was applied to a trial."""

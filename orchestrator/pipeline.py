@@ -1,18 +1,14 @@
 """The stages of a run in order; read this first.
 
-configuration -> data -> preflight -> run folder -> Ray -> admission -> index and baselines -> trials -> final evaluation
--> decision -> table -> best/. One call a stage; what a stage does lies in the file it is called from.
+configuration -> data -> preflight -> run folder -> Ray -> admission -> index and baselines -> trials -> final
+evaluation -> decision -> table -> best/. One call a stage; what a stage does lies in the file it is called from.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
-
-import numpy as np
 
 from data.prepare import PreparedData, prepare_data
 from data.stream import build_stream
@@ -49,7 +45,7 @@ class Run:
 
     def say(self, text: str = "") -> None:
         """Print one line for the person at the terminal."""
-        print(text, file=self.stream, flush=True)  # noqa: T201
+        print(text, file=self.stream, flush=True)
 
 
 def prepare(config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: bool) -> Run:
@@ -79,7 +75,7 @@ def prepare(config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: 
 
 
 def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
-    """Train, prune, evaluate and decide; return results.json's content. Ray is started here and shut down at the end."""
+    """Train, prune, evaluate and decide; return the content of results.json. Ray lives as long as this function."""
     import ray
 
     run.timeline.phase("ray")
@@ -90,9 +86,11 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
         run.admission = admit(run.config, started.resources, run.data.payload.dim, has_mps=cluster.has_mps())
         run.say(f"resources {run.admission.device}; {run.admission.arithmetic}")
         run.timeline.phase("index")
-        build_index(run)
+        run.evaluator = start_evaluator(run)
+        stream = stream_orders(run)
+        measure_baselines(run)
         run.timeline.phase("training")
-        predictor = train(run)
+        predictor = train(run, stream)
         run.timeline.phase("final")
         results = evaluate(run, predictor)
     finally:
@@ -100,8 +98,8 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
     return results
 
 
-def build_index(run: Run) -> None:
-    """Start the evaluation actor, which builds the run's one index, and measure the baselines on the smoke queries."""
+def start_evaluator(run: Run) -> Any:
+    """Start the evaluation actor, which builds the run's one index in its own process; returns at once."""
     import ray
 
     from evaluation.actor import Evaluator
@@ -111,19 +109,33 @@ def build_index(run: Run) -> None:
         "smoke": smoke_queries(splits, config.smoke.queries, config.seed).rows,
         "final": final_queries(splits, config.final.queries, config.seed).rows,
     }
-    run.evaluator = (
+    return (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}/evaluator", num_cpus=0, max_restarts=0)
+        .options(name=f"{config.name}/evaluator", num_cpus=0)
         .remote(str(run.data.payload.path.resolve()), config.index, queries)
     )
+
+
+def measure_baselines(run: Run) -> None:
+    """Wait for the index and measure the baselines on the smoke queries: relative gates need their figures."""
+    import ray
+
+    config = run.config
     run.index = ray.get(run.evaluator.ready.remote())
+    assert run.index is not None and not run.index["torch_imported"], "FAISS and torch must not share a process"
     answers = ray.get(run.evaluator.baselines.remote("smoke", latency_queries=config.smoke.latency_queries))
     run.smoke_baselines = {name: answers[name]["metrics"] for name in config.baselines}
     r_at_5 = ", ".join(f"{name} {100 * m['r@5']:.1f} %" for name, m in run.smoke_baselines.items())
     run.say(f"index     {run.index['index']['kind']}, {run.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
 
 
-def train(run: Run) -> Any:
+def stream_orders(run: Run) -> Any:
+    """Put the order of every epoch into the object store, for all trials."""
+    most_epochs = max(variant.training.epochs for variant in run.config.resolved_variants.values())
+    return build_stream(len(run.data.splits.train), seed=run.config.seed, epochs=range(1, most_epochs + 1))
+
+
+def train(run: Run, stream: Any) -> Any:
     """Run every unfinished trial, stage by stage; return the predictor actor, started beside the last trial."""
     import ray
 
@@ -137,7 +149,7 @@ def train(run: Run) -> Any:
         predictor.append(actor.options(name=f"{config.name}/predictor", num_cpus=0).remote())
 
     with Monitor(run.stream, {name: variant.training.epochs for name, variant in variants.items()}) as monitor:
-        scheduler = GateScheduler(ledger, rules, monitor.decided)
+        scheduler = GateScheduler(ledger, rules, monitor)
         scheduler.replay()
         pending = _pending(run, monitor)
         costs = {
@@ -147,11 +159,6 @@ def train(run: Run) -> Any:
         }
         order = [name for name in longest_first(config, costs) if name in pending]
         if order:
-            stream = build_stream(
-                len(run.data.splits.train),
-                seed=config.seed,
-                epochs=range(1, max(variants[name].training.epochs for name in order) + 1),
-            )
             assert run.admission is not None
             run_trials(
                 order,
@@ -159,9 +166,7 @@ def train(run: Run) -> Any:
                 stream,
                 slots=run.admission.slots,
                 scheduler=scheduler,
-                bookkeeper=Bookkeeper(
-                    ledger, run.timeline, monitor, num_trials=len(order), on_last=start_predictor
-                ),
+                bookkeeper=Bookkeeper(ledger, run.timeline, monitor, num_trials=len(order), on_last=start_predictor),
                 storage=(ledger.path / "ray").resolve(),
             )
     if not predictor:

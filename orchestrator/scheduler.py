@@ -1,15 +1,15 @@
 """The gate scheduler: a thin Tune shell over the pure rules in gates.py.
 
 It decides every stop, once for each (variant, epoch), and records it. The trial's worker, which holds the same rules,
-returns by itself at that point, and so its resources come back through Ray Train's own shutdown. A STOP from a scheduler
-kills the trial's actors instead; with Ray 2.60 that was seen to leave the workers' placement group behind, and with
-reused Tune actors to lose the next trial. STOP is therefore the fallback for a worker that goes on regardless.
+returns by itself at that point, and so its resources come back through Ray Train's own shutdown. A STOP from a
+scheduler kills the trial's actors instead; with Ray 2.60 that was seen to leave the workers' placement group behind,
+and with reused Tune actors to lose the next trial. STOP is therefore the fallback for a worker that goes on regardless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -19,17 +19,25 @@ from orchestrator.gates import ENDING, Decision, Epoch, StopRules
 from orchestrator.ledger import Ledger, epoch_of
 from orchestrator.trial import from_report
 
-Listener = Callable[[str, Decision], None]
+
+class Listener(Protocol):
+    """Who is told what the scheduler sees and decides, in that order."""
+
+    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
+        """A trial reported an epoch."""
+
+    def decided(self, name: str, decision: Decision) -> None:
+        """A rule was applied to a trial."""
 
 
 class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     """Judges every reported epoch and stops the trials that miss their gates."""
 
-    def __init__(self, ledger: Ledger, rules: Mapping[str, StopRules], on_decision: Listener) -> None:
+    def __init__(self, ledger: Ledger, rules: Mapping[str, StopRules], listener: Listener) -> None:
         super().__init__()
         self._ledger = ledger
         self._rules = rules
-        self._on_decision = on_decision
+        self._listener = listener
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._ended: set[str] = set()
         self.num_judged = 0
@@ -55,7 +63,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         return self.judge_result(trial.config["variant"], result)
 
     def judge_result(self, name: str, result: Mapping[str, Any]) -> str:
-        """Return CONTINUE, or STOP for a trial that reports beyond its end. Never raises: Tune would end every trial."""
+        """Return CONTINUE, or STOP for a trial that reports beyond its end."""
         record = from_report(result)
         history = self._history[name]
         if record is None or (history and record["epoch"] <= history[-1].epoch):
@@ -64,6 +72,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         if name in self._ended:
             return str(TrialScheduler.STOP)
         history.append(epoch_of(record))
+        self._listener.epoch(name, record)
         self._judge(name)
         return str(TrialScheduler.CONTINUE)
 
@@ -71,7 +80,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self.num_judged += 1
         for decision in self._rules[name].decide(self._history[name]):
             self._ledger.record(name, decision)
-            self._on_decision(name, decision)
+            self._listener.decided(name, decision)
             if decision.action in ENDING:
                 self._ended.add(name)
 

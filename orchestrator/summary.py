@@ -25,7 +25,8 @@ def show_start(run: Run) -> None:
     failed = [check for check in run.checks if check["verdict"] == "waived"]
     run.say(f"run       {run.ledger.path}  (Ray's own output: {run.ledger.log})")
     run.say(
-        f"data      {run.data.payload.num_rows:,} chunks, {run.data.payload.dim}-D, {run.data.payload.provenance.embedder}; "
+        f"data      {run.data.payload.num_rows:,} chunks, {run.data.payload.dim}-D, "
+        f"{run.data.payload.provenance.embedder}; "
         f"windows {len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test"
     )
     waived = f", waived: {', '.join(check['name'] for check in failed)}" if failed else ""
@@ -64,7 +65,9 @@ def exit_code(ledger: Ledger) -> int:
 
 def triage(results: dict[str, Any]) -> str:
     """Say why no variant survived, one line each."""
-    lines = [f"  {row['variant']}: {row['status']}, {row['reason']}" for row in results["rows"] if row["kind"] == "variant"]
+    lines = [
+        f"  {row['variant']}: {row['status']}, {row['reason']}" for row in results["rows"] if row["kind"] == "variant"
+    ]
     return "\n".join(["No variant survived:", *lines])
 
 
@@ -74,7 +77,9 @@ def time_line(timeline: dict[str, Any]) -> str:
     first = timeline["launch_to_first_step_s"]
     gaps = timeline["gaps_s"]
     parts = [f"time      {timeline['wall_s']:.0f} s: {phases}"]
-    parts.append(f"          {100 * timeline['step_share_of_slots']:.0f} % of {timeline['slots']} slots in training steps")
+    parts.append(
+        f"          {100 * timeline['step_share_of_slots']:.0f} % of {timeline['slots']} slots in training steps"
+    )
     if first is not None:
         parts[-1] += f"; launch to first step {first:.1f} s"
     if gaps:

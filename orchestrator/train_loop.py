@@ -1,7 +1,7 @@
 """The training loop of one trial's worker: batches in; an epoch's record, checkpoints and smoke evaluations out.
 
-Rank 0 validates, evaluates, writes and judges; the other ranks train and follow its word. Imported by workers only, since
-it needs torch.
+Rank 0 validates, evaluates, writes and judges; the other ranks train and follow its word. Imported by workers only,
+since it needs torch.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ class Stopwatch:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-def train(
-    setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_workers: int, device: torch.device
-) -> None:
+def train(setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_workers: int, device: torch.device) -> None:
     """Train the setup's variant to its end, from its last checkpoint if it has one.
 
     Args:
@@ -135,7 +133,10 @@ class _Run:
             self.first_step_at = self.first_step_at or time.time()
             num_steps += 1
             if not math.isfinite(result["grad_norm"]):
-                diverged = f"loss {result['loss']:.4g}, gradient norm {result['grad_norm']:.4g} at step {num_steps} of epoch {epoch}"
+                diverged = (
+                    f"loss {result['loss']:.4g}, gradient norm {result['grad_norm']:.4g} "
+                    f"at step {num_steps} of epoch {epoch}"
+                )
                 break
             for name, value in result.items():
                 sums[name] = sums.get(name, 0.0) + value

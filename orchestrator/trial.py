@@ -24,8 +24,8 @@ CONTROLLER_FAILURE_LIMIT = 5
 class TrialSetup:
     """Everything a trial's worker needs, picklable.
 
-    folder, payload_path, windows_path: the variant's folder, the payload's and that of the window tables, on storage that
-    every node sees. selection: which epoch's weights best.pt holds. evaluator: handle of the evaluation actor.
+    folder, payload_path, windows_path: the variant's folder, the payload's and that of the window tables, on storage
+    that every node sees. selection: which epoch's weights best.pt holds. evaluator: handle of the evaluation actor.
     """
 
     variant: Variant
@@ -71,8 +71,8 @@ def run_trial(config: dict[str, Any], *, setups: dict[str, TrialSetup], stream: 
         scaling_config=ScalingConfig(
             num_workers=setup.training.workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
-        # Every worker reads the whole stream of row numbers and takes its slice of each batch: nothing is dropped to make
-        # shards equal, and no coordinator actor is started.
+        # Every worker reads the whole stream of row numbers and takes its slice of each batch: nothing is dropped to
+        # make shards equal, and no coordinator actor is started.
         datasets={WINDOWS: stream},
         # Ray Train gives data sets its own execution options, which let blocks overtake each other.
         dataset_config=DataConfig(datasets_to_split=[], execution_options=ExecutionOptions(preserve_order=True)),
@@ -111,7 +111,7 @@ def train_worker(config: dict[str, Any]) -> None:
 def to_report(record: dict[str, Any]) -> dict[str, Any]:
     """Return what a worker reports of an epoch: its numbers for Tune's own displays, and the whole record as text.
 
-    Tune flattens nested results with "/" before its scheduler sees them, and not for its callbacks; text stays as it is.
+    Tune flattens nested results with "/" for its scheduler, and not for its callbacks; text stays as it is.
     """
     numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
     return {**numbers, "record": json.dumps(record)}

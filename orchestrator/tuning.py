@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator
 
 from orchestrator.gates import Decision
 from orchestrator.ledger import Ledger, Timeline
@@ -29,9 +30,10 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._waiting = num_trials
         self._on_last = on_last
         self._seen: set[tuple[str, int]] = set()
+        self.queue: TrialQueue | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give Tune's pickle nothing: Tune saves its callbacks to restore them, and this run is restored by the ledger."""
+        """Give Tune's pickle nothing: the run is restored from the ledger."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -53,7 +55,8 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             self._timeline.mark(name, "worker_s", record["started_at"])
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
         self._timeline.add(name, record["seconds"])
-        self._monitor.epoch(name, record)
+        if self.queue is not None:
+            self.queue.reported(name)
         if self._waiting == 0:
             self._waiting = -1
             self._on_last()
@@ -86,6 +89,26 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._monitor.decided(name, decision)
 
 
+class TrialQueue(BasicVariantGenerator):  # type: ignore[misc]
+    """Hands trials to Tune: as many as there are slots, then one more that waits for the next free one.
+
+    The waiting trial has its Tune actor and its Train controller running, which hold no CPU, and its workers' placement
+    group asked for, so the next training starts as soon as a slot is free. It joins only when the first trials train,
+    since until then its start would slow theirs.
+    """
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(max_concurrent=slots)
+        self._slots = slots
+        self._reported: set[str] = set()
+
+    def reported(self, name: str) -> None:
+        """Note that a trial trains; let the waiting one in when all slots do."""
+        self._reported.add(name)
+        if len(self._reported) >= self._slots:
+            self.max_concurrent = self._slots + 1
+
+
 def last_line(error_file: str | None) -> str:
     """Return the innermost error of a trial's traceback, one line."""
     if not error_file or not Path(error_file).is_file():
@@ -106,15 +129,14 @@ def run_trials(
     storage: Path,
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
-    trainable = tune.with_parameters(
-        run_trial, setups=dict(setups), stream=stream, storage=str(storage / "train")
-    )
+    trainable = tune.with_parameters(run_trial, setups=dict(setups), stream=stream, storage=str(storage / "train"))
+    queue = bookkeeper.queue = TrialQueue(slots)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _TRIAL_RESOURCES),
         param_space={"variant": tune.grid_search(list(names))},
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
-            max_concurrent_trials=slots,
+            search_alg=queue,
             # The next trial gets the ended one's Tune actor, which has its imports behind it.
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["variant"]),

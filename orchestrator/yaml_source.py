@@ -39,14 +39,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected an experiment file, got no such file; see experiments/ for examples")
     try:
         # _StrictLoader derives from SafeLoader, so no object of any other kind can be made.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{path}:{where} expected YAML, got {error.problem}; mend the syntax") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}; see experiments/phase5.yaml")
+        raise ValueError(
+            f"{path}: expected a mapping of keys, got {type(content).__name__}; see experiments/phase5.yaml"
+        )
     return content
 
 
@@ -73,7 +75,7 @@ def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
     if not separator or not all(keys):
         raise ValueError(f"--set {assignment}: expected key.key=value, got no such form; e.g. --set training.epochs=2")
     try:
-        value: Any = yaml.load(text, Loader=_StrictLoader)  # noqa: S506
+        value: Any = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {assignment}: expected a YAML value after '=', got {text!r}; quote it") from error
     for key in reversed(keys):
