@@ -91,6 +91,7 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
         measure_baselines(run)
         run.timeline.phase("training")
         predictor = train(run, stream)
+        run.timeline.counters["placement_groups_left"] = cluster.num_placement_groups()
         run.timeline.phase("final")
         results = evaluate(run, predictor)
     finally:
