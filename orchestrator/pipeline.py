@@ -266,6 +266,7 @@ def run_facts(run: Run) -> outcome.Facts:
         num_rows=run.data.payload.num_rows,
         dim=run.data.payload.dim,
         embedder=run.data.payload.provenance.embedder,
+        payload_path=run.data.payload.path,
         waived=[check["name"] for check in run.checks if check["waived"]],
     )
 
