@@ -1,5 +1,6 @@
 """One finding of the preflight: a value, a limit, a verdict and what to do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -46,3 +47,22 @@ def report(name: str, value: float, detail: str) -> Check:
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
+
+
+def table_of(checks: Iterable[Check]) -> str:
+    """Render checks as a short table of plain text: verdict, name, value, limit, detail."""
+    rows = [
+        (
+            "report" if check.limit is None else "waived" if check.waived else "pass" if check.passed else "FAIL",
+            check.name,
+            _number(check.value),
+            f"{check.relation} {_number(check.limit)}" if check.limit is not None else "",
+            check.detail if check.passed or not check.hint else f"{check.detail}; {check.hint}".lstrip("; "),
+        )
+        for check in checks
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+        for row in rows
+    )

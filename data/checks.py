@@ -11,7 +11,7 @@ from data.check import Check, judge, report
 from data.duplicates import duplicate_ids
 from data.keys import Int32, KeyIndex
 from data.payload import Payload, Vectors
-from data.windows import Splits, WindowTable
+from data.windows import Splits, take_sample
 
 _NORM_TOLERANCE = {"float32": 1e-3, "float16": 5e-3}
 _ROUNDING = {"float32": 1e-5, "float16": 2e-3}  # of one inner product of unit rows stored in this type
@@ -57,6 +57,8 @@ def check_vectors(payload: Payload) -> list[Check]:
 def check_windows(payload: Payload, splits: Splits) -> list[Check]:
     """Check that every window is L + 1 consecutive chunks of one article of this payload."""
     num_windows = sum(len(table) for _, table in splits.items())
+    if not num_windows:
+        raise ValueError("windows: expected windows in the splits, got none; build them from longer articles")
     num_good = 0
     for _, table in splits.items():
         rows = table.rows
@@ -68,7 +70,7 @@ def check_windows(payload: Payload, splits: Splits) -> list[Check]:
         same = (payload.article_index[rows] == table.article_index[:, None]).all(axis=1)
         consecutive = (np.diff(payload.chunk_index[rows], axis=1) == 1).all(axis=1)
         num_good += int(np.count_nonzero(same & consecutive))
-    share = num_good / num_windows if num_windows else math.nan
+    share = num_good / num_windows
     return [
         judge("windows_consecutive", share, "==", 1.0, "the windows belong to another payload; build them again"),
     ]
@@ -132,7 +134,7 @@ def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> 
     The test is on scores: nothing may score above the target by more than rounding. A row that does is another vector
     with a larger inner product, so the metric and the norms do not fit together.
     """
-    rows = _sample(splits.test if len(splits.test) else splits.train, _SAMPLE_ORACLE, rng).targets
+    rows = take_sample(splits.test if len(splits.test) else splits.train, _SAMPLE_ORACLE, rng).targets
     queries = np.asarray(payload.vectors[rows], np.float32)
     own = np.einsum("qd,qd->q", queries, queries)
     best = np.full(len(rows), -np.inf, np.float32)
@@ -154,18 +156,12 @@ def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> 
 
 def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> Targets:
     """Take a sample of the windows' targets, each with the key that its window claims, not the key of its row."""
-    picked = [_sample(table, _SAMPLE_TARGETS, rng) for _, table in splits.items()]
+    picked = [take_sample(table, _SAMPLE_TARGETS, rng) for _, table in splits.items()]
     rows = np.concatenate([table.targets for table in picked])
     first = np.concatenate([table.rows[:, 0] for table in picked])
     length = picked[0].rows.shape[1] - 1
     articles = np.concatenate([table.article_index for table in picked])
     return Targets(payload.vectors[rows], articles, payload.chunk_index[first] + np.int32(length))
-
-
-def _sample(table: WindowTable, num: int, rng: np.random.Generator) -> WindowTable:
-    if len(table) <= num:
-        return table
-    return table.take(np.sort(rng.choice(len(table), num, replace=False)))
 
 
 def _cosine(first: Any, second: Any) -> NDArray[np.float64]:

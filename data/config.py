@@ -11,7 +11,17 @@ class DataConfig:
     source: Literal["docstrings", "payload"] = "docstrings"
     """docstrings: embed the documentation of the installed packages. payload: open the folder named by `payload`."""
     payload: str | None = None
-    """Folder made by `python -m data.build` or `python -m data.embed`; only with source: payload."""
+    """Folder made by data.build or data.embed, or a file that data.build reads; only with source: payload."""
+    train: str | None = None
+    """Training sequences (.npz of another program); with val and eval, else windows are cut from the payload."""
+    val: str | None = None
+    """Validation sequences (.npz)."""
+    eval: str | None = None
+    """Evaluation sequences (.npz); their windows are the test split."""
+    embedder: str | None = None
+    """Who made the vectors of a payload file that does not say."""
+    realign: bool = False
+    """Use the payload's own rows where the vectors in train, val or eval differ from them."""
     packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray")
     """Installed packages whose docstrings are the corpus; only with source: docstrings."""
     min_chars: int = 40
@@ -57,6 +67,11 @@ class DataConfig:
                 "leave articles to train on"
             )
 
+    def files(self) -> dict[str, str]:
+        """Return the field and path of every file or folder that the configuration names."""
+        named = {name: getattr(self, name) for name in ("payload", "train", "val", "eval")}
+        return {name: path for name, path in named.items() if path is not None}
+
     def _check_source(self) -> None:
         if self.source not in ("docstrings", "payload"):
             raise ValueError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
@@ -64,10 +79,15 @@ class DataConfig:
             raise ValueError(
                 "payload: expected a folder with source: payload, got none; make one with python -m data.build"
             )
-        if self.source == "docstrings" and self.payload:
-            raise ValueError(
-                f"payload: expected none with source: docstrings, got {self.payload!r}; set source: payload to use it"
-            )
+        if self.source == "docstrings":
+            for name, path in self.files().items():
+                raise ValueError(
+                    f"{name}: expected none with source: docstrings, got {path!r}; set source: payload to use it"
+                )
+        sequences = [name for name in ("train", "val", "eval") if getattr(self, name) is not None]
+        if sequences and len(sequences) < 3:
+            missing = next(name for name in ("train", "val", "eval") if name not in sequences)
+            raise ValueError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
         if self.source == "docstrings" and not self.packages:
             raise ValueError(
                 "packages: expected at least one installed package, got none; the default is numpy, torch, pandas, ray"

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from data.keys import Int32, Int64, combine
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
 _ARRAYS = ("vectors.npy", "article_index.npy", "chunk_index.npy", "text_offsets.npy")
-_HASH_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,16 +133,11 @@ def write_payload(
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         order = np.argsort(combine(article_index, chunk_index), kind="stable")
-        if np.array_equal(order, np.arange(len(order))):
-            ordered = vectors
-        else:
-            ordered = vectors[order]
-            texts = [texts[row] for row in order] if texts is not None else None
         articles, chunks = article_index[order].astype(np.int32), chunk_index[order].astype(np.int32)
-        np.save(temporary / "vectors.npy", ordered)
+        ordered = _save_ordered(temporary / "vectors.npy", vectors, order)
         np.save(temporary / "article_index.npy", articles)
         np.save(temporary / "chunk_index.npy", chunks)
-        _write_texts(temporary, texts if texts is not None else [""] * len(order))
+        _write_texts(temporary, (texts[row] if texts is not None else "" for row in order), len(order))
         provenance = Provenance(
             embedder=embedder,
             sha256=content_sha256(ordered, articles, chunks),
@@ -157,7 +152,7 @@ def write_payload(
             "titles": {str(article): title for article, title in (titles or {}).items()},
         }
         (temporary / "payload.json").write_text(json.dumps(meta, indent=1))
-        _replace_folder(temporary, target)
+        replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_payload(target)
@@ -169,7 +164,7 @@ def content_sha256(vectors: Vectors, article_index: Int32, chunk_index: Int32) -
     for array in (vectors, article_index, chunk_index):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         row_bytes = max(1, array.nbytes // max(1, len(array)))
-        step = max(1, _HASH_BLOCK_BYTES // row_bytes)
+        step = max(1, _BLOCK_BYTES // row_bytes)
         for start in range(0, len(array), step):
             digest.update(np.ascontiguousarray(array[start : start + step]).data)
     return digest.hexdigest()
@@ -196,15 +191,27 @@ def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, 
         )
 
 
-def _write_texts(folder: Path, texts: Sequence[str]) -> None:
-    offsets = np.zeros(len(texts) + 1, np.int64)
+def _save_ordered(file: Path, vectors: Vectors, order: Int64) -> Vectors:
+    """Save the rows in this order, in blocks, and return them as a map: the vectors are never copied as a whole."""
+    with file.open("wb") as opened:
+        header = {"descr": vectors.dtype.str, "fortran_order": False, "shape": vectors.shape}
+        np.lib.format.write_array_header_1_0(opened, header)
+        step = max(1, _BLOCK_BYTES // max(1, vectors[:1].nbytes))
+        for start in range(0, len(order), step):
+            opened.write(np.ascontiguousarray(vectors[order[start : start + step]]).data)
+    saved: Vectors = np.load(file, mmap_mode="r")
+    return saved
+
+
+def _write_texts(folder: Path, texts: Iterable[str], num: int) -> None:
+    offsets = np.zeros(num + 1, np.int64)
     with (folder / "texts.bin").open("wb") as file:
         for position, text in enumerate(texts):
             offsets[position + 1] = offsets[position] + file.write(text.encode())
     np.save(folder / "text_offsets.npy", offsets)
 
 
-def _replace_folder(temporary: Path, target: Path) -> None:
+def replace_folder(temporary: Path, target: Path) -> None:
     """Move a finished folder into place; a folder that is not empty cannot be replaced, so it steps aside."""
     temporary.chmod(0o755)  # mkdtemp makes it private
     if target.exists():

@@ -5,22 +5,33 @@ one target found. Every check has a value, a limit, a verdict and what to do; a 
 waived by name.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import replace
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data.check import Check
+from data.check import Check, table_of
 from data.checks import Targets, check_oracle, check_splits, check_targets, check_vectors, check_windows, own_targets
+from data.geometry import check_near_duplicates, check_neighbours, check_provenance
 from data.payload import Payload
 from data.seeding import derive_seed
 from data.windows import Splits
 
-__all__ = ["Check", "Targets", "blocking", "run_preflight", "stamp_waived"]
+__all__ = ["Check", "Targets", "blocking", "run_preflight", "save_checks", "stamp_waived", "table_of"]
 
 
 def run_preflight(
-    payload: Payload, splits: Splits, *, targets: Targets | None = None, seed: int = 0, waive: Collection[str] = ()
+    payload: Payload,
+    splits: Splits,
+    *,
+    targets: Targets | None = None,
+    others: Mapping[str, Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    waive: Collection[str] = (),
 ) -> list[Check]:
     """Run every check of the data; nothing is raised for a failed one, see `blocking`.
 
@@ -28,6 +39,7 @@ def run_preflight(
         payload: The corpus.
         splits: Its windows.
         targets: Targets that came as vectors (files of another program); by default the windows' own targets.
+        others: Provenance of other parts by their name, for example {"index": {"sha256": ...}}.
         seed: Seed of the samples.
         waive: Names of checks that may fail; they stay in the list, stamped.
 
@@ -35,11 +47,14 @@ def run_preflight(
         ValueError: a name in `waive` is no check.
     """
     rng = np.random.default_rng(derive_seed(seed, "preflight"))
-    checks = check_vectors(payload)
+    checks = check_provenance(payload, others or {})
+    checks += check_vectors(payload)
     checks += check_windows(payload, splits)
     checks += check_targets(payload, targets if targets is not None else own_targets(payload, splits, rng))
     checks += check_splits(payload, splits)
     checks += check_oracle(payload, splits, rng)
+    checks += check_neighbours(payload, splits, rng)
+    checks += check_near_duplicates(payload, splits, rng)
     return stamp_waived(checks, waive)
 
 
@@ -61,3 +76,13 @@ def stamp_waived(checks: list[Check], waive: Collection[str]) -> list[Check]:
                 f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name"
             )
     return [replace(check, waived=check.name in waive and not check.passed) for check in checks]
+
+
+def save_checks(file: str | Path, checks: Iterable[Check]) -> None:
+    """Write the checks as a JSON list, one object a check; NaN and infinity are written as strings."""
+    entries = [asdict(check) for check in checks]
+    for entry in entries:
+        for name, value in entry.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                entry[name] = str(value)
+    Path(file).write_text(json.dumps(entries, indent=1))

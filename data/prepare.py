@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from data.assemble import WINDOWS_FOLDER, SequenceFiles, build
 from data.config import DataConfig
 from data.corpus import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.formats import import_payload
 from data.payload import Payload, open_payload, write_payload
-from data.windows import Splits, build_windows, split_by_article
+from data.windows import Splits, build_windows, load_window_provenance, load_windows, split_by_article
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +26,24 @@ class PreparedData:
 
 
 def prepare_data(config: DataConfig, cache_dir: Path, *, seed: int) -> PreparedData:
-    """Prepare the payload and cut it into windows and splits (the windows of 27,000 chunks take 10 ms, so uncached)."""
+    """Prepare the payload and its windows; cutting the windows of 27,000 chunks takes 10 ms, so that is not cached."""
     payload = prepare_payload(config, cache_dir)
     return PreparedData(payload, prepare_splits(payload, config, seed=seed))
 
 
 def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
-    """Open the payload of a configuration, building the docstring corpus the first time.
+    """Open the payload of a configuration, building it the first time.
 
-    The cache folder's name is a hash of the rule, the packages' versions and the embedder. A folder appears only when
-    it is complete, so a build that was interrupted leaves nothing behind that could be taken for a payload.
+    A cache folder's name is a hash of what it is built from: the rule, the packages' versions and the embedder, or the
+    files' paths, sizes and times. A folder appears only when it is complete, so a build that was interrupted leaves
+    nothing behind that could be taken for a payload.
     """
     if config.source == "payload":
-        assert config.payload is not None, "DataConfig refuses source: payload without a folder"
-        return open_payload(config.payload)
+        check_files(config)
+        assert config.payload is not None, "DataConfig refuses source: payload without a payload"
+        if (Path(config.payload) / "payload.json").is_file() and config.train is None:
+            return open_payload(config.payload)
+        return _payload_of_files(config, cache_dir)
     recipe = docstring_recipe(config)
     folder = cache_dir / recipe_hash(recipe)
     if (folder / "payload.json").is_file():
@@ -46,7 +52,19 @@ def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
 
 
 def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits:
-    """Cut a payload into train, validation and test windows that share no article."""
+    """Return the train, validation and test windows: as the sequence files say where there were some, else cut by rule.
+
+    Raises:
+        ValueError: no article is long enough, or the files have another context length than the configuration.
+    """
+    folder = payload.path / WINDOWS_FOLDER
+    if (folder / "windows.json").is_file() and (provenance := load_window_provenance(folder)).origin == "files":
+        if provenance.context_length != config.context_length:
+            raise ValueError(
+                f"context_length: expected {provenance.context_length} as in {folder}, got {config.context_length}; "
+                "the sequence files decide it"
+            )
+        return load_windows(folder, payload_sha256=payload.provenance.sha256)
     table = build_windows(payload.article_index, payload.chunk_index, config.context_length, config.min_article_chunks)
     if not len(table):
         raise ValueError(
@@ -54,6 +72,41 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
             f"{payload.num_articles} articles; lower min_article_chunks or use a larger corpus"
         )
     return split_by_article(table, config.val_share, config.test_share, seed=seed)
+
+
+def check_files(config: DataConfig) -> None:
+    """Check that every file the configuration names is there.
+
+    Raises:
+        FileNotFoundError: names all that are missing, in one line.
+    """
+    missing = [f"{name}: {path}" for name, path in config.files().items() if not Path(path).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
+            "from text with python -m data.embed, from files with python -m data.build"
+        )
+
+
+def _payload_of_files(config: DataConfig, cache_dir: Path) -> Payload:
+    folder = cache_dir / recipe_hash(_file_recipe(config))
+    if (folder / "payload.json").is_file():
+        return open_payload(folder)
+    assert config.payload is not None
+    source = Path(config.payload)
+    if config.train is None or config.val is None or config.eval is None:
+        return import_payload(source, folder, embedder=config.embedder)
+    files = SequenceFiles(train=Path(config.train), val=Path(config.val), test=Path(config.eval))
+    return build(source, folder, embedder=config.embedder, files=files, realign=config.realign).payload
+
+
+def _file_recipe(config: DataConfig) -> dict[str, Any]:
+    """Return what a payload made from files depends on; times stand for contents, which may be gigabytes."""
+    files = {}
+    for name, path in config.files().items():
+        entries = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+        files[name] = [(str(entry.resolve()), entry.stat().st_size, entry.stat().st_mtime_ns) for entry in entries]
+    return {"kind": "files", "files": files, "embedder": config.embedder, "realign": config.realign}
 
 
 def docstring_recipe(config: DataConfig) -> dict[str, Any]:

@@ -5,8 +5,10 @@ Letters: W windows, L context length, N payload rows.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +60,11 @@ class WindowProvenance:
     payload_sha256: str
     context_length: int
     min_article_chunks: int
-    rule: str = "consecutive chunk_index inside one article; splits by hash of the article"
+    origin: Literal["payload", "files"] = "payload"
+    """payload: every run of L + 1 chunks, split by a hash of the article. files: as train, val and eval files say."""
     seed: int | None = None
+    alignment: Mapping[str, Any] = field(default_factory=dict)
+    """How well the vectors in the files agreed with the payload, by file."""
 
 
 def build_windows(
@@ -116,7 +121,13 @@ def sample_queries(table: WindowTable, num: int | None, seed: int) -> WindowTabl
     """Draw `num` windows without replacement, in the table's order; the whole table if num is None or larger."""
     if num is None or num >= len(table):
         return table
-    rng = np.random.default_rng(derive_seed(seed, "queries", num))
+    return take_sample(table, num, np.random.default_rng(derive_seed(seed, "queries", num)))
+
+
+def take_sample(table: WindowTable, num: int, rng: np.random.Generator) -> WindowTable:
+    """Draw `num` windows without replacement, in the table's order; the whole table if it has no more."""
+    if len(table) <= num:
+        return table
     return table.take(np.sort(rng.choice(len(table), num, replace=False)))
 
 

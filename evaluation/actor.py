@@ -15,6 +15,7 @@ from data.payload import open_payload
 from evaluation.baselines import BASELINES
 from evaluation.config import IndexConfig
 from evaluation.index import SearchIndex, build_index
+from evaluation.index_store import open_or_build
 from evaluation.latency import Latency, measure
 from evaluation.metrics import K_MAX
 from evaluation.retrieval import Corpus, QuerySet, corpus_of, evaluate
@@ -26,21 +27,35 @@ class Evaluator:
     """Builds the index once, then turns predictions into per-query ranks, metrics and latency."""
 
     def __init__(
-        self, payload_path: str, index: IndexConfig, query_sets: dict[str, npt.NDArray[np.int32]], threads: int = 1
+        self,
+        payload_path: str,
+        index: IndexConfig,
+        query_sets: dict[str, npt.NDArray[np.int32]],
+        *,
+        threads: int = 1,
+        index_dir: str | None = None,
     ) -> None:
+        """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs."""
         faiss.omp_set_num_threads(threads)
         self._threads = threads
-        self._corpus: Corpus = corpus_of(open_payload(payload_path))
+        payload = open_payload(payload_path)
+        self._corpus: Corpus = corpus_of(payload)
         self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
         self._num_builds = 0
-        self._index = self._build(index)
+        self._index = self._build(index, payload.provenance.sha256, index_dir)
 
-    def _build(self, config: IndexConfig) -> SearchIndex:
-        self._num_builds += 1
-        return build_index(self._corpus.vectors, config)
+    def _build(self, config: IndexConfig, payload_sha256: str, index_dir: str | None) -> SearchIndex:
+        if index_dir is None:
+            self._num_builds += 1
+            return build_index(self._corpus.vectors, config)
+        index, built = open_or_build(self._corpus.vectors, config, payload_sha256, index_dir)
+        self._num_builds += built
+        return index
 
     def ready(self) -> dict[str, Any]:
-        """What was built and how; `index_builds` is 1 for the whole life of a run and `torch_imported` False."""
+        """What was built and how. `index_builds` is 1 for the whole life of a run (0 when a kept index was opened),
+        `torch_imported` is False.
+        """
         return {
             "index": self._index.describe(),
             "build_s": self._index.build_s,

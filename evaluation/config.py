@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-IndexKind = Literal["auto", "flat", "ivf_flat"]
+IndexKind = Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw"]
 INDEX_KINDS: tuple[str, ...] = get_args(IndexKind)
 
 
@@ -12,23 +12,41 @@ class IndexConfig:
     """How the one index of a run is built and searched; inner product on unit vectors, so scores are cosines."""
 
     kind: IndexKind = "auto"
-    """`auto` takes flat where N is small enough that nothing is gained by anything else."""
+    """auto: the fastest of flat, ivf_flat, ivf_sq8 and ivf_pq whose fidelity suffices, flat where it is fast enough.
+    flat: every row, exact. ivf_flat: inverted file, exact scores in the cells that are read. ivf_sq8: the same with
+    8 bits a component. ivf_pq: 4-bit fast-scan product codes, the best candidates scored again with 8 bits a
+    component. hnsw: a neighbour graph (slow to build, so auto does not try it)."""
 
     nlist: int | None = None
-    """Cells of an inverted-file index; None: from N, see `evaluation.index.auto_nlist`."""
+    """Cells of an inverted file; None: from N, see `evaluation.index_kinds.auto_nlist`."""
 
     nprobe: int = 64
-    """Cells read per query (at most nlist). 64 is the number of the original protocol."""
+    """Cells read per query (at most nlist); auto finds its own. 64 is the number of the original protocol."""
+
+    k_factor: int = 4
+    """ivf_pq: candidates scored again, per result asked for; auto finds its own."""
+
+    hnsw_links: int = 32
+    """hnsw: links per row."""
+
+    hnsw_ef: int = 128
+    """hnsw: breadth of a search."""
+
+    min_fidelity: float = 0.97
+    """auto: least share of the exact top 50 that an index must find."""
 
     seed: int = 0
-    """Of the k-means that places the cells."""
+    """Of the k-means that places the cells and of the sample on which fidelity is measured."""
 
     def __post_init__(self) -> None:
         if self.kind not in INDEX_KINDS:
             raise ValueError(f"kind: expected one of {', '.join(INDEX_KINDS)}, got {self.kind!r}; choose one of them")
         if self.nlist is not None and self.nlist < 1:
             raise ValueError(f"nlist: expected at least 1 or null, got {self.nlist}; null derives it from the corpus")
-        if self.nprobe < 1:
-            raise ValueError(f"nprobe: expected at least 1, got {self.nprobe}; 64 is the default")
+        for name, default in (("nprobe", 64), ("k_factor", 4), ("hnsw_links", 32), ("hnsw_ef", 128)):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}; {default} is the default")
+        if not 0.0 < self.min_fidelity <= 1.0:
+            raise ValueError(f"min_fidelity: expected above 0 up to 1, got {self.min_fidelity}; 0.97 is the default")
         if self.seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {self.seed}; 0 is the default")

@@ -4,7 +4,7 @@ A percentile of times per query, never a batch's time over its size: dividing hi
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -94,6 +94,29 @@ def measure(
         search_one(query)
         samples_ms[position] = (time.perf_counter_ns() - start) / 1e6
     return Latency(samples_ms)
+
+
+def measure_interleaved(
+    subjects: Mapping[str, tuple[Callable[[], object], Callable[[npt.NDArray[np.float32]], object]]],
+    queries: npt.NDArray[np.float32],
+    num_timed: int,
+    block: int = 20,
+) -> dict[str, Latency]:
+    """Time several searchers in turns of a few queries, so that a load on the machine falls on all of them.
+
+    Args:
+        subjects: by name, what prepares a searcher (not timed) and the searcher itself.
+        queries: (Q, D).
+        num_timed: timed calls per subject, rounded up to whole turns.
+        block: timed calls per turn, after two untimed ones that bring its data back into the caches.
+    """
+    samples: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in subjects}
+    for turn in range(-(-num_timed // block)):
+        rolled = np.roll(queries, -turn * block, axis=0)
+        for name, (prepare, search_one) in subjects.items():
+            prepare()
+            samples[name].append(measure(search_one, rolled, block, warmup=2).samples_ms)
+    return {name: Latency(np.concatenate(parts)) for name, parts in samples.items()}
 
 
 def _cycle(queries: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:

@@ -3,7 +3,9 @@
 Q queries, L context chunks, D dimension.
 """
 
+import argparse
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,28 @@ def forward_latency(
 
     with one_thread(torch.set_num_threads, torch.get_num_threads):
         return measure(forward, sample, num_timed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Predict from files to a file; see `evaluation.predict_process`, which calls it."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.predict", description=__doc__)
+    parser.add_argument("checkpoint", help="best.pt or last.pt of a variant")
+    parser.add_argument("payload", help="folder of the payload")
+    parser.add_argument("windows", help="npy file of (Q, L + 1) rows")
+    parser.add_argument("out", help="npz file to write")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--latency-queries", type=int, default=0)
+    args = parser.parse_args(argv)
+    try:
+        windows = np.load(args.windows)
+        predictor = Predictor(args.device)
+        answer = predictor.predict(args.checkpoint, args.payload, windows, latency_queries=args.latency_queries)
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    np.savez(args.out, allow_pickle=False, **answer)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -71,6 +71,7 @@ class RetrievalResult:
 
     variant: str
     query_set: str
+    windows: Int32  # (Q, L + 1) the queries themselves
     ranks: Int32  # (Q,) final, the context's own chunks may be results
     ranks_pool: Int32  # (Q,) the same before reranking
     ranks_exclude_context: Int32  # (Q,) final, the context's own chunks removed
@@ -95,6 +96,7 @@ class RetrievalResult:
             "ranks_pool_exclude_context": self.ranks_pool_exclude_context,
             "cosine": self.cosine,
             "neighbours": self.neighbours,
+            "windows": self.windows,
         }
 
 
@@ -131,6 +133,7 @@ def evaluate(
     result = RetrievalResult(
         variant=variant,
         query_set=query_set.name,
+        windows=query_set.windows,
         ranks=ranks(final_with, target, same),
         ranks_pool=ranks(pool_with, target, same),
         ranks_exclude_context=ranks(final_without, target, same),

@@ -16,9 +16,8 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from evaluation.metrics import EXCLUDE_CONTEXT
+from evaluation.results import Row, survived
 
-Row = dict[str, Any]
-SURVIVED = ("FINISHED", "EARLY_STOPPED")
 MISSING = "-"
 WIDTH = 120
 
@@ -155,9 +154,10 @@ class ComparisonTable:
         self.protocol = protocol
         self.best = best
         self.verdict = verdict
-        self.survivors = sorted((row for row in rows if _is_survivor(row)), key=self._reading_order)
-        self.baselines = sorted((row for row in rows if row.get("kind") == "baseline"), key=self._reading_order)
-        self.ended = [row for row in rows if row.get("kind") != "baseline" and not _is_survivor(row)]
+        finished = [row for row in rows if survived(row)]
+        self.survivors = sorted((row for row in finished if row.get("kind") != "baseline"), key=self._reading_order)
+        self.baselines = sorted((row for row in finished if row.get("kind") == "baseline"), key=self._reading_order)
+        self.ended = [row for row in rows if not survived(row)]
 
     @classmethod
     def from_results(cls, results: dict[str, Any]) -> "ComparisonTable":
@@ -236,10 +236,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
-
-
-def _is_survivor(row: Row) -> bool:
-    return row.get("kind") != "baseline" and row.get("status") in SURVIVED
 
 
 def _grid(section: Section, style: str, escape: Callable[[str], str] = str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.corruption import ContextCorruption
 from models.head import PredictionHead, prefix_mean
-from models.layers import NORM_EPS, WindowDropout
+from models.layers import WindowDropout, rms_norm
 from models.specs import AmnSpec
 
 
@@ -29,12 +29,9 @@ class Amn(nn.Module):
         self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
         self.query_embed = nn.Linear(dim, d, bias=False)
         self.memory_embed = nn.Linear(dim, d, bias=False)
-        self.query_norm = nn.RMSNorm(d, eps=NORM_EPS)
-        self.memory_norm = nn.RMSNorm(d, eps=NORM_EPS)
         self.q_proj = nn.Linear(d, d, bias=False)
         self.kv_proj = nn.Linear(d, 2 * d, bias=False)
         self.out_proj = nn.Linear(d, d, bias=False)
-        self.mixed_norm = nn.RMSNorm(d, eps=NORM_EPS)
         self.mlp_in = nn.Linear(2 * d, spec.mlp_ratio * d, bias=False)
         self.mlp_out = nn.Linear(spec.mlp_ratio * d, d, bias=False)
         self.dropout = WindowDropout(spec.dropout)
@@ -44,9 +41,9 @@ class Amn(nn.Module):
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
         scale = math.sqrt(self.dim)  # unit rows to unit variance
-        query = self.query_norm(self.query_embed(prefix_mean(context) * scale))  # (B, L, d)
-        memory = self.memory_norm(self.memory_embed(context * scale))
-        mixed = self.mixed_norm(self._attend(query, memory))
+        query = rms_norm(self.query_embed(prefix_mean(context) * scale))  # (B, L, d)
+        memory = rms_norm(self.memory_embed(context * scale))
+        mixed = rms_norm(self._attend(query, memory))
         hidden = self.mlp_out(F.gelu(self.mlp_in(torch.cat([mixed, query], dim=-1))))
         predictions: Tensor = self.head(query + self.dropout(hidden), context)
         return predictions

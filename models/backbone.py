@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from models.attention import LocalAttention
 from models.corruption import ContextCorruption
+from models.fused import MAX_LENGTH
 from models.head import PredictionHead
-from models.layers import NORM_EPS
+from models.layers import rms_norm
 from models.mamba import MambaBlock
 from models.specs import LayerKind, MambaGRSpec, MambaHSpec, MambaSandwichSpec, MambaSpec
 
@@ -18,15 +19,14 @@ from models.specs import LayerKind, MambaGRSpec, MambaHSpec, MambaSandwichSpec, 
 class ResidualLayer(nn.Module):
     """x + block(norm(x)), the block optionally behind a gate that reads the same normed input."""
 
-    def __init__(self, d_model: int, block: nn.Module, gate: nn.Module | None = None) -> None:
+    def __init__(self, block: nn.Module, gate: nn.Module | None = None) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
         self.block = block
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, L, d_model) to the same shape."""
-        normed = self.norm(x)
+        normed = rms_norm(x)
         update: Tensor = self.block(normed)
         if self.gate is not None:
             update = update * self.gate(normed)
@@ -61,14 +61,22 @@ class Backbone(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
-        # The layers keep (B, L, d) tensors time-major in memory: position shifts are then contiguous blocks and the
-        # heads of a window lie one stride apart, so no layer has to copy.
-        inputs = context.transpose(0, 1) * math.sqrt(self.dim)  # unit rows to unit variance
-        hidden = self.embed(inputs.contiguous()).transpose(0, 1)
+        hidden = self._embed(context)
         for layer in self.layers:
             hidden = layer(hidden)
         predictions: Tensor = self.head(hidden, context)
         return predictions
+
+    def _embed(self, context: Tensor) -> Tensor:
+        """Return the layers' input (B, L, d_model), on a CPU channel-major in memory, where the blocks are fastest."""
+        scale = math.sqrt(self.dim)  # unit rows to unit variance
+        if context.device.type != "cpu" or context.shape[1] > MAX_LENGTH:
+            hidden: Tensor = self.embed(context * scale)
+            return hidden
+        batch, length, dim = context.shape
+        tokens = context.transpose(0, 1).reshape(length * batch, dim)
+        flat = torch.addmm(self.embed.bias[:, None], self.embed.weight, tokens.t(), alpha=scale)  # (d_model, L*B)
+        return flat.view(-1, length, batch).permute(2, 1, 0)
 
     @torch.no_grad()
     def _scale_down_outputs(self) -> None:
@@ -81,9 +89,9 @@ class Backbone(nn.Module):
 def _build_layer(spec: MambaSpec, kind: LayerKind) -> ResidualLayer:
     if kind == "attention":
         assert isinstance(spec, (MambaHSpec, MambaSandwichSpec))
-        return ResidualLayer(spec.d_model, LocalAttention(spec.d_model, spec.num_heads, spec.window, spec.dropout))
+        return ResidualLayer(LocalAttention(spec.d_model, spec.num_heads, spec.window, spec.dropout))
     block = MambaBlock(spec.d_model, spec.d_state, spec.d_conv, spec.expand, spec.head_dim, spec.dropout)
     if kind == "ssm":
-        return ResidualLayer(spec.d_model, block)
+        return ResidualLayer(block)
     assert isinstance(spec, MambaGRSpec)
-    return ResidualLayer(spec.d_model, block, GruGate(spec.d_model, spec.gru_hidden))
+    return ResidualLayer(block, GruGate(spec.d_model, spec.gru_hidden))

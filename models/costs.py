@@ -11,9 +11,9 @@ from models.specs import AmnSpec, LayerKind, MambaGRSpec, MambaSpec, VariantSpec
 def num_parameters(spec: VariantSpec, dim: int) -> int:
     """Return the number of trainable values of the model that `spec` describes for D = `dim`."""
     mix = 2 if spec.residual == "learned" else 0
-    head = spec.d_model + spec.d_model * dim  # norm, projection
+    head = spec.d_model * dim
     if isinstance(spec, AmnSpec):
-        return _amn_weights(spec, dim) + 3 * spec.d_model + head + mix  # the norms of query, memory and mixed state
+        return _amn_weights(spec, dim) + head + mix
     assert isinstance(spec, MambaSpec)
     embed = dim * spec.d_model + spec.d_model
     return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head + mix
@@ -43,13 +43,12 @@ def _amn_weights(spec: AmnSpec, dim: int) -> int:
 
 def _layer_parameters(spec: MambaSpec, kind: LayerKind) -> int:
     d = spec.d_model
-    norm = d
     if kind == "attention":
-        return norm + 4 * d * d
+        return 4 * d * d
     conv = (spec.d_inner + 2 * spec.d_state) * (spec.d_conv + 1)
     per_head = 3 * spec.num_ssm_heads  # A, D, dt bias
-    block = _ssm_weights(spec) + conv + per_head + spec.d_inner
-    return norm + block + _gate_parameters(spec, kind)
+    block = _ssm_weights(spec) + conv + per_head + spec.d_inner  # and the gated norm
+    return block + _gate_parameters(spec, kind)
 
 
 def _ssm_weights(spec: MambaSpec) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import NORM_EPS
+from models.layers import channel_major, rms_norm
 from models.specs import Residual
 
 START_SHARE = 0.1
@@ -29,7 +29,6 @@ class PredictionHead(nn.Module):
     def __init__(self, d_model: int, dim: int, residual: Residual) -> None:
         super().__init__()
         self.residual = residual
-        self.norm = nn.RMSNorm(d_model, eps=NORM_EPS)
         self.proj = nn.Linear(d_model, dim, bias=False)
         nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
         if residual == "learned":
@@ -37,11 +36,19 @@ class PredictionHead(nn.Module):
 
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
         """Map hidden (B, L, d_model) and the context's vectors (B, L, D) to (B, L, D), float32, unit norm."""
-        output = self.proj(self.norm(hidden))
+        output = self._project(rms_norm(hidden))
         with torch.autocast(output.device.type, enabled=False):
             base = self._base(context.float())
             output = output.float() if base is None else output.float() + base
             return F.normalize(output, dim=-1)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """Return the projection (B, L, D); from channel-major memory without a copy."""
+        if not channel_major(hidden):
+            out: Tensor = self.proj(hidden)
+            return out
+        flat = torch.mm(hidden.permute(2, 1, 0).flatten(1).t(), self.proj.weight.t())  # (L*B, D)
+        return flat.view(hidden.shape[1], hidden.shape[0], -1).transpose(0, 1)
 
     def _base(self, context: Tensor) -> Tensor | None:
         """Return what the prediction is added to (B, L, D); position t sees positions up to t."""

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.fused import MAX_LENGTH, Weights, fused_block
 from models.layers import WindowDropout, causal_conv, gated_rms_norm
 from models.ssd import ssd, ssd_reference, ssd_step
 
@@ -83,12 +84,35 @@ class MambaBlock(nn.Module):
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
 
     def forward(self, u: Tensor) -> Tensor:
-        """Map u (B, L, d_model) to (B, L, d_model), causally."""
+        """Map u (B, L, d_model) to (B, L, d_model), causally.
+
+        Short windows on a CPU take the fused form, all else the composed one; they differ by rounding alone. The fused
+        form works on memory of order (d_model, L, B): an input that lies so is not copied, and the output lies so.
+        """
+        if u.device.type == "cpu" and u.shape[1] <= MAX_LENGTH:
+            dropped: Tensor = self.dropout(fused_block(u.permute(2, 1, 0), self._weights()).permute(2, 1, 0))
+            return dropped
+        return self.forward_composed(u)
+
+    def forward_composed(self, u: Tensor) -> Tensor:
+        """Do the same with library operations, for any length and device."""
         z, xBC, dt = self._project(u)
         xBC = F.silu(causal_conv(xBC, self.conv_weight, self.conv_bias))
         x, B, C = self._split_conv(xBC)
         y = ssd(x, dt, self._decay_rates(), B, C, self.D)  # (B, L, H, P)
         return self._output(y.flatten(2), z)
+
+    def _weights(self) -> Weights:
+        return Weights(
+            in_proj=self.in_proj.weight,
+            conv_weight=self.conv_weight,
+            conv_bias=self.conv_bias,
+            dt_bias=self.dt_bias,
+            A_log=self.A_log,
+            D=self.D,
+            norm_weight=self.norm_weight,
+            out_proj=self.out_proj.weight,
+        )
 
     def initial_state(self, batch: int) -> MambaState:
         """Return the state before the first token."""

@@ -85,6 +85,13 @@ def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
     )
 
 
+def num_placement_groups() -> int:
+    """Return how many placement groups hold resources: after the trials, one left over would starve the next."""
+    from ray.util import placement_group_table
+
+    return sum(group["state"] != "REMOVED" for group in placement_group_table().values())
+
+
 def local_resources() -> ClusterResources:
     """Return what this machine would offer, without starting Ray (`--dry-run`)."""
     from ray._private.accelerators import get_all_accelerator_managers

@@ -90,13 +90,18 @@ class GateConfig(_Section):
 
 
 class GatesConfig(_Section):
-    """Gates while training and at the end."""
+    """Gates while training and at the end.
+
+    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: a row of the
+    same run, or a published share. `ready_if` are further conditions of PRODUCTION READY.
+    """
 
     mode: Literal["enforce", "shadow"] = "enforce"
     on_marginal: Literal["continue", "prune"] = "continue"
     smoke: tuple[GateConfig, ...] = ()
     success_if: tuple[RuleText, ...] = ()
-    ready_if: tuple[RuleText, ...] = ("r@5 >= baseline.amn",)
+    ready_if: tuple[RuleText, ...] = ()
+    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = LEARNED_BASELINE
 
 
 class FinalConfig(_Section):
@@ -291,7 +296,10 @@ def _check_references(config: ExperimentConfig) -> None:
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
     known_at_end = set(config.baselines) | learned
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
-    _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end | {LEARNED_BASELINE})
+    _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
+    reference = config.gates.reference
+    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE}:
+        raise ValueError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
     for name, variant in variants.items():
         if variant.training.batch_size % variant.training.workers:
             raise ValueError(

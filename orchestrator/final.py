@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.results import save_arrays
 from evaluation.significance import Outcomes, intervals
 from orchestrator.config import ExperimentConfig, Variant
 from orchestrator.gates import Metrics, RuleCheck, check_rule, parse_rule
@@ -16,7 +17,6 @@ from orchestrator.ledger import Ledger, TrialEnd, VariantFolder, write_json
 
 # A batch-of-one forward pass is timed this often.
 PREDICT_LATENCY_QUERIES = 200
-PER_QUERY = ("ranks", "ranks_pool", "ranks_exclude_context", "ranks_pool_exclude_context", "cosine", "neighbours")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +76,8 @@ def evaluate_survivor(
 
 def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, Any]) -> FinalResult:
     """Write final.json and the per-query arrays; return the result."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    arrays = {name: answer[name] for name in PER_QUERY}
-    for name, values in arrays.items():
-        np.save(folder.path / f"{name}.npy", values)
-    outcomes = Outcomes(ranks=arrays["ranks"], ranks_pool=arrays["ranks_pool"], cosine=arrays["cosine"])
+    save_arrays(folder.path, answer)
+    outcomes = Outcomes(ranks=answer["ranks"], ranks_pool=answer["ranks_pool"], cosine=answer["cosine"])
     metrics = dict(answer["metrics"])
     if "predict_p95_ms" in predicted:
         metrics["predict_p95_ms"] = predicted["predict_p95_ms"]

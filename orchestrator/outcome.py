@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.table import ComparisonTable
+from evaluation.verdict import decide
 from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult, baseline_row, check_final_rules, trained_row
-from orchestrator.gates import Metrics, RuleCheck
+from orchestrator.gates import Metrics
 from orchestrator.ledger import Ledger, Timeline, TrialEnd, write_json, write_text
 
 
@@ -31,6 +31,7 @@ class Facts:
     num_rows: int
     dim: int
     embedder: str
+    payload_path: Path
     waived: list[str]
 
 
@@ -50,17 +51,20 @@ def conclude(
     rows = []
     for name, variant in config.resolved_variants.items():
         row = trained_row(variant, ends[name], ledger.variant(name).records(), params[name], trained.get(name))
-        if variant.kind == "variant":
-            row |= _judge(config, row, references)
+        if variant.kind == "variant" and row["evaluated_on"] == "final":
+            row["gates"] = _final_gates(config, row, references)
         rows.append(row)
     rows += [baseline_row(name, result) for name, result in untrained.items()]
-    best = select_best(rows)
-    results = {
+    outcomes = {name: result.outcomes for name, result in {**trained, **untrained}.items()}
+    decision = decide(rows, outcomes, reference=config.gates.reference, seed=config.seed)
+    decision.apply(rows)
+    best = decision.best
+    results: dict[str, Any] = {
         "protocol": protocol(facts, rows),
         "rows": rows,
         "best": best,
-        "verdict": run_verdict(rows, best),
-        "pairs": [],
+        "verdict": decision.headline,
+        "pairs": [asdict(pair) for pair in decision.pairs],
     }
     write_tables(ledger, results)
     if best is not None:
@@ -71,39 +75,14 @@ def conclude(
     return results
 
 
-def _judge(config: ExperimentConfig, row: dict[str, Any], references: dict[str, Metrics]) -> dict[str, Any]:
-    """Return a variant's final gates and verdict."""
-    if row["evaluated_on"] != "final":
-        return {"gates": [], "verdict": "REJECT"}
-    success = check_final_rules(config.gates.success_if, row, references)
-    ready = check_final_rules(config.gates.ready_if, row, references)
-    return {"gates": [asdict(check) for check in (*success, *ready)], "verdict": verdict_of(success, ready)}
-
-
-def verdict_of(success: tuple[RuleCheck, ...], ready: tuple[RuleCheck, ...]) -> str:
-    """Return PRODUCTION READY (both sets of rules pass), SUCCESS (the first does) or REJECT."""
-    if not all(check.passed for check in success):
-        return "REJECT"
-    return "PRODUCTION READY" if ready and all(check.passed for check in ready) else "SUCCESS"
-
-
-def select_best(rows: list[dict[str, Any]]) -> str | None:
-    """Return the surviving variant with the highest R@5; among equals the lower P95, then fewer parameters."""
-    candidates = [
-        row
-        for row in rows
-        if row["kind"] == "variant" and row["evaluated_on"] == "final" and math.isfinite(row.get("r@5", math.nan))
+def _final_gates(config: ExperimentConfig, row: dict[str, Any], references: dict[str, Metrics]) -> list[dict[str, Any]]:
+    """Return the final rules held against a row, marked with what they decide."""
+    stages = {"final": config.gates.success_if, "ready": config.gates.ready_if}
+    return [
+        {**asdict(check), "stage": stage}
+        for stage, rules in stages.items()
+        for check in check_final_rules(rules, row, references)
     ]
-    if not candidates:
-        return None
-    return str(min(candidates, key=lambda row: (-row["r@5"], row["p95_ms"], row["params"]))["variant"])
-
-
-def run_verdict(rows: list[dict[str, Any]], best: str | None) -> str:
-    """Return the verdict of the run: the best variant's, or that none survived."""
-    if best is None:
-        return "NO SURVIVOR"
-    return str(next(row["verdict"] for row in rows if row["variant"] == best))
 
 
 def protocol(facts: Facts, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,6 +94,7 @@ def protocol(facts: Facts, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "N": facts.num_rows,
         "D": facts.dim,
         "embedder": facts.embedder,
+        "payload_path": str(facts.payload_path),
         "queries": {"final": final_queries, "smoke": facts.config.smoke.queries},
         "index": facts.index,
         "latency": {"batch": 1, "threads": 1, "timed": facts.config.final.latency_queries},

@@ -91,6 +91,7 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
         measure_baselines(run)
         run.timeline.phase("training")
         predictor = train(run, stream)
+        run.timeline.counters["placement_groups_left"] = cluster.num_placement_groups()
         run.timeline.phase("final")
         results = evaluate(run, predictor)
     finally:
@@ -265,6 +266,7 @@ def run_facts(run: Run) -> outcome.Facts:
         num_rows=run.data.payload.num_rows,
         dim=run.data.payload.dim,
         embedder=run.data.payload.provenance.embedder,
+        payload_path=run.data.payload.path,
         waived=[check["name"] for check in run.checks if check["waived"]],
     )
 

@@ -40,7 +40,9 @@ def _first_error(error: ValidationError, kind: Any, path: str) -> str:
         # A dataclass's own message begins with its field's name, which completes the dotted path.
         owned = re.match(r"^[a-z_]\w*(\[\d+\])?: ", cause)
         return f"{where}.{cause}" if owned and where else f"{where}: {cause}" if where else cause
-    expected = message.removeprefix("Input should be ").removeprefix("a valid ")
+    # "..., unable to parse string as an integer": the first half says what was expected.
+    expected = message.split(",")[0] if first["type"].endswith("_parsing") else message
+    expected = expected.removeprefix("Input should be ").removeprefix("a valid ")
     return f"{where}: expected {expected[0].lower() + expected[1:]}, got {_short(got)}; mend the value"
 
 

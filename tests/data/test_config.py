@@ -14,6 +14,11 @@ def test_the_default_is_the_docstring_corpus_with_five_chunks_of_context() -> No
         ({"source": "wiki"}, "source: expected docstrings or payload, got 'wiki'"),
         ({"source": "payload"}, "payload: expected a folder with source: payload, got none"),
         ({"payload": "x"}, "payload: expected none with source: docstrings, got 'x'"),
+        ({"train": "x"}, "train: expected none with source: docstrings, got 'x'"),
+        (
+            {"source": "payload", "payload": "p", "train": "t", "eval": "e"},
+            "val: expected a file beside train and eval, got none",
+        ),
         ({"packages": ()}, "packages: expected at least one"),
         ({"min_chars": 0}, "min_chars: expected at least 1, got 0"),
         ({"max_chars": 39}, "max_chars: expected at least min_chars = 40, got 39"),

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from data import prepare
 from data.config import DataConfig
+from data.parquet import write_parquet
 from data.preflight import blocking, run_preflight
-from data.prepare import docstring_recipe, prepare_data, prepare_payload, recipe_hash
+from data.prepare import docstring_recipe, prepare_data, prepare_payload, prepare_splits, recipe_hash
 from tests.data.helpers import MakePayload
 
 NUMPY_ONLY = DataConfig(packages=("numpy",))
@@ -78,6 +80,44 @@ def test_a_payload_folder_is_opened_as_it_is(make_payload: MakePayload, tmp_path
     assert data.payload.provenance == written.provenance
     assert sum(len(table) for _, table in data.splits.items()) == 50 * 5
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_payload_file_is_built_once_and_again_when_it_changes(make_payload: MakePayload, tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    write_parquet(make_payload([10] * 50), file)
+    config = DataConfig(source="payload", payload=str(file), embedder="named")
+    first, again = (prepare_payload(config, tmp_path / "cache") for _ in range(2))
+    assert first.path == again.path and first.provenance.created_at == again.provenance.created_at
+    assert first.provenance.embedder == "named"
+    write_parquet(make_payload([10] * 40), file)
+    assert prepare_payload(config, tmp_path / "cache").num_rows == 400
+
+
+def test_sequence_files_decide_the_windows(make_payload: MakePayload, tmp_path: Path) -> None:
+    payload = make_payload([10] * 50)
+    splits = prepare_splits(payload, DataConfig(), seed=3)
+    for name, table in splits.items():
+        keys = np.stack([payload.article_index[table.targets], payload.chunk_index[table.targets]], axis=1)
+        vectors = np.asarray(payload.vectors[table.rows])
+        np.savez(tmp_path / name, context_sequences=vectors[:, :-1], target_vectors=vectors[:, -1], truth_keys=keys)
+    files = {name: str(tmp_path / f"{name}.npz") for name in ("train", "val")}
+    config = DataConfig(source="payload", payload=str(payload.path), eval=str(tmp_path / "test.npz"), **files)
+    data = prepare_data(config, tmp_path / "cache", seed=99)
+    np.testing.assert_array_equal(data.splits.test.rows, splits.test.rows)
+    with pytest.raises(
+        ValueError, match=r"context_length: expected 5 as in .*/windows, got 4; the sequence files decide"
+    ):
+        prepare_data(replace(config, context_length=4), tmp_path / "cache", seed=99)
+
+
+def test_all_missing_files_are_named_at_once_with_how_to_make_them(tmp_path: Path) -> None:
+    config = DataConfig(source="payload", payload="a.npy", train="b.npz", val=str(tmp_path), eval="c.npz")
+    with pytest.raises(FileNotFoundError) as caught:
+        prepare_payload(config, tmp_path)
+    assert str(caught.value) == (
+        "data: expected existing files, got none at payload: a.npy, train: b.npz, eval: c.npz; correct the paths, or "
+        "make a payload from text with python -m data.embed, from files with python -m data.build"
+    )
 
 
 def test_a_corpus_of_short_articles_is_refused(make_payload: MakePayload, tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """Small corpora whose neighbours are known."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from evaluation.retrieval import Corpus
+
+sys.path.insert(0, str(Path(__file__).parent))  # for planted_run
 
 
 def unit(vectors):
@@ -31,3 +36,11 @@ def corpus():
 def windows():
     start = np.arange(0, 160, 4, dtype=np.int32)
     return start[:, None] + np.arange(4, dtype=np.int32)  # (40, 4)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    """A finished run; tests that change it copy it first."""
+    import planted_run
+
+    return planted_run.make_run(tmp_path_factory.mktemp("planted"))

@@ -7,10 +7,9 @@ import textwrap
 import numpy as np
 import pytest
 
+from data import payload as payloads
+from evaluation import actor
 from evaluation.config import IndexConfig
-
-payloads = pytest.importorskip("data.payload")
-actor = pytest.importorskip("evaluation.actor")
 
 CONTEXT_LENGTH = 3
 
@@ -62,6 +61,14 @@ def test_the_index_is_built_once_however_often_it_is_asked(evaluator, folder, qu
     assert ready["index_builds"] == 1
     assert ready["index"]["n"] == 120
     assert ready["query_sets"] == {"smoke": 4, "final": 10}
+
+
+def test_a_kept_index_is_opened_and_not_built_again(folder, query_sets, tmp_path):
+    config = IndexConfig(kind="ivf_flat", nlist=4)
+    counts = [
+        actor.Evaluator(folder, config, query_sets, index_dir=str(tmp_path)).ready()["index_builds"] for _ in range(2)
+    ]
+    assert counts == [1, 0]
 
 
 def test_perfect_predictions_are_scored_perfect_under_both_protocols(evaluator, folder, query_sets):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation.config import IndexConfig
-from evaluation.index import auto_nlist, build_index, fidelity, overlap, resolve
+from evaluation.index import build_index, fidelity, overlap
+from evaluation.index_kinds import auto_nlist, resolve
 
 
 def unit(vectors):
@@ -25,11 +26,40 @@ def brute_force(vectors, queries, k):
     return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
 
 
-@pytest.mark.parametrize("config", [IndexConfig(kind="flat"), IndexConfig(kind="ivf_flat", nlist=8, nprobe=8)])
+EXACT = [IndexConfig(kind="flat"), IndexConfig(kind="ivf_flat", nlist=8, nprobe=8)]
+CODED = [
+    IndexConfig(kind="ivf_sq8", nlist=8, nprobe=8),
+    IndexConfig(kind="ivf_pq", nlist=8, nprobe=8, k_factor=8),
+    IndexConfig(kind="hnsw", hnsw_ef=200),
+]
+
+
+@pytest.mark.parametrize("config", EXACT, ids=lambda config: config.kind)
 def test_an_index_that_reads_every_row_agrees_with_brute_force(vectors, queries, config):
     scores, rows = build_index(vectors, config).search(queries, 50)
     np.testing.assert_array_equal(rows, brute_force(vectors, queries, 50))
     np.testing.assert_allclose(scores, np.take_along_axis(queries @ vectors.T, rows, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("config", CODED, ids=lambda config: config.kind)
+def test_coded_and_graph_indexes_find_nearly_all_of_the_exact_neighbours(vectors, queries, config):
+    index = build_index(vectors, config)
+    assert fidelity(index, vectors, queries) > 0.9
+    assert index.describe()["fidelity"] > 0.9
+    np.testing.assert_array_equal(index.search(vectors[:20], 1)[1][:, 0], np.arange(20))
+
+
+def test_product_codes_need_a_dimension_divisible_by_four(vectors):
+    with pytest.raises(ValueError, match="expected a dimension divisible by 4 for ivf_pq, got 15; choose ivf_sq8"):
+        build_index(unit(vectors[:, :15]), IndexConfig(kind="ivf_pq"))
+
+
+def test_breadth_of_a_built_index_can_be_changed(vectors, queries):
+    index = build_index(vectors, IndexConfig(kind="ivf_pq", nlist=16, nprobe=1, k_factor=1))
+    narrow = fidelity(index, vectors, queries)
+    wide = fidelity(index.with_breadth(nprobe=16, k_factor=8), vectors, queries)
+    assert wide > narrow + 0.2
+    assert (index.describe()["nprobe"], index.describe()["k_factor"]) == (16, 8)
 
 
 def test_fewer_rows_than_k_are_padded_with_minus_one(vectors):
@@ -73,6 +103,7 @@ def test_a_description_names_what_the_protocol_line_needs(vectors):
         "n": 600,
         "dim": 16,
         "build_s": 0,
+        "fidelity": description["fidelity"],
     }
 
 
@@ -95,7 +126,10 @@ def test_an_empty_corpus_is_refused():
         build_index(np.zeros((0, 4), np.float32), IndexConfig())
 
 
-@pytest.mark.parametrize(("field", "value"), [("kind", "ivf"), ("nlist", 0), ("nprobe", 0), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("kind", "ivf"), ("nlist", 0), ("nprobe", 0), ("k_factor", 0), ("min_fidelity", 1.1), ("seed", -1)],
+)
 def test_wrong_settings_are_refused_by_their_name(field, value):
     with pytest.raises(ValueError, match=f"^{field}: expected .*got .*; "):
         IndexConfig(**{field: value})

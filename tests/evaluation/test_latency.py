@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from evaluation.latency import Latency, measure, one_thread, percentile, percentile_interval
+from evaluation.latency import Latency, measure, measure_interleaved, one_thread, percentile, percentile_interval
 
 QUERIES = np.zeros((3, 4), np.float32)
 
@@ -69,3 +69,19 @@ def test_one_thread_is_given_back_even_after_an_error():
     except RuntimeError:
         pass
     assert (inside, threads[0]) == (1, 4)
+
+
+def test_searchers_are_timed_in_turns_on_the_same_queries():
+    log = []
+    subjects = {
+        name: (
+            lambda name=name: log.append(f"prepare {name}"),
+            lambda query, name=name: log.append((name, query[0, 0])),
+        )
+        for name in ("a", "b")
+    }
+    queries = np.arange(6, dtype=np.float32)[:, None]
+    timed = measure_interleaved(subjects, queries, num_timed=4, block=2)
+    assert {name: len(latency.samples_ms) for name, latency in timed.items()} == {"a": 4, "b": 4}
+    assert [entry for entry in log if isinstance(entry, str)] == ["prepare a", "prepare b"] * 2
+    assert [entry[1] for entry in log if entry[0] == "a"] == [entry[1] for entry in log if entry[0] == "b"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-payloads = pytest.importorskip("data.payload")
-checkpoints = pytest.importorskip("models.checkpoint")
+from data import payload as payloads
+from models import checkpoint as checkpoints
 
 DIM = 16
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from evaluation import significance
 from evaluation.significance import Outcomes, intervals, resampled_means, resampled_metrics
 
 
@@ -42,7 +43,8 @@ def test_draws_are_paired_between_calls_and_blocks(monkeypatch):
     values = np.random.default_rng(0).random((50, 2))
     whole = resampled_means(values, 40, seed=1)
     np.testing.assert_allclose(whole[:, :1], resampled_means(values[:, :1], 40, seed=1))
-    monkeypatch.setattr("evaluation.significance._COUNTS_IN_MEMORY", 500)
+    monkeypatch.setattr("evaluation.significance._DRAWS_AT_ONCE", 500)
+    significance._drawn_counts.cache_clear()
     np.testing.assert_allclose(whole, resampled_means(values, 40, seed=1))
 
 

@@ -93,3 +93,9 @@ def test_csv_keeps_shares_as_they_are_with_interval_columns(table):
 
 def test_the_protocol_line_names_nested_settings_and_leaves_out_what_is_empty():
     assert protocol_line(PROTOCOL) == "n 26,500; dim 256; index (kind ivf_flat, nlist 512); commit abc1234"
+
+
+def test_a_learned_baseline_that_failed_is_listed_with_what_ended_early():
+    table = ComparisonTable([variant("amn", 0.1, kind="baseline", status="FAILED", reason="out of memory")], {})
+    assert "out of memory" in table.text()
+    assert table.baselines == []

@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.layers import NORM_EPS, WindowDropout, causal_conv, gated_rms_norm
+from models.layers import (
+    NORM_EPS,
+    WindowDropout,
+    causal_conv,
+    channel_major,
+    gated_rms_norm,
+    random_mask,
+    rms_norm,
+)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 12])
@@ -57,3 +65,37 @@ def test_a_window_s_positions_share_their_dropout_mask() -> None:
 def test_dropout_leaves_evaluation_alone() -> None:
     x = torch.randn(2, 5, 8)
     assert WindowDropout(0.5).eval()(x) is x
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_the_norm_and_its_gradient_are_the_formula_in_both_memory_orders(channels_first: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    if channels_first:
+        x = x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert channel_major(x) is channels_first
+    x.requires_grad_()
+    grad = torch.randn(3, 5, 8, dtype=torch.float64)
+    want = x / (x.square().mean(-1, keepdim=True) + NORM_EPS).sqrt()
+    got = rms_norm(x)
+    assert channel_major(got) is channels_first
+    assert torch.allclose(got, want, atol=1e-12)
+    assert torch.allclose(torch.autograd.grad(got, x, grad)[0], torch.autograd.grad(want, x, grad)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_dropout_keeps_the_memory_order(channels_first: bool) -> None:
+    x = torch.ones(30, 5, 7)
+    if channels_first:
+        x = x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    dropped = WindowDropout(0.25)(x)
+    assert channel_major(dropped) is channels_first
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+
+
+def test_a_random_mask_has_mean_one_and_the_asked_share() -> None:
+    torch.manual_seed(0)
+    mask = random_mask(100_003, 0.9)
+    assert mask.shape == (100_003,)
+    assert mask.mean().item() == pytest.approx(1.0, abs=0.005)
+    assert (mask == 0.0).float().mean().item() == pytest.approx(0.1, abs=0.005)

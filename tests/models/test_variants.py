@@ -26,12 +26,12 @@ SIZES = {name: SMALL if name == "amn" else SMALL_SSM for name in VARIANTS}
 NAMES = list(VARIANTS)
 
 PARAMETERS_AT_768 = {
-    "mamba_s": 4_117_184,
-    "mamba_h": 8_066_830,
-    "mamba_xl": 17_290_560,
-    "mamba_sandwich": 7_938_160,
-    "mamba_gr": 11_260_494,
-    "amn": 1_442_816,
+    "mamba_s": 4_114_880,
+    "mamba_h": 8_062_670,
+    "mamba_xl": 17_284_032,
+    "mamba_sandwich": 7_934_000,
+    "mamba_gr": 11_257_326,
+    "amn": 1_441_792,
 }
 
 

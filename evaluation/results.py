@@ -1,0 +1,166 @@
+"""The run folder as evaluation reads and writes it: results.json and each row's per-query arrays.
+
+runs/<name>/results.json                 protocol, rows, best, verdict, pairs; undefined figures are null
+runs/<name>/variants/<row>/ranks.npy     (Q,) int32 final ranks, 0 = not in the first 50
+runs/<name>/variants/<row>/<array>.npy   the other arrays of an evaluation (ARRAYS), the queries included, so that
+                                         every figure can be recomputed and two runs compared query by query
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+Row = dict[str, Any]
+Arrays = dict[str, npt.NDArray[Any]]
+
+SURVIVED = ("FINISHED", "EARLY_STOPPED")
+RESULTS_FILE = "results.json"
+ARRAYS = (
+    "ranks",
+    "ranks_pool",
+    "ranks_exclude_context",
+    "ranks_pool_exclude_context",
+    "cosine",
+    "neighbours",
+    "windows",
+    "latency_ms",
+)
+OUTCOME_ARRAYS = ("ranks", "ranks_pool", "cosine")  # without these nothing can be recomputed
+
+
+def survived(row: Row) -> bool:
+    """Whether a trial ended by finishing or by early stopping; untrained baselines finish, too."""
+    return row.get("status") in SURVIVED
+
+
+def save_arrays(folder: str | Path, answer: Mapping[str, Any]) -> None:
+    """Keep the per-query arrays of an evaluation's answer in a row's folder, one npy file each."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ARRAYS:
+        if name in answer:
+            _replace(folder / f"{name}.npy", partial(np.save, arr=answer[name], allow_pickle=False))
+
+
+def load_arrays(folder: str | Path, needed: Sequence[str] = OUTCOME_ARRAYS) -> Arrays:
+    """Load what `save_arrays` kept; arrays that are not needed may be absent.
+
+    Raises:
+        FileNotFoundError: naming the needed file that is missing.
+    """
+    folder = Path(folder)
+    for name in needed:
+        if not (folder / f"{name}.npy").is_file():
+            raise FileNotFoundError(
+                f"{folder / name}.npy: expected a per-query array of a final evaluation, got no file; "
+                "only rows that were evaluated at the end have them"
+            )
+    present = [name for name in ARRAYS if (folder / f"{name}.npy").is_file()]
+    return {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in present}
+
+
+def load_all_arrays(run: str | Path, rows: Sequence[Row]) -> dict[str, Arrays]:
+    """The arrays of every row that was evaluated at the end, by the row's name."""
+    folders = {row["variant"]: Path(run) / "variants" / row["variant"] for row in rows}
+    complete = {
+        name: folder
+        for name, folder in folders.items()
+        if all((folder / f"{array}.npy").is_file() for array in OUTCOME_ARRAYS)
+    }
+    return {name: load_arrays(folder) for name, folder in complete.items()}
+
+
+def load_results(run: str | Path) -> dict[str, Any]:
+    """Read a run's results.json.
+
+    Raises:
+        FileNotFoundError, ValueError: in one line.
+    """
+    path = Path(run) / RESULTS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: expected the results of a run, got no file; let the run finish or name another folder"
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    missing = [key for key in ("protocol", "rows") if key not in content]
+    if missing:
+        raise ValueError(f"{path}: expected the keys protocol and rows, got no {' and '.join(missing)}; run it again")
+    return dict(content)
+
+
+def payload_folder(run: str | Path, override: str | None = None) -> Path:
+    """The payload that a run was made with: `override`, `payload_path` in its protocol, or what its config.yaml names.
+
+    Raises:
+        ValueError, FileNotFoundError: when none of them leads to a payload with the run's hash.
+    """
+    protocol = load_results(run)["protocol"]
+    named = override or protocol.get("payload_path")
+    if not named and (Path(run) / "config.yaml").is_file():
+        named = _configured_payload(Path(run) / "config.yaml")
+    if not named:
+        raise ValueError(
+            f"{Path(run) / RESULTS_FILE}: expected protocol.payload_path, got none; name the folder with --payload"
+        )
+    if not Path(named).is_dir():
+        raise FileNotFoundError(f"{named}: expected the payload's folder, got none; name it with --payload")
+    _check_same_payload(Path(named), protocol.get("data_sha256"))
+    return Path(named)
+
+
+def _configured_payload(config: Path) -> Path:
+    """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
+    import yaml
+
+    from data.config import DataConfig
+    from data.prepare import prepare_payload
+
+    section = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
+    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
+    data = DataConfig(**(known | packages))
+    return prepare_payload(data, Path(data.cache_dir)).path
+
+
+def _check_same_payload(folder: Path, sha256: str | None) -> None:
+    from data.payload import open_payload
+
+    found = open_payload(folder).provenance.sha256
+    if sha256 and not found.startswith(sha256):
+        raise ValueError(
+            f"{folder}: expected the run's payload (sha256 {sha256[:16]}), got {found[:16]}; name it with --payload"
+        )
+
+
+def save_results(run: str | Path, results: Mapping[str, Any]) -> Path:
+    """Write results.json at once (a reader never sees half of it); NaN and infinity become null, as JSON has none."""
+    path = Path(run) / RESULTS_FILE
+    text = json.dumps(plain(results), indent=2, allow_nan=False) + "\n"
+    _replace(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Values that every JSON reader takes: numpy scalars become Python's, undefined numbers null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        write(file)
+    part.replace(path)

@@ -1,0 +1,136 @@
+"""A small run folder as a finished launch leaves it: real payload, real checkpoints, real evaluation, no training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+NUM_ARTICLES, CHUNKS, DIM, CONTEXT = 30, 12, 16, 5
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def write_payload(folder: Path, seed: int = 0) -> str:
+    """Articles that drift: each chunk is near the one before it, so context predicts the target."""
+    from data.payload import write_payload as write
+
+    rng = np.random.default_rng(seed)
+    chunks = [rng.standard_normal((NUM_ARTICLES, DIM))]
+    for _ in range(CHUNKS - 1):
+        chunks.append(0.7 * chunks[-1] + 0.7 * rng.standard_normal((NUM_ARTICLES, DIM)))
+    num_rows = NUM_ARTICLES * CHUNKS
+    write(
+        folder,
+        vectors=unit(np.stack(chunks, axis=1).reshape(num_rows, DIM)),
+        article_index=np.repeat(np.arange(NUM_ARTICLES, dtype=np.int32), CHUNKS),
+        chunk_index=np.tile(np.arange(CHUNKS, dtype=np.int32), NUM_ARTICLES),
+        texts=[f"<b>chunk {row % CHUNKS}</b> & text of article {row // CHUNKS}" for row in range(num_rows)],
+        titles={article: f"article {article}" for article in range(NUM_ARTICLES)},
+        embedder="planted",
+        source={},
+    )
+    return str(folder)
+
+
+def all_windows() -> np.ndarray:
+    """(Q, L + 1): every window of every article."""
+    start = np.concatenate([np.arange(CHUNKS - CONTEXT) + CHUNKS * article for article in range(NUM_ARTICLES)])
+    return (start[:, None] + np.arange(CONTEXT + 1)).astype(np.int32)
+
+
+def save_variant(run: Path, name: str, seed: int, epoch: int = 4) -> Path:
+    """An untrained AMN: with its residual on the context it already predicts something."""
+    import torch
+
+    from models import build_variant
+    from models.checkpoint import save_model
+
+    torch.manual_seed(seed)
+    folder = run / "variants" / name
+    folder.mkdir(parents=True)
+    save_model(folder / "best.pt", build_variant("amn", DIM), epoch=epoch, metrics={}, provenance={})
+    return folder / "best.pt"
+
+
+def write_training_log(run: Path, name: str, epochs: int) -> None:
+    lines = [
+        {
+            "epoch": epoch,
+            "train_loss": 5.0 / epoch,
+            "val_loss": 5.5 / epoch,
+            "val_cosine": 0.1 * epoch,
+            "windows_seen": 1000 * epoch,
+            "train_s": 2.5 * epoch,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    (run / "variants" / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for epoch in (2, 4):
+        smoke = {"epoch": epoch, "metrics": {"r@5": 0.05 * epoch, "contain@50": 0.2 * epoch, "p95_ms": 0.1}}
+        (run / "variants" / name / f"smoke_epoch{epoch}.json").write_text(json.dumps(smoke))
+
+
+def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
+    """The run folder; two variants, one pruned variant, AMN and the untrained baselines."""
+    from evaluation.actor import Evaluator
+    from evaluation.config import IndexConfig
+    from evaluation.predict_process import predict_in_process
+    from evaluation.results import plain, save_arrays, save_results
+    from evaluation.significance import Outcomes, intervals
+    from evaluation.verdict import decide
+
+    payload = payload or write_payload(folder / "payload")
+    run = folder / "run"
+    windows = all_windows()
+    evaluator = Evaluator(payload, IndexConfig(kind="flat"), {"final": windows})
+    answers, rows = {}, []
+    gate = {"rule": "r@5 >= 0.01", "metric": "r@5", "value": 0.2, "limit": 0.01, "passed": True}
+    for place, name in enumerate(("mamba_s", "mamba_h", "amn")):
+        predicted = predict_in_process(save_variant(run, name, seed + place), payload, windows, latency_queries=5)
+        answers[name] = evaluator.evaluate(name, "final", predicted["predictions"], latency_queries=50)
+        write_training_log(run, name, 4)
+        row = {"variant": name, "kind": "baseline" if name == "amn" else "variant", "status": "FINISHED", "reason": ""}
+        extra = {key: predicted[key] for key in ("params", "predict_p95_ms", "sha256")}
+        rows.append(row | extra | {"epochs": 4, "train_s": 10.0, "windows_seen": 4000, "gates": [gate]})
+    for name, answer in evaluator.baselines("final", latency_queries=50).items():
+        answers[name] = answer
+        rows.append({"variant": name, "kind": "baseline", "status": "FINISHED", "reason": "", "params": 0})
+    for row in rows:
+        answer = answers[row["variant"]]
+        save_arrays(run / "variants" / row["variant"], answer)
+        row.update(answer["metrics"], ci=intervals(Outcomes.of(answer), num_resamples=200) | answer["ci"])
+    (run / "variants" / "mamba_xl").mkdir()
+    write_training_log(run, "mamba_xl", 4)
+    why = "contain@50 >= 0.55 at epoch 4: got 0.10"
+    rows.append({"variant": "mamba_xl", "kind": "variant", "status": "PRUNED", "reason": why, "epochs": 4})
+    outcomes = {name: Outcomes.of(answer) for name, answer in answers.items()}
+    decision = decide(rows, outcomes, num_resamples=200)
+    decision.apply(rows)
+    ready = evaluator.ready()
+    protocol = {"payload_path": payload, "n": ready["index"]["n"], "dim": DIM, "index": ready["index"]}
+    results = {"protocol": protocol, "rows": rows, "best": decision.best, "verdict": decision.headline}
+    save_results(run, results | {"pairs": [pair.to_dict() for pair in decision.pairs]})
+    write_side_files(run, plain)
+    return run
+
+
+def write_side_files(run: Path, plain) -> None:
+    decision = {
+        "time": "2026-01-01T00:00:00+00:00",
+        "variant": "mamba_xl",
+        "epoch": 4,
+        "rule": "contain@50 >= 0.55",
+        "metric": "contain@50",
+        "value": 0.10,
+        "limit": 0.55,
+        "passed": False,
+        "action": "prune",
+        "reason": "contain@50 >= 0.55 at epoch 4: got 0.10",
+    }
+    (run / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
+    check = {"name": "unit_norm", "value": 1.0, "limit": "within 0.001", "passed": True, "hint": "", "detail": ""}
+    (run / "preflight.json").write_text(json.dumps([check]))
+    spans = {"mamba_s": {"start-up": 3.0, "train": 10.0, "smoke": 1.0}, "mamba_xl": {"train": 5.0}}
+    (run / "timeline.json").write_text(json.dumps({"trials": spans}))
