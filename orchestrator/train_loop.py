@@ -21,7 +21,7 @@ from data.payload import open_payload
 from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
-from orchestrator.gates import best_epoch
+from orchestrator.gates import Epoch, best_epoch
 from orchestrator.learner import GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
 from orchestrator.queries import smoke_queries
@@ -191,7 +191,13 @@ class _Run:
             )
         )
         metrics: dict[str, float] = answer["metrics"]
-        write_json(self.folder.smoke(epoch), {"epoch": epoch, "metrics": metrics, "ci": answer["ci"]})
+        kept = {"epoch": epoch, "metrics": metrics, "ci": answer["ci"]}
+        if (
+            self.setup.rules.ends([Epoch(epoch=epoch, metrics={}, smoke=metrics)])
+            and epoch < self.setup.training.epochs
+        ):
+            kept["triage"] = ray.get(self.setup.evaluator.triage.remote("smoke", predictions))
+        write_json(self.folder.smoke(epoch), kept)
         return metrics
 
     def everyone_agrees_to_end(self) -> bool:
