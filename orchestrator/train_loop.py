@@ -140,12 +140,20 @@ class _Run:
                 break
             for name, value in result.items():
                 sums[name] = sums.get(name, 0.0) + value
-        means = {name: value / max(1, num_steps) for name, value in sums.items()}
+        means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
         record["windows_seen"] = self.learner.steps * self.setup.training.batch_size
         if diverged is not None:
             return {**record, "diverged": diverged}
         return {**record, "order_digest": batches.digest}
+
+    def _average(self, means: dict[str, float]) -> dict[str, float]:
+        """Return the means over all workers: each saw the losses of its own windows only."""
+        if self.num_workers == 1 or not means:
+            return means
+        values = torch.tensor(list(means.values()), dtype=torch.float32, device=self.learner.table.device)
+        torch.distributed.all_reduce(values)
+        return dict(zip(means, (values / self.num_workers).tolist(), strict=True))
 
     def conclude(self, record: dict[str, Any]) -> None:
         """Validate, evaluate, write the checkpoints and the record; note whether the trial ends here (rank 0)."""
