@@ -15,22 +15,47 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that rejects duplicate keys and reads `1e-3` as a number, as YAML 1.2 does (1.1 makes it a string)."""
 
 
-def _construct_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, int] = {}
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        line = key_node.start_mark.line + 1
-        if key in seen:
-            raise ValueError(f"{key}: expected once, got it on lines {seen[key]} and {line}; delete one of them")
-        seen[key] = line
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 # A copy of the table per class: the resolvers of SafeLoader itself stay as they are.
 _StrictLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 for _first in "-+.0123456789":
     _StrictLoader.yaml_implicit_resolvers.setdefault(_first, []).insert(0, ("tag:yaml.org,2002:float", _FLOAT))
+
+
+def _parse(text: str) -> Any:
+    """Return what YAML text means; ValueError for a duplicate key, with its dotted path and both lines."""
+    loader = _StrictLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _reject_duplicates(node, "")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _reject_duplicates(node: yaml.Node, path: str) -> None:
+    # A sequence's entries and a mapping's values; what an anchor repeats was checked where it stands.
+    entries: list[tuple[str, yaml.Node]] = []
+    if isinstance(node, yaml.SequenceNode):
+        entries = [(f"{path}[{position}]", entry) for position, entry in enumerate(node.value)]
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key_node, value in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ValueError(
+                    f"{path or 'top level'}: expected plain keys, got a list or mapping as a key on line "
+                    f"{line}; mend the braces"
+                )
+            key = key_node.value
+            where = f"{path}.{key}" if path else key
+            if key in lines:
+                raise ValueError(f"{where}: expected once, got it on lines {lines[key]} and {line}; delete one of them")
+            lines[key] = line
+            entries.append((where, value))
+    for where, entry in entries:
+        _reject_duplicates(entry, where)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -39,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected an experiment file, got no such file; see experiments/ for examples")
     try:
         # _StrictLoader derives from SafeLoader, so no object of any other kind can be made.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        content = _parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{path}:{where} expected YAML, got {error.problem}; mend the syntax") from error
@@ -75,9 +100,11 @@ def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
     if not separator or not all(keys):
         raise ValueError(f"--set {assignment}: expected key.key=value, got no such form; e.g. --set training.epochs=2")
     try:
-        value: Any = yaml.load(text, Loader=_StrictLoader)
+        value: Any = _parse(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {assignment}: expected a YAML value after '=', got {text!r}; quote it") from error
+    except ValueError as error:
+        raise ValueError(f"--set {assignment}: {error}") from error
     for key in reversed(keys):
         value = {key: value}
     return merge(raw, value)
@@ -88,7 +115,11 @@ def load_raw(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     chain = [path]
     raw = read_yaml(path)
     while (parent_name := raw.pop("extends", None)) is not None:
-        parent = chain[-1].parent / str(parent_name)
+        if not isinstance(parent_name, str):
+            raise ValueError(f"{chain[-1]}: extends: expected one file name, got {parent_name!r}; name one file")
+        parent = chain[-1].parent / parent_name
+        if not parent.is_file():
+            raise ValueError(f"{chain[-1]}: extends: expected an experiment file, got {parent} (no such file); mend it")
         if parent.resolve() in {link.resolve() for link in chain}:
             raise ValueError(f"{chain[-1]}: extends: expected no circle, got {parent_name} again; cut one link")
         chain.append(parent)
