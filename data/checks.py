@@ -15,9 +15,9 @@ from data.windows import Splits, take_sample
 
 _NORM_TOLERANCE = {"float32": 1e-3, "float16": 5e-3}
 _ROUNDING = {"float32": 1e-5, "float16": 2e-3}  # of one inner product of unit rows stored in this type
-_SAMPLE_TARGETS = 20_000
+_SAMPLE_TARGETS = 5_000
 _SAMPLE_ORACLE = 256
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 8_192
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -171,11 +171,14 @@ def _cosine(first: Any, second: Any) -> NDArray[np.float64]:
             f"targets: expected dimension {second.shape[1]} of the payload, got {first.shape[1]}; "
             "embed both with one embedder"
         )
-    left, right = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(
-            np.einsum("md,md->m", left, right) / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
-        )
+    result = np.empty(len(first), np.float64)
+    for start in range(0, len(first), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        left, right = np.asarray(first[part], np.float64), np.asarray(second[part], np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+            result[part] = np.einsum("md,md->m", left, right) / norms
+    return result
 
 
 def _share(mask: NDArray[np.bool_]) -> float:

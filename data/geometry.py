@@ -15,7 +15,7 @@ SAMPLE_WINDOWS = 20_000
 SAMPLE_NEAR = 256
 NEAR_COSINE = 0.98
 _ENOUGH_WINDOWS = 1_000
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 8_192
 Floats = NDArray[np.float64]
 
 
@@ -132,8 +132,12 @@ def _joined(splits: Splits, rng: np.random.Generator) -> WindowTable:
 
 def _cosine(payload: Payload, first: Any, second: Any) -> Floats:
     """Return the inner product of two lists of rows, which is their cosine since rows have norm 1; (M,)."""
-    left, right = payload.vectors[first], payload.vectors[second]
-    return np.asarray(np.einsum("md,md->m", np.asarray(left, np.float32), np.asarray(right, np.float32)), np.float64)
+    result = np.empty(len(first), np.float64)
+    for start in range(0, len(first), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        left, right = (np.asarray(payload.vectors[rows[part]], np.float32) for rows in (first, second))
+        result[part] = np.einsum("md,md->m", left, right)
+    return result
 
 
 def _mean(values: NDArray[Any]) -> float:

@@ -152,8 +152,7 @@ class _Blocks:
         for block in self._iterator:
             found = int(block["epoch"][0])
             if found == epoch:
-                windows: Int32 = block["window"]
-                return windows
+                return np.array(block["window"], np.int32)  # a copy: shared memory is read-only, torch warns of it
             if found > epoch:
                 raise RuntimeError(
                     f"stream: expected rows of epoch {epoch}, got rows of epoch {found}; "

@@ -19,6 +19,7 @@ from evaluation.index_store import open_or_build
 from evaluation.latency import Latency, measure
 from evaluation.metrics import K_MAX
 from evaluation.retrieval import Corpus, QuerySet, corpus_of, evaluate
+from evaluation.triage import triage
 
 Float32 = npt.NDArray[np.float32]
 
@@ -105,6 +106,10 @@ class Evaluator:
             name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
             for name, predict in BASELINES.items()
         }
+
+    def triage(self, query_set: str, predictions: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
+        """Say why predictions (Q, D) retrieve so little; see evaluation.triage."""
+        return triage(self._index, self._query_set(query_set), predictions, self._corpus)
 
     def _latency(self, predictions: Float32, num_timed: int, limit_ms: float | None) -> tuple[Latency, Latency | None]:
         """The measurement that counts and, when the limit was missed at first, the one that does not."""

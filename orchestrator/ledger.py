@@ -199,8 +199,12 @@ class Ledger:
         return TrialEnd(status=_STATUS[last["action"]], epoch=last["epoch"], reason="; ".join(reasons))
 
     def judged_epochs(self, variant: str) -> set[int]:
-        """Return the epochs that have a decision, so that a relaunch decides none of them twice."""
-        return {line["epoch"] for line in self.decisions_of(variant)}
+        """Return the epochs whose rules were applied, so that a relaunch applies none of them twice.
+
+        That a trial failed or was interrupted at an epoch says nothing of the rules of that epoch.
+        """
+        unjudged = {"fail", "interrupt"}
+        return {line["epoch"] for line in self.decisions_of(variant) if line["action"] not in unjudged}
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -51,7 +51,14 @@ class Monitor:
 
     def __enter__(self) -> Monitor:
         if self.console.is_terminal:
-            self._live = Live(get_renderable=self.table, console=self.console, refresh_per_second=2)
+            # Left alone, Live would bring sys.stdout back to the terminal, and Ray's chatter with it.
+            self._live = Live(
+                get_renderable=self.table,
+                console=self.console,
+                refresh_per_second=2,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
         return self
 

@@ -41,7 +41,7 @@ def show_end(run: Run, results: dict[str, Any]) -> None:
     run.say(ComparisonTable.from_results(results).text().rstrip())
     if results["best"] is None:
         run.say()
-        run.say(triage(results))
+        run.say(triage(run.ledger, results))
     run.say()
     for name, meaning in _OUTPUTS:
         if (run.ledger.path / name).exists():
@@ -63,12 +63,17 @@ def exit_code(ledger: Ledger) -> int:
     return BEST if json.loads(ledger.results.read_text(encoding="utf-8"))["best"] is not None else NO_SURVIVOR
 
 
-def triage(results: dict[str, Any]) -> str:
-    """Say why no variant survived, one line each."""
-    lines = [
-        f"  {row['variant']}: {row['status']}, {row['reason']}" for row in results["rows"] if row["kind"] == "variant"
-    ]
-    return "\n".join(["No variant survived:", *lines])
+def triage(ledger: Ledger, results: dict[str, Any]) -> str:
+    """Say why no variant survived: what ended each one, and the answers that its last smoke evaluation gave."""
+    lines = ["No variant survived:"]
+    for row in results["rows"]:
+        if row["kind"] != "variant":
+            continue
+        lines.append(f"  {row['variant']}: {row['status']}, {row['reason']}")
+        smoke = ledger.variant(row["variant"]).smoke(row["epochs"])
+        answers = json.loads(smoke.read_text(encoding="utf-8")).get("triage", []) if smoke.is_file() else []
+        lines += [f"    {item['question']} {item['value']:.3g}: {item['finding']}" for item in answers]
+    return "\n".join(lines)
 
 
 def time_line(timeline: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from data.payload import open_payload
 from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
-from orchestrator.gates import best_epoch
+from orchestrator.gates import Epoch, best_epoch
 from orchestrator.learner import GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
 from orchestrator.queries import smoke_queries
@@ -140,12 +140,20 @@ class _Run:
                 break
             for name, value in result.items():
                 sums[name] = sums.get(name, 0.0) + value
-        means = {name: value / max(1, num_steps) for name, value in sums.items()}
+        means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
         record["windows_seen"] = self.learner.steps * self.setup.training.batch_size
         if diverged is not None:
             return {**record, "diverged": diverged}
         return {**record, "order_digest": batches.digest}
+
+    def _average(self, means: dict[str, float]) -> dict[str, float]:
+        """Return the means over all workers: each saw the losses of its own windows only."""
+        if self.num_workers == 1 or not means:
+            return means
+        values = torch.tensor(list(means.values()), dtype=torch.float32, device=self.learner.table.device)
+        torch.distributed.all_reduce(values)
+        return dict(zip(means, (values / self.num_workers).tolist(), strict=True))
 
     def conclude(self, record: dict[str, Any]) -> None:
         """Validate, evaluate, write the checkpoints and the record; note whether the trial ends here (rank 0)."""
@@ -191,7 +199,13 @@ class _Run:
             )
         )
         metrics: dict[str, float] = answer["metrics"]
-        write_json(self.folder.smoke(epoch), {"epoch": epoch, "metrics": metrics, "ci": answer["ci"]})
+        kept = {"epoch": epoch, "metrics": metrics, "ci": answer["ci"]}
+        if (
+            self.setup.rules.ends([Epoch(epoch=epoch, metrics={}, smoke=metrics)])
+            and epoch < self.setup.training.epochs
+        ):
+            kept["triage"] = ray.get(self.setup.evaluator.triage.remote("smoke", predictions))
+        write_json(self.folder.smoke(epoch), kept)
         return metrics
 
     def everyone_agrees_to_end(self) -> bool:

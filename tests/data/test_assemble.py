@@ -1,7 +1,9 @@
 """The faults of sequence files, each with the line that a person reads."""
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,10 @@ def nan_target(arrays: dict[str, Any]) -> None:
     arrays["target_vectors"][0, 0] = np.nan
 
 
+def nan_context(arrays: dict[str, Any]) -> None:
+    arrays["context_sequences"][0, 1, 0] = np.nan
+
+
 def no_keys(arrays: dict[str, Any]) -> None:
     del arrays["truth_keys"], arrays["provenance"]
 
@@ -141,6 +147,11 @@ REALIGN = "embed both with one embedder, or use the payload's own rows instead w
             shuffle_contexts,
             "train.npz: preflight.train.context_cosine_min: expected >= 0.999, got <number> (<number> of <number> "
             f"contexts are not rows of the payload, mean cosine <number>); {REALIGN}",
+        ),
+        (
+            nan_context,
+            "train.npz: preflight.train.context_cosine_min: expected >= 0.999, got nan (1 of <number> contexts are not "
+            f"rows of the payload, mean cosine nan); {REALIGN}",
         ),
         (
             miss_a_key,
@@ -213,6 +224,19 @@ def test_a_damaged_byte_inside_is_noticed(payload: Payload, save_files: SaveFile
     content[1000] ^= 1
     files.train.write_bytes(content)
     with pytest.raises(ValueError, match=r"got a truncated or damaged file \(Bad CRC-32"):
+        build(payload.path, tmp_path / "out", files=files)
+
+
+def test_a_header_that_promises_more_than_there_is(payload: Payload, save_files: SaveFiles, tmp_path: Path) -> None:
+    files = save_files()
+    arrays = dict(np.load(files.train))
+    with zipfile.ZipFile(files.train, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            cut = content.getvalue()[:-100] if name == "target_vectors" else content.getvalue()
+            archive.writestr(f"{name}.npy", cut)
+    with pytest.raises(ValueError, match=r"truncated or damaged file \(target_vectors ends early\); fetch it again"):
         build(payload.path, tmp_path / "out", files=files)
 
 

@@ -49,9 +49,17 @@ def test_short_articles_and_docstrings_seen_before_are_left_out(package: Path) -
     assert titles(min_article_chunks=6) == ["a_package_of_docs.a", "a_package_of_docs.a.f"]
 
 
-def test_triple_quotes_in_comments_and_strings_hide_no_docstring(package: Path) -> None:
-    (package / "a.py").write_text(f'# """\nx = \'"""\'\ny = "\'\'\'"\ndef f():\n    """{LONG} \\""""\n')
+@pytest.mark.parametrize("line", ['# """', "x = '\"'", "x = \"'''\"", "# it's", 'x = "\\""'])
+def test_quotes_in_comments_and_strings_hide_no_docstring(package: Path, line: str) -> None:
+    (package / "a.py").write_text(f'{line}\ndef f():\n    """{LONG} \\""""\n')
     assert titles() == ["a_package_of_docs.a.f"]
+
+
+def test_definitions_in_every_kind_of_block_are_found(package: Path) -> None:
+    blocks = ["try:", "except ValueError:", "else:", "finally:", "if x:", "else:", "with x:", "for x in y:"]
+    body = "".join(f'{block}\n    def f():\n        """{LONG} {number}"""\n' for number, block in enumerate(blocks))
+    (package / "a.py").write_text(f'{body}match x:\n    case 1:\n        def f():\n            """{LONG} last"""\n')
+    assert len(titles()) == len(blocks) + 1
 
 
 def test_a_file_for_another_python_is_left_out(package: Path) -> None:

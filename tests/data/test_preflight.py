@@ -113,6 +113,23 @@ def test_vectors_that_are_not_normalised(make_payload: MakePayload) -> None:
     ]
 
 
+def test_a_long_vector_outshines_the_targets(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[7] *= 30
+    payload = make_payload(SIZES, vectors=vectors)
+    lines = found(run_preflight(payload, windows_of(payload)))
+    assert [line.split(":")[0] for line in lines] == ["preflight.unit_norm", "preflight.oracle_recall"]
+    assert lines[1].endswith("; a target does not find itself in the payload; check norms, NaN and metric")
+
+
+def test_windows_that_skip_a_chunk(payload: Payload) -> None:
+    splits = windows_of(payload)
+    rows = splits.train.rows.copy()
+    rows[0, 0] = rows[0, 1]
+    skipping = replace(splits, train=WindowTable(rows, splits.train.article_index))
+    assert "windows_consecutive" in failures(run_preflight(payload, skipping))
+
+
 def test_nan_vectors_fail_closed(make_payload: MakePayload) -> None:
     vectors = VECTORS.copy()
     vectors[7, 3] = np.nan
