@@ -7,6 +7,7 @@ reader, or a relaunch after a crash, never sees half a file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -61,21 +62,23 @@ def finite(content: Any) -> Any:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON object as one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(record), allow_nan=False) + "\n")
+    """Append one JSON object as one line, on a line of its own where a crash cut the last one short."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((json.dumps(finite(record), allow_nan=False) + "\n").encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a last line that a crash cut short is left out."""
+    """Return the objects of a JSON-lines file; a line that a crash cut short is left out."""
     if not path.is_file():
         return []
     records: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return records
 
 
@@ -156,7 +159,7 @@ class Ledger:
         advice = "give another --run-dir or name, or start over with --fresh"
         if stored["config_sha256"] != fingerprint:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            changes = differences(before, resolved)
+            changes = differences(before, resolved) or ["one that another version of this program resolved"]
             raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
         if stored["data_sha256"] != data_sha256:
             raise ValueError(
@@ -175,8 +178,9 @@ class Ledger:
         """Delete the run folder (`--fresh`); refuses a folder that is not one."""
         if not self.path.exists():
             return
-        if not self.config.is_file() and any(self.path.iterdir()):
-            raise ValueError(f"{self.path}: expected a run folder, got one without config.yaml; remove it by hand")
+        # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
+        if not self.manifest.is_file() and any(entry != self.config for entry in self.path.iterdir()):
+            raise ValueError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
         shutil.rmtree(self.path)
 
     def record(self, variant: str, decision: Decision) -> None:
@@ -198,13 +202,13 @@ class Ledger:
         reasons = list(dict.fromkeys(line["reason"] for line in same))
         return TrialEnd(status=_STATUS[last["action"]], epoch=last["epoch"], reason="; ".join(reasons))
 
-    def judged_epochs(self, variant: str) -> set[int]:
-        """Return the epochs whose rules were applied, so that a relaunch applies none of them twice.
+    def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
+        """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.
 
-        That a trial failed or was interrupted at an epoch says nothing of the rules of that epoch.
+        Rules and not epochs: a crash may fall between two rules of one gate, and that a trial failed or was
+        interrupted at an epoch says nothing of the rules of that epoch.
         """
-        unjudged = {"fail", "interrupt"}
-        return {line["epoch"] for line in self.decisions_of(variant) if line["action"] not in unjudged}
+        return {(line["epoch"], line["rule"]) for line in self.decisions_of(variant)}
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -8,7 +8,7 @@ and with reused Tune actors to lose the next trial. STOP is therefore the fallba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Protocol
 
 from ray.tune.execution.tune_controller import TuneController
@@ -49,14 +49,22 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def replay(self) -> None:
         """Take in what the run folder holds, and decide what a crash left undecided."""
         for name in self._rules:
-            judged = self._ledger.judged_epochs(name)
-            for epoch in self._ledger.variant(name).history():
-                self._history[name].append(epoch)
-                if epoch.epoch not in judged:
-                    self._judge(name)
+            self.catch_up(name)
             end = self._ledger.end_of(name)
             if end is not None and end.status not in {"FAILED", "INTERRUPTED"}:
                 self._ended.add(name)
+
+    def catch_up(self, name: str) -> None:
+        """Judge the epochs in a trial's folder that no report told of: a worker may die between writing and telling."""
+        recorded = self._ledger.recorded_rules(name)
+        for epoch in self._ledger.variant(name).history():
+            if epoch.epoch > self._last_epoch(name):
+                self._history[name].append(epoch)
+                self._judge(name, recorded)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        """Judge what a trial wrote last, before anyone asks how it ended."""
+        self.catch_up(trial.config["variant"])
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Judge one epoch of one trial."""
@@ -65,20 +73,28 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def judge_result(self, name: str, result: Mapping[str, Any]) -> str:
         """Return CONTINUE, or STOP for a trial that reports beyond its end."""
         record = from_report(result)
-        history = self._history[name]
-        if record is None or (history and record["epoch"] <= history[-1].epoch):
+        if record is None or record["epoch"] <= self._last_epoch(name):
             # Tune replays a finished function's last result; it was judged when it came.
             return str(TrialScheduler.CONTINUE)
         if name in self._ended:
             return str(TrialScheduler.STOP)
-        history.append(epoch_of(record))
         self._listener.epoch(name, record)
-        self._judge(name)
+        if record["epoch"] > self._last_epoch(name) + 1:
+            self.catch_up(name)
+        if record["epoch"] > self._last_epoch(name):
+            self._history[name].append(epoch_of(record))
+            self._judge(name)
         return str(TrialScheduler.CONTINUE)
 
-    def _judge(self, name: str) -> None:
+    def _last_epoch(self, name: str) -> int:
+        history = self._history[name]
+        return history[-1].epoch if history else 0
+
+    def _judge(self, name: str, recorded: Set[tuple[int, str]] = frozenset()) -> None:
         self.num_judged += 1
         for decision in self._rules[name].decide(self._history[name]):
+            if (decision.epoch, decision.rule) in recorded:
+                continue
             self._ledger.record(name, decision)
             self._listener.decided(name, decision)
             if decision.action in ENDING:
