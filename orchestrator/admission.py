@@ -73,6 +73,8 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     variants = list(config.resolved_variants.values())
     cpus = config.resources.cpus_per_worker
     gpus = config.resources.gpus_per_worker if device == "cuda" else 0.0
+    if device == "cuda":
+        _check_gpu_share(gpus)
     for variant in variants:
         _check_fits(config, cluster, variant, dim, cpus=cpus, gpus=gpus)
     reserved = RESERVED_CPUS if cluster.cpus >= RESERVE_FROM_CPUS else 0
@@ -98,6 +100,18 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         + f", variants = {len(variants)}"
     )
     return Admission(device=device, slots=slots, cpus_per_worker=cpus, gpus_per_worker=gpus, arithmetic=arithmetic)
+
+
+def _check_gpu_share(gpus: float) -> None:
+    if gpus == 0:
+        raise ValueError(
+            "resources.gpus_per_worker: expected more than 0 on cuda, got 0; use resources.device: cpu to leave the GPU"
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"resources.gpus_per_worker: expected a share of one GPU or whole GPUs, got {gpus:g}; "
+            f"use {int(gpus)} or {int(gpus) + 1}"
+        )
 
 
 def _check_fits(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Set
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from data.config import DataConfig
 from evaluation.baselines import BASELINES
 from evaluation.config import IndexConfig
-from evaluation.metrics import EXCLUDE_CONTEXT, METRICS
+from evaluation.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
 from models.loss_config import LossConfig
 from models.optim_config import OptimConfig
 from models.variants import VARIANTS, VariantSpec
@@ -201,6 +202,7 @@ class ExperimentConfig(_Section):
         plain = self.resolved()
         for key in ("name", "run_dir"):
             plain.pop(key)
+        plain["data"].pop("cache_dir")
         plain["resources"] = {"device": plain["resources"]["device"]}
         return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -285,14 +287,10 @@ def _check_references(config: ExperimentConfig) -> None:
                 f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
                 "that epoch never comes: drop it or train longer"
             )
-    for position, gate in enumerate(config.gates.smoke):
-        if gate.epoch not in config.smoke.epochs:
-            raise ValueError(
-                f"gates.smoke[{position}].epoch: expected one of smoke.epochs {list(config.smoke.epochs)}, "
-                f"got {gate.epoch}; add it to smoke.epochs or move the gate"
-            )
-        for key in ("continue_if", "prune_unless"):
-            _check_rules(getattr(gate, key), f"gates.smoke[{position}].{key}", set(config.baselines))
+    for name in variants:
+        if name in BASELINES:
+            raise ValueError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
+    _check_smoke_gates(config)
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
     known_at_end = set(config.baselines) | learned
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
@@ -309,11 +307,42 @@ def _check_references(config: ExperimentConfig) -> None:
     _check_stages(config)
 
 
-def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str]) -> None:
+def _check_smoke_gates(config: ExperimentConfig) -> None:
+    for position, gate in enumerate(config.gates.smoke):
+        if any(gate.epoch == earlier.epoch for earlier in config.gates.smoke[:position]):
+            raise ValueError(
+                f"gates.smoke[{position}].epoch: expected one gate an epoch, got a second one at {gate.epoch}; "
+                "put its rules into the first one"
+            )
+        if gate.epoch not in config.smoke.epochs:
+            raise ValueError(
+                f"gates.smoke[{position}].epoch: expected one of smoke.epochs {list(config.smoke.epochs)}, "
+                f"got {gate.epoch}; add it to smoke.epochs or move the gate"
+            )
+        for variant in config.resolved_variants.values():
+            if variant.kind == "variant" and variant.training.epochs < gate.epoch:
+                raise ValueError(
+                    f"gates.smoke[{position}].epoch: expected at most {variant.training.epochs} (the epochs of "
+                    f"variants.{variant.name}), got {gate.epoch}; that epoch never comes: move the gate or train longer"
+                )
+        if not gate.continue_if and not gate.prune_unless:
+            raise ValueError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
+        for key in ("continue_if", "prune_unless"):
+            path = f"gates.smoke[{position}].{key}"
+            _check_rules(getattr(gate, key), path, set(config.baselines), unmeasured={"predict_p95_ms"})
+
+
+def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasured: Set[str] = frozenset()) -> None:
+    """Refuse rules that no trial could pass or fail: a metric that is not measured would prune them all."""
+    measured = [*METRICS, *(EXCLUDE_CONTEXT + name for name in RETRIEVAL_METRICS if name != "cosine")]
+    legal = [name for name in measured if name not in unmeasured]
     for position, text in enumerate(rules):
         rule: Rule = parse_rule(text)
-        if rule.metric.removeprefix(EXCLUDE_CONTEXT) not in METRICS:
-            raise ValueError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, METRICS)}")
+        if rule.metric not in legal:
+            raise ValueError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, legal)}")
+        share = METRICS[rule.metric.removeprefix(EXCLUDE_CONTEXT)].unit == "share"
+        if share and rule.baseline is None and not 0.0 <= rule.factor <= 1.0:
+            raise ValueError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
         if rule.baseline is not None and rule.baseline not in baselines:
             late = " (a trained baseline is known only at the end)" if rule.baseline == LEARNED_BASELINE else ""
             raise ValueError(

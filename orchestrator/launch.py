@@ -2,7 +2,7 @@
 
     python -m orchestrator.launch experiments/debug.yaml                       the whole pipeline in about 90 seconds
     python -m orchestrator.launch experiments/phase5.yaml --dry-run            the resolved plan; trains nothing
-    python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set training.epochs=4 --run-dir /tmp/try
+    python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir /tmp/try
 
 Exit codes: 0 a best variant was selected; 3 no survivor; 2 bad input; 130 interrupted; 1 anything else.
 """

@@ -15,9 +15,11 @@ def validate(kind: Any, raw: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         _reject_unknown(raw, [field.name for field in dataclasses.fields(kind)], path)
     try:
-        return TypeAdapter(kind).validate_python(raw)
+        checked = TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         raise ValueError(_first_error(error, kind, path)) from error
+    _reject_truth_values(raw, checked, path)
+    return checked
 
 
 def _reject_unknown(raw: dict[str, Any], legal: list[str], path: str) -> None:
@@ -26,33 +28,88 @@ def _reject_unknown(raw: dict[str, Any], legal: list[str], path: str) -> None:
             raise ValueError(f"{path}.{key}: unknown key; {suggest(str(key), legal)}")
 
 
+def _reject_truth_values(raw: Any, checked: Any, path: str) -> None:
+    """Refuse `true` where a number is meant: pydantic reads it as 1."""
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            inner = checked.get(key) if isinstance(checked, dict) else getattr(checked, str(key), None)
+            _reject_truth_values(value, inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(raw, (list, tuple)) and isinstance(checked, (list, tuple)):
+        for position, (value, inner) in enumerate(zip(raw, checked, strict=True)):
+            _reject_truth_values(value, inner, f"{path}[{position}]")
+    elif isinstance(raw, bool) and isinstance(checked, (int, float)) and not isinstance(checked, bool):
+        raise ValueError(f"{path}: expected a number, got {str(raw).lower()}; write the number")
+
+
 def _first_error(error: ValidationError, kind: Any, path: str) -> str:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = errors[0]
     where = _dotted(path, first["loc"])
-    message, got = first["msg"], first.get("input")
     if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         legal = _legal_keys(kind, first["loc"][:-1])
-        return f"{where}: unknown key; {suggest(str(first['loc'][-1]), legal)}"
+        key = str(first["loc"][-1])
+        section = _dotted(path, first["loc"][:-1])
+        return f"{section}.{key}: ".removeprefix(".") + f"unknown key; {suggest(key, legal)}"
     if first["type"] == "missing":
         return f"{where}: expected a value, got none; add the key"
     if first["type"] == "value_error":
-        cause = str(first.get("ctx", {}).get("error", message))
+        cause = str(first.get("ctx", {}).get("error", first["msg"]))
         # A dataclass's own message begins with its field's name, which completes the dotted path.
         owned = re.match(r"^[a-z_]\w*(\[\d+\])?: ", cause)
         return f"{where}.{cause}" if owned and where else f"{where}: {cause}" if where else cause
-    # "..., unable to parse string as an integer": the first half says what was expected.
-    expected = message.split(",")[0] if first["type"].endswith("_parsing") else message
-    expected = expected.removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{where}: expected {expected[0].lower() + expected[1:]}, got {_short(got)}; mend the value"
+    # A value that fits no branch of a union has one error a branch.
+    expected = dict.fromkeys(_expected(e) for e in errors if _dotted(path, e["loc"]) == where)
+    mend = _MENDS.get(first["type"], "mend the value") if len(expected) == 1 else "mend the value"
+    return f"{where}: expected {' or '.join(expected)}, got {_short(first.get('input'))}; {mend}"
+
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "dataclass_type": "a mapping of keys",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "too_short": "at least {min_length}",
+}
+_MENDS = {
+    "string_type": "put it in quotes",
+    "tuple_type": "put it in [brackets]",
+    "dict_type": "write {key: value}",
+    "model_type": "write {key: value}",
+    "dataclass_type": "write {key: value}",
+}
+
+
+def _expected(error: Any) -> str:
+    known = _EXPECTED.get(error["type"])
+    return str(error["msg"]) if known is None else known.format(**error.get("ctx", {}))
+
+
+_BRANCHES = {"int", "float", "str", "none", "constrained-int", "constrained-float", "constrained-str"}
 
 
 def _dotted(path: str, location: tuple[int | str, ...]) -> str:
+    if location and location[-1] == "[key]":
+        return f"{_dotted(path, location[:-2])}.{location[-2]}"
     dotted = path
     for part in location:
         if isinstance(part, int):
             dotted += f"[{part}]"
         # Unions and constrained types name their branch in the location; a person's YAML has no such key.
-        elif re.fullmatch(r"[\w-]+", part) and part not in {"int", "float", "str", "none", "constrained-int"}:
+        elif re.fullmatch(r"[\w-]+", part) and part not in _BRANCHES:
             dotted += f".{part}" if dotted else part
     return dotted
 
@@ -90,6 +147,9 @@ def suggest(name: str, legal: Any) -> str:
     return f"did you mean {near[0]}?" if near else f"legal: {', '.join(sorted(legal))}"
 
 
+_YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = _YAML_WORDS.get(repr(value), repr(value))
     return text if len(text) <= 60 else text[:57] + "..."

@@ -77,24 +77,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Return `base` with `over` laid on top: mappings merge key by key, everything else is replaced.
 
-    A key whose value in `over` is null is removed, so that an extending file can drop an inherited variant.
+    An inherited variant whose value in `over` is null is dropped. Elsewhere null is a value: `early_stopping: null`
+    means none, whatever the file that is extended says.
     """
     merged = dict(base)
     for key, value in over.items():
-        if value is None:
+        if value is None and path == "variants":
             merged.pop(key, None)
         elif isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = merge(merged[key], value)
+            merged[key] = merge(merged[key], value, f"{path}.{key}" if path else str(key))
         else:
             merged[key] = value
     return merged
 
 
 def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
-    """Return `raw` with one `a.b=value` laid on top; the value is read as YAML (`null` removes the key)."""
+    """Return `raw` with one `a.b=value` laid on top; the value is read as YAML (`variants.amn=null` drops it)."""
     dotted, separator, text = assignment.partition("=")
     keys = dotted.split(".")
     if not separator or not all(keys):

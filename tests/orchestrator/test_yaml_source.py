@@ -74,9 +74,13 @@ def test_mappings_merge_key_by_key_and_lists_are_replaced() -> None:
     assert base == {"a": {"x": 1, "y": 2}, "list": [1, 2], "kept": 0}
 
 
-def test_null_removes_an_inherited_key() -> None:
-    assert merge({"variants": {"amn": {}, "mamba_s": {}}}, {"variants": {"amn": None}}) == {"variants": {"mamba_s": {}}}
-    assert merge({}, {"never": None}) == {}
+def test_null_drops_an_inherited_variant_and_is_a_value_elsewhere() -> None:
+    variants = {"variants": {"amn": {"d_model": 8}, "mamba_s": {}}}
+    assert merge(variants, {"variants": {"amn": None, "never": None}}) == {"variants": {"mamba_s": {}}}
+    training = {"training": {"early_stopping": {"patience": 3}, "epochs": 2}}
+    assert merge(training, {"training": {"early_stopping": None}}) == {
+        "training": {"early_stopping": None, "epochs": 2}
+    }
 
 
 def test_a_file_extends_another_from_its_own_folder(tmp_path: Path) -> None:
@@ -112,12 +116,18 @@ def test_a_chain_of_files_that_does_not_end_well_is_refused(tmp_path: Path, text
         ("d=[1, 2]", {"a": {"b": 1, "c": 0}, "d": [1, 2]}),
         ("a={b: 7}", {"a": {"b": 7, "c": 0}, "d": 5}),
         ("a.b=r@5 >= 0.2", {"a": {"b": "r@5 >= 0.2", "c": 0}, "d": 5}),
-        ("a.b=null", {"a": {"c": 0}, "d": 5}),
-        ("d=", {"a": {"b": 1, "c": 0}}),
+        ("a.b=null", {"a": {"b": None, "c": 0}, "d": 5}),
+        ("d=", {"a": {"b": 1, "c": 0}, "d": None}),
     ],
 )
 def test_an_override_is_laid_on_top(assignment: str, expected: dict[str, object]) -> None:
     assert apply_override({"a": {"b": 1, "c": 0}, "d": 5}, assignment) == expected
+
+
+def test_an_override_drops_a_variant() -> None:
+    assert apply_override({"variants": {"amn": {}, "mamba_s": {}}}, "variants.amn=null") == {
+        "variants": {"mamba_s": {}}
+    }
 
 
 def test_the_last_override_of_a_key_wins(tmp_path: Path) -> None:
