@@ -12,7 +12,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -225,73 +224,3 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 def _shown(value: Any) -> str:
     text = "(none)" if value is None else str(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-class Timeline:
-    """Where the wall time went: the driver's phases end to end, and each trial's own seconds."""
-
-    def __init__(self) -> None:
-        self.started = time.time()
-        self.phases: list[dict[str, Any]] = []
-        self.trials: dict[str, dict[str, Any]] = {}
-        self.counters: dict[str, int] = {}
-
-    def phase(self, name: str) -> None:
-        """End the current phase, if any, and begin `name`; every second of the run lies in exactly one phase."""
-        now = time.time()
-        self._close(now)
-        self.phases.append({"name": name, "start_s": now - self.started, "seconds": None})
-
-    def _close(self, now: float) -> None:
-        if self.phases and self.phases[-1]["seconds"] is None:
-            self.phases[-1]["seconds"] = now - self.started - self.phases[-1]["start_s"]
-
-    def mark(self, variant: str, event: str, at: float | None = None) -> None:
-        """Record the first time of a trial's event (seconds since the run's start)."""
-        seconds = (time.time() if at is None else at) - self.started
-        self.trials.setdefault(variant, {}).setdefault(event, seconds)
-
-    def add(self, variant: str, seconds: Mapping[str, float]) -> None:
-        """Add one epoch's seconds by phase to a trial."""
-        spent = self.trials.setdefault(variant, {}).setdefault("seconds", {})
-        for name, value in seconds.items():
-            spent[name] = spent.get(name, 0.0) + value
-
-    def summary(self, slots: int) -> dict[str, Any]:
-        """Return timeline.json: phases, trials, and what of the wall time went into training steps."""
-        now = time.time()
-        self._close(now)
-        wall = now - self.started
-        for trial in self.trials.values():
-            _account(trial)
-        steps = sum(trial.get("seconds", {}).get("step", 0.0) for trial in self.trials.values())
-        first_steps = [trial["first_step_s"] for trial in self.trials.values() if "first_step_s" in trial]
-        return {
-            "wall_s": wall,
-            "phases": self.phases,
-            "trials": self.trials,
-            "slots": slots,
-            "step_share_of_slots": steps / (slots * wall) if wall else 0.0,
-            "launch_to_first_step_s": min(first_steps, default=None),
-            "gaps_s": gaps(list(self.trials.values()), slots),
-            **self.counters,
-        }
-
-
-def _account(trial: dict[str, Any]) -> None:
-    """Split a trial's wall time into start-up, waiting, its measured phases, and the rest that was not measured."""
-    if "started_s" not in trial or "ended_s" not in trial:
-        return
-    spent = trial.setdefault("seconds", {})
-    first = trial.get("first_step_s", trial["ended_s"])
-    spent["start_up"] = first - trial["started_s"]
-    measured = sum(value for name, value in spent.items() if name not in {"start_up", "other"})
-    spent["other"] = max(0.0, trial["ended_s"] - first - measured)
-
-
-def gaps(trials: Sequence[Mapping[str, Any]], slots: int) -> list[float]:
-    """Return, for each trial that had to wait for a slot, the seconds from an earlier trial's end to its first step."""
-    whole = [trial for trial in trials if "ended_s" in trial and "first_step_s" in trial]
-    ends = sorted(trial["ended_s"] for trial in whole)
-    firsts = sorted(trial["first_step_s"] for trial in whole)
-    return [first - end for end, first in zip(ends, firsts[slots:], strict=False)]

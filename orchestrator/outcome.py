@@ -15,7 +15,8 @@ from evaluation.verdict import decide
 from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult, baseline_row, check_final_rules, trained_row
 from orchestrator.gates import Metrics
-from orchestrator.ledger import Ledger, Timeline, TrialEnd, write_json, write_text
+from orchestrator.ledger import Ledger, TrialEnd, write_json, write_text
+from orchestrator.timeline import Timeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,11 +19,12 @@ from orchestrator.admission import Admission, admit, longest_first
 from orchestrator.checks import run_checks
 from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision, StopRules
-from orchestrator.ledger import SURVIVED, UNFINISHED, Ledger, Timeline, TrialEnd, write_json
+from orchestrator.ledger import SURVIVED, UNFINISHED, Ledger, TrialEnd, write_json
 from orchestrator.manifest import manifest
 from orchestrator.monitor import Monitor
 from orchestrator.queries import final_queries, smoke_queries
 from orchestrator.scheduler import GateScheduler
+from orchestrator.timeline import Timeline
 from orchestrator.trial import TrialSetup
 from orchestrator.tuning import Bookkeeper, run_trials
 
@@ -91,7 +92,7 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
         measure_baselines(run)
         run.timeline.phase("training")
         predictor = train(run, stream)
-        run.timeline.counters["placement_groups_left"] = cluster.num_placement_groups()
+        run.timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
         run.timeline.phase("final")
         results = evaluate(run, predictor)
     finally:
@@ -167,7 +168,14 @@ def train(run: Run, stream: Any) -> Any:
                 stream,
                 slots=run.admission.slots,
                 scheduler=scheduler,
-                bookkeeper=Bookkeeper(ledger, run.timeline, monitor, num_trials=len(order), on_last=start_predictor),
+                bookkeeper=Bookkeeper(
+                    ledger,
+                    run.timeline,
+                    monitor,
+                    num_trials=len(order),
+                    on_last=start_predictor,
+                    silence_warning_s=config.resources.silence_warning_s,
+                ),
                 storage=(ledger.path / "ray").resolve(),
             )
     if not predictor:
@@ -255,7 +263,8 @@ def evaluate(run: Run, predictor: Any) -> dict[str, Any]:
 def run_facts(run: Run) -> outcome.Facts:
     """Return what the decision and the tables need of the run."""
     assert run.admission is not None and run.index is not None
-    run.timeline.counters["index_builds"] = run.index["index_builds"]
+    run.timeline.facts["index_builds"] = run.index["index_builds"]
+    run.timeline.facts["index_build_s"] = run.index["build_s"]
     return outcome.Facts(
         config=run.config,
         ledger=run.ledger,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
+from orchestrator.cluster import num_placement_groups
 from orchestrator.gates import Decision
-from orchestrator.ledger import Ledger, Timeline
+from orchestrator.ledger import Ledger
 from orchestrator.monitor import Monitor
 from orchestrator.scheduler import GateScheduler
+from orchestrator.timeline import Timeline
 from orchestrator.trial import TrialSetup, from_report, run_trial
 
 # A Tune trial must hold something: a sliver of the head node, where Ray Train puts its controller too, and no CPU.
@@ -24,17 +28,37 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
     """Passes Tune's events on; `on_last` is called once, when the last waiting trial has reported."""
 
     def __init__(
-        self, ledger: Ledger, timeline: Timeline, monitor: Monitor, *, num_trials: int, on_last: Callable[[], None]
+        self,
+        ledger: Ledger,
+        timeline: Timeline,
+        monitor: Monitor,
+        *,
+        num_trials: int,
+        on_last: Callable[[], None],
+        silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
         self._waiting = num_trials
         self._on_last = on_last
         self._seen: set[tuple[str, int]] = set()
+        self._heard = time.monotonic()
+        self._silence_warning_s = silence_warning_s
         self.queue: TrialQueue | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Tune's pickle nothing: the run is restored from the ledger."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tune's loop turned: when no trial has reported for long, say who holds what, so that a hang is no riddle."""
+        if time.monotonic() - self._heard < self._silence_warning_s:
+            return
+        self._heard = time.monotonic()
+        free = {name: value for name, value in ray.available_resources().items() if name in {"CPU", "GPU"}}
+        self._monitor.say(
+            f"warning: no report for {self._silence_warning_s:g} s; free: {free}; "
+            f"placement groups holding resources: {num_placement_groups()}; `ray status` shows the nodes"
+        )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A slot was given to a trial."""
@@ -51,6 +75,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         if record is None or (name, record["epoch"]) in self._seen:
             return
         self._seen.add((name, record["epoch"]))
+        self._heard = time.monotonic()
         if record.get("first_step_at"):
             self._timeline.mark(name, "worker_s", record["started_at"])
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
