@@ -10,12 +10,10 @@ import pytest
 from orchestrator.gates import Decision
 from orchestrator.ledger import (
     Ledger,
-    Timeline,
     append_line,
     differences,
     epoch_of,
     finite,
-    gaps,
     read_lines,
     write_json,
     write_text,
@@ -259,104 +257,3 @@ def test_a_run_is_complete_with_its_results(ledger: Ledger) -> None:
     assert not ledger.is_complete()
     write_json(ledger.results, {})
     assert ledger.is_complete()
-
-
-# ---- the timeline
-
-
-class Clock:
-    """Stands in for time.time."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    fake = Clock()
-    monkeypatch.setattr("orchestrator.ledger.time", fake)
-    return fake
-
-
-def test_phases_follow_each_other_and_add_up_to_the_wall_time(clock: Clock) -> None:
-    timeline = Timeline()
-    for name, seconds in (("data", 2.0), ("training", 30.0), ("final", 5.5)):
-        timeline.phase(name)
-        clock.now += seconds
-    summary = timeline.summary(slots=2)
-    assert summary["wall_s"] == 37.5
-    assert [(phase["name"], phase["start_s"], phase["seconds"]) for phase in summary["phases"]] == [
-        ("data", 0.0, 2.0),
-        ("training", 2.0, 30.0),
-        ("final", 32.0, 5.5),
-    ]
-    assert sum(phase["seconds"] for phase in summary["phases"]) == summary["wall_s"]
-
-
-def test_a_trials_wall_time_is_start_up_measured_phases_and_the_rest(clock: Clock) -> None:
-    timeline = Timeline()
-    timeline.mark("a", "started_s", 1004.0)
-    timeline.mark("a", "first_step_s", 1010.0)
-    timeline.add("a", {"step": 3.0, "smoke": 1.0})
-    timeline.add("a", {"step": 4.0})
-    timeline.mark("a", "ended_s", 1020.0)
-    clock.now = 1025.0
-    # 6 s of start-up; of the 10 s from the first step to the end, 7 stepping, 1 in smoke, 2 not measured.
-    for _ in range(2):
-        summary = timeline.summary(slots=1)
-        assert summary["trials"]["a"]["seconds"] == {"step": 7.0, "smoke": 1.0, "start_up": 6.0, "other": 2.0}
-    assert summary["launch_to_first_step_s"] == 10.0
-    assert summary["step_share_of_slots"] == pytest.approx(7.0 / 25.0)
-
-
-def test_only_the_first_time_of_an_event_counts(clock: Clock) -> None:
-    timeline = Timeline()
-    timeline.mark("a", "started_s", 1004.0)
-    timeline.mark("a", "started_s", 1009.0)
-    assert timeline.trials["a"]["started_s"] == 4.0
-
-
-def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Clock) -> None:
-    timeline = Timeline()
-    timeline.mark("a", "started_s", 1001.0)
-    timeline.mark("a", "ended_s", 1004.0)
-    timeline.mark("b", "started_s", 1002.0)
-    clock.now = 1010.0
-    summary = timeline.summary(slots=1)
-    assert summary["trials"]["a"]["seconds"] == {"start_up": 3.0, "other": 0.0}
-    assert "seconds" not in summary["trials"]["b"]
-    assert summary["launch_to_first_step_s"] is None
-    assert summary["gaps_s"] == []
-
-
-def test_counters_stand_beside_the_phases(clock: Clock) -> None:
-    timeline = Timeline()
-    timeline.counters["index_builds"] = 1
-    assert timeline.summary(slots=1)["index_builds"] == 1
-
-
-@pytest.mark.parametrize(
-    ("slots", "trials", "expected"),
-    [
-        (1, [], []),
-        (1, [(10, 20)], []),
-        # One slot: each trial waits for the one before it.
-        (1, [(10, 20), (22, 30), (31.5, 40)], [2, 1.5]),
-        # Two slots: the first end frees the slot for the third trial, the second end for the fourth.
-        (2, [(10, 20), (11, 25), (22, 40), (28, 41)], [2, 3]),
-        # Given in another order.
-        (2, [(28, 41), (22, 40), (11, 25), (10, 20)], [2, 3]),
-        (3, [(10, 20), (11, 25), (12, 30)], []),
-    ],
-)
-def test_gaps_are_from_a_trials_end_to_the_next_ones_first_step(
-    slots: int, trials: list[tuple[float, float]], expected: list[float]
-) -> None:
-    assert gaps([{"first_step_s": first, "ended_s": end} for first, end in trials], slots) == expected
-
-
-def test_gaps_leave_out_trials_without_a_first_step() -> None:
-    assert gaps([{"first_step_s": 10, "ended_s": 20}, {"ended_s": 12}, {"first_step_s": 23, "ended_s": 30}], 1) == [3]
