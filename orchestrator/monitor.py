@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.gates import ENDING, Decision
 from orchestrator.ledger import TrialEnd
@@ -71,7 +72,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """Print one line, above the live table if there is one."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, emoji=False)
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]], end: TrialEnd | None) -> None:
         """Take in what an earlier launch left of a trial."""
@@ -146,7 +147,8 @@ class Monitor:
                 *(_per_cent(view.smoke.get(key)) for key, _ in _SHOWN_SMOKE),
                 view.gates,
                 f"{eta:.0f} s" if eta is not None else "",
-                view.reason,
+                # Text, since an error's brackets are no markup: one of them would end the run.
+                Text(view.reason),
                 style="dim" if view.state == "waiting" else "red" if view.state in {"failed", "diverged"} else None,
             )
         return table
