@@ -36,13 +36,12 @@ def embed_in_shards(
     starts = range(0, len(texts), shard_texts)
     _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts})
     missing = [number for number in range(len(starts)) if not _shard_file(folder, number).is_file()]
-    progress = Progress(
-        total=len(texts), done=sum(_size(texts, starts, n) for n in range(len(starts)) if n not in missing)
-    )
     shards = [(number, list(texts[starts[number] : starts[number] + shard_texts])) for number in missing]
     if shards:
+        results = runner(shards, embedder)  # starts Ray, which is no part of the rate
+        progress = Progress(total=len(texts), done=len(texts) - sum(len(part) for _, part in shards))
         progress.show()
-        for number, vectors in runner(shards, embedder):
+        for number, vectors in results:
             _save_shard(_shard_file(folder, number), vectors)
             progress.advance(len(vectors))
         progress.finish()
@@ -64,7 +63,7 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
     from data.stream import quiet_ray_data  # noqa: PLC0415
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
     num_actors = max(1, min(len(shards), int(ray.cluster_resources().get("CPU", 1))))
     tables = [pa.table({"shard": [number], "texts": [texts]}) for number, texts in shards]
@@ -76,9 +75,12 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
         compute=ray.data.ActorPoolStrategy(size=num_actors),
         num_cpus=1,
     )
-    for batch in embedded.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-        dim, content = batch["dim"][0].as_py(), batch["vectors"][0].as_py()
-        yield batch["shard"][0].as_py(), np.frombuffer(content, np.float32).reshape(-1, dim)
+    return (_unpack(batch) for batch in embedded.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
+
+
+def _unpack(batch: Any) -> tuple[int, Vectors]:
+    dim, content = batch["dim"][0].as_py(), batch["vectors"][0].as_py()
+    return batch["shard"][0].as_py(), np.frombuffer(content, np.float32).reshape(-1, dim)
 
 
 class _EmbedShard:
@@ -137,10 +139,6 @@ class Progress:
             return text
         rate = fresh / elapsed
         return f"{text}, {rate:,.0f}/s, {(self.total - self.done) / rate:.0f} s left"
-
-
-def _size(texts: Sequence[str], starts: range, number: int) -> int:
-    return min(starts.step, len(texts) - starts[number])
 
 
 def _shard_file(folder: Path, number: int) -> Path:
