@@ -105,7 +105,7 @@ def test_slots_are_the_gpus_over_the_gpus_of_a_trial(
 
 
 def test_memory_limits_the_slots(tmp_path: Path) -> None:
-    # Small models: a trial is its processes' 2 GiB and 0.12 GiB of activations, so 5 GiB hold two of them and 4 GiB only one.
+    # A small model is its processes' 2 GiB and 0.12 GiB of activations: 5 GiB hold two of them and 4 GiB only one.
     assert admitted(tmp_path, machine(64, memory=5.0)).slots == 2
     assert admitted(tmp_path, machine(64, memory=4.0)).slots == 1
 
