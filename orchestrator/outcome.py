@@ -16,6 +16,7 @@ from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult, baseline_row, check_final_rules, trained_row
 from orchestrator.gates import Metrics
 from orchestrator.ledger import Ledger, TrialEnd, write_json, write_text
+from orchestrator.report import render
 from orchestrator.timeline import Timeline
 
 
@@ -65,14 +66,15 @@ def conclude(
         "rows": rows,
         "best": best,
         "verdict": decision.headline,
-        "pairs": [asdict(pair) for pair in decision.pairs],
+        "pairs": [pair.to_dict() for pair in decision.pairs],
     }
-    write_tables(ledger, results)
+    ComparisonTable.from_results(results).write(ledger.path)
     if best is not None:
         write_best(ledger, best)
     write_json(ledger.timeline, facts.timeline.summary(facts.slots))
-    # Last: a folder with results.json is complete.
+    # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
+    render(ledger.path)
     return results
 
 
@@ -109,13 +111,6 @@ def protocol(facts: Facts, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "waived": facts.waived,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def write_tables(ledger: Ledger, results: dict[str, Any]) -> None:
-    """Write the comparison table in every format."""
-    table = ComparisonTable.from_results(results)
-    write_text(ledger.path / "comparison.md", table.markdown())
-    write_text(ledger.path / "comparison.csv", table.csv())
 
 
 def write_best(ledger: Ledger, best: str) -> None:

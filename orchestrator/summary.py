@@ -11,7 +11,8 @@ from orchestrator.pipeline import Run
 
 BEST, NO_SURVIVOR = 0, 3
 _OUTPUTS = (
-    ("comparison.md", "the table (also .csv)"),
+    ("comparison.md", "the table (also .csv .html .tex)"),
+    ("report.html", "curves, intervals, queries as text: one page"),
     ("results.json", "every figure, with intervals"),
     ("decisions.jsonl", "every gate and stop decision"),
     ("timeline.json", "where the seconds went"),

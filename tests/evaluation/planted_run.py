@@ -76,7 +76,7 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     """The run folder; two variants, one pruned variant, AMN and the untrained baselines."""
     from evaluation.actor import Evaluator
     from evaluation.config import IndexConfig
-    from evaluation.predict_process import predict_in_process
+    from evaluation.predict import Predictor
     from evaluation.results import plain, save_arrays, save_results
     from evaluation.significance import Outcomes, intervals
     from evaluation.verdict import decide
@@ -88,7 +88,8 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     answers, rows = {}, []
     gate = {"rule": "r@5 >= 0.01", "metric": "r@5", "value": 0.2, "limit": 0.01, "passed": True}
     for place, name in enumerate(("mamba_s", "mamba_h", "amn")):
-        predicted = predict_in_process(save_variant(run, name, seed + place), payload, windows, latency_queries=5)
+        checkpoint = str(save_variant(run, name, seed + place))
+        predicted = Predictor().predict(checkpoint, payload, windows, latency_queries=5)
         answers[name] = evaluator.evaluate(name, "final", predicted["predictions"], latency_queries=50)
         write_training_log(run, name, 4)
         row = {"variant": name, "kind": "baseline" if name == "amn" else "variant", "status": "FINISHED", "reason": ""}
@@ -133,4 +134,4 @@ def write_side_files(run: Path, plain) -> None:
     check = {"name": "unit_norm", "value": 1.0, "limit": "within 0.001", "passed": True, "hint": "", "detail": ""}
     (run / "preflight.json").write_text(json.dumps([check]))
     spans = {"mamba_s": {"start-up": 3.0, "train": 10.0, "smoke": 1.0}, "mamba_xl": {"train": 5.0}}
-    (run / "timeline.json").write_text(json.dumps({"trials": spans}))
+    (run / "timeline.json").write_text(json.dumps({"trials": spans, "phases": [{"name": "training", "seconds": 15.0}]}))

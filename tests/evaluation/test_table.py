@@ -2,6 +2,7 @@
 
 import csv
 import io
+from html.parser import HTMLParser
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_missing_and_undefined_figures_are_dashes_and_not_zeros():
 
 
 def test_without_survivors_it_says_so():
-    assert ComparisonTable([PRUNED], {}).markdown().startswith("# No variant survived.")
+    assert ComparisonTable([PRUNED], {}).markdown().startswith("# No variant survived\n")
 
 
 def test_csv_keeps_shares_as_they_are_with_interval_columns(table):
@@ -99,3 +100,83 @@ def test_a_learned_baseline_that_failed_is_listed_with_what_ended_early():
     table = ComparisonTable([variant("amn", 0.1, kind="baseline", status="FAILED", reason="out of memory")], {})
     assert "out of memory" in table.text()
     assert table.baselines == []
+
+
+PAIR = {
+    "a": "mamba_s",
+    "b": "amn",
+    "better": None,
+    "n_queries": 1000,
+    "metrics": {
+        "r@5": {
+            "difference": 0.004,
+            "ci": [-0.01, 0.018],
+            "p": 0.4,
+            "p_holm": 0.8,
+            "minimum_detectable": 0.02,
+            "only_a": 30,
+            "only_b": 26,
+        }
+    },
+}
+
+
+def test_a_pair_is_shown_with_difference_interval_p_and_what_could_have_been_found():
+    table = ComparisonTable([variant("mamba_s", 0.2)], {}, pairs=[PAIR])
+    line = next(line for line in table.text().splitlines() if line.startswith("mamba_s  amn"))
+    assert line.split() == [
+        "mamba_s",
+        "amn",
+        *["+0.4", "(-1.0", "to", "+1.8)", "30", "/", "26", "0.800", "2.0", "tied"],
+    ]
+
+
+def test_verdicts_are_listed_with_their_reasons():
+    row = variant("mamba_s", 0.2, verdict="TIE", verdict_why="R@5 20.0 against amn 19.6 %")
+    assert "| TIE       | R@5 20.0 against amn 19.6 % |" in ComparisonTable([row], {}).markdown()
+
+
+def test_the_index_that_auto_tried_is_a_note_of_its_own():
+    protocol = {"index": {"kind": "flat", "tried": [{"index": "flat", "p95_ms": 0.4}]}}
+    table = ComparisonTable(ROWS, protocol)
+    assert "Index chosen from: (index flat, p95_ms 0.4)" in table.text()
+    assert "Protocol: index (kind flat)" in table.text()
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_html_is_well_formed_escaped_and_carries_the_figures_to_sort_by():
+    table = ComparisonTable([variant("<script>x", 0.213)], {"note": "a < b"})
+    page = Tags(table.html())
+    assert page.open == []
+    assert "script" not in [tag for tag, _ in page.seen]
+    assert "<script>x" in "".join(page.text)
+    assert any(attrs.get("data-sort") == "0.213" for tag, attrs in page.seen if tag == "td")
+
+
+def test_latex_escapes_what_it_would_read(table):
+    assert "mamba\\_s" in table.latex()
+    assert "R@5 \\%" in table.latex()
+
+
+def test_all_formats_are_written_into_the_run_folder(table, tmp_path):
+    paths = table.write(tmp_path)
+    assert [path.name for path in paths] == [f"comparison.{suffix}" for suffix in ("md", "csv", "html", "tex")]
+    assert (tmp_path / "comparison.md").read_text() == table.markdown()
+    assert len(list(tmp_path.iterdir())) == 4
