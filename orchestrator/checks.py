@@ -22,11 +22,22 @@ class PreflightError(ValueError):
 
 def run_checks(config: ExperimentConfig, data: PreparedData) -> list[dict[str, Any]]:
     """Return every check as it goes into preflight.json; PreflightError when one stops the launch."""
+    check_sizes(config, data)
     checks = run_preflight(data.payload, data.splits, seed=config.seed, waive=config.preflight.waive)
     stopping = blocking(checks)
     if stopping:
         raise PreflightError(stopping[0].line(), check_table(checks))
     return [{**asdict(check), "verdict": verdict(check)} for check in checks]
+
+
+def check_sizes(config: ExperimentConfig, data: PreparedData) -> None:
+    """Refuse training data of which not one batch could be made; ValueError names the key to change."""
+    for name, variant in config.resolved_variants.items():
+        if variant.training.batch_size > len(data.splits.train):
+            raise ValueError(
+                f"variants.{name}.training.batch_size: expected at most the {len(data.splits.train)} training windows, "
+                f"got {variant.training.batch_size}; lower training.batch_size"
+            )
 
 
 def verdict(check: Check) -> str:

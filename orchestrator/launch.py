@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         _complain(" ".join(str(error).split()))
         return BAD_INPUT
+    except OSError as error:
+        _complain(f"{error}; mend the path, its permissions or the disk and type the same command again")
+        return FAILED
     except KeyboardInterrupt:
         _complain("interrupted; type the same command again to continue from the last checkpoints")
         return INTERRUPTED
@@ -81,19 +84,28 @@ def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespac
     except KeyboardInterrupt:
         pipeline.note_interruption(run)
         raise
-    except (ValueError, FileNotFoundError):
-        raise
     except Exception as error:
+        if _is_bad_input(error):
+            raise
         with ledger.log.open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)
+        # What a task raised says more than Ray's wrapping of it, which begins with the traceback.
+        cause = getattr(error, "cause", None) or error
         _complain(
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}; the traceback is in {ledger.log}; "
+            f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}; the traceback is in {ledger.log}; "
             "type the same command again to continue from the last checkpoints"
         )
         return FAILED
     run.stream = sys.stdout
     summary.show_end(run, results)
     return summary.exit_code(ledger)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Return whether the person can mend it; Ray gives a ValueError raised inside a task the same type."""
+    from ray.exceptions import RayError
+
+    return isinstance(error, (ValueError, FileNotFoundError)) and not isinstance(error, RayError)
 
 
 def _complain(text: str) -> None:

@@ -152,6 +152,8 @@ class Ledger:
 
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, data_sha256: str) -> None:
         """Refuse a folder that was made with another configuration or other data; ValueError shows the difference."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.manifest.is_file():
             return
         stored = json.loads(self.manifest.read_text(encoding="utf-8"))
@@ -175,7 +177,7 @@ class Ledger:
 
     def remove(self) -> None:
         """Delete the run folder (`--fresh`); refuses a folder that is not one."""
-        if not self.path.exists():
+        if not self.path.is_dir():
             return
         # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
         if not self.manifest.is_file() and any(entry != self.config for entry in self.path.iterdir()):

@@ -11,7 +11,7 @@ from data.prepare import PreparedData, prepare_data
 from models.variants import flops_per_window, num_parameters
 from orchestrator import cluster
 from orchestrator.admission import admit, memory_gib
-from orchestrator.checks import check_table
+from orchestrator.checks import check_sizes, check_table
 from orchestrator.config import ExperimentConfig
 from orchestrator.ledger import Ledger
 
@@ -19,11 +19,12 @@ from orchestrator.ledger import Ledger
 def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
     """Return the plan; ValueError when data is missing or a variant cannot fit this machine."""
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    check_sizes(config, data)
     checks = run_preflight(data.payload, data.splits, seed=config.seed, waive=config.preflight.waive)
     admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in data.splits.items())
     sections = [
-        f"run folder: {ledger.path} ({folder_state(ledger)})",
+        f"run folder: {ledger.path} ({folder_state(ledger, config, data)})",
         f"data: {data.payload.num_rows:,} chunks, {data.payload.dim}-D, {data.payload.provenance.embedder}, "
         f"from {data.payload.path}; windows: {sizes}",
         f"resources: {admission.device}, {admission.arithmetic}",
@@ -34,10 +35,14 @@ def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
     return "\n\n".join(sections)
 
 
-def folder_state(ledger: Ledger) -> str:
+def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -> str:
     """Return what a launch would find in the run folder."""
     if not ledger.manifest.is_file():
         return "new"
+    try:
+        ledger.check_same(config.resolved(), config.fingerprint(), data.payload.provenance.sha256)
+    except ValueError as error:
+        return f"a launch refuses it: {str(error).removeprefix(f'{ledger.path}: ')}"
     return "complete: a launch prints its table again" if ledger.is_complete() else "unfinished: a launch continues it"
 
 
