@@ -24,7 +24,7 @@ from orchestrator.manifest import manifest
 from orchestrator.monitor import Monitor
 from orchestrator.queries import final_queries, smoke_queries
 from orchestrator.scheduler import GateScheduler
-from orchestrator.timeline import Timeline
+from orchestrator.timeline import Timeline, earlier_launches
 from orchestrator.trial import TrialSetup
 from orchestrator.tuning import Bookkeeper, run_trials
 
@@ -60,6 +60,7 @@ def prepare(config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: 
         ledger.remove()
     fingerprint, data_sha256 = config.fingerprint(), data.payload.provenance.sha256
     ledger.check_same(config.resolved(), fingerprint, data_sha256)
+    timeline.earlier = [*earlier_launches(ledger.timeline)]
     ledger.open(config.resolved(), manifest(config, data_sha256))
     write_json(ledger.preflight, checks)
     save_windows(
@@ -281,7 +282,8 @@ def run_facts(run: Run) -> outcome.Facts:
 
 
 def note_interruption(run: Run) -> None:
-    """Record which trials Ctrl-C cut short; a relaunch goes on with them."""
+    """Record which trials Ctrl-C cut short, and the time spent; a relaunch goes on with them."""
+    write_json(run.ledger.timeline, run.timeline.summary(run.admission.slots if run.admission else 1))
     for name in run.config.resolved_variants:
         epochs = run.ledger.variant(name).history()
         if epochs and run.ledger.end_of(name) is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
+from evaluation import table_render
 from evaluation.table import ComparisonTable
 from orchestrator.ledger import Ledger
 from orchestrator.pipeline import Run
@@ -39,7 +41,7 @@ def show_start(run: Run) -> None:
 def show_end(run: Run, results: dict[str, Any]) -> None:
     """Print the table, the verdict, the outputs and where the time went."""
     run.say()
-    run.say(ComparisonTable.from_results(results).text().rstrip())
+    run.say(decision_text(results))
     if results["best"] is None:
         run.say()
         run.say(triage(run.ledger, results))
@@ -56,7 +58,16 @@ def show_complete(run: Run) -> None:
     results = json.loads(run.ledger.results.read_text(encoding="utf-8"))
     run.say(f"{run.ledger.path}: complete since {results['protocol']['finished_at']}; --fresh starts over")
     run.say()
-    run.say(ComparisonTable.from_results(results).text().rstrip())
+    run.say(decision_text(results))
+    run.say(f"{run.ledger.path / 'comparison.md'}  the whole table")
+
+
+def decision_text(results: dict[str, Any]) -> str:
+    """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
+    table = ComparisonTable.from_results(results)
+    shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
+    parts = [textwrap.fill(f"{table.headline}. {table.verdict}", table_render.WIDTH)]
+    return "\n\n".join([*parts, *(table_render.plain(section) for section in shown)])
 
 
 def exit_code(ledger: Ledger) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
 class Timeline:
-    """Collects phases and trial events while a run goes on. All times are seconds since the run's start."""
+    """Collects phases and trial events of one launch. All times are seconds since its start.
 
-    def __init__(self) -> None:
+    `earlier`: what the launches before it wrote, when this one continues their run.
+    """
+
+    def __init__(self, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.earlier: list[Mapping[str, Any]] = list(earlier)
         self.started = time.time()
         self.phases: list[dict[str, Any]] = []
         self.trials: dict[str, dict[str, Any]] = {}
@@ -57,7 +63,16 @@ class Timeline:
             "launch_to_first_step_s": min(first_steps, default=None),
             "gaps_s": [self.trials[name]["first_step_s"] - end for name, end in freed.items()],
             **self.facts,
+            "earlier_launches": self.earlier,
         }
+
+
+def earlier_launches(path: Path) -> list[dict[str, Any]]:
+    """Return the launches that an existing timeline.json tells of, the oldest first."""
+    if not path.is_file():
+        return []
+    last = json.loads(path.read_text(encoding="utf-8"))
+    return [*last.pop("earlier_launches", []), last]
 
 
 def slot_freed(trials: Mapping[str, Mapping[str, Any]], slots: int) -> dict[str, float]:
