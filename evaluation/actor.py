@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.payload import open_payload
-from evaluation.baselines import BASELINES
+from evaluation.baselines import BASELINES, PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index import SearchIndex, build_index
 from evaluation.index_store import open_or_build
@@ -22,7 +22,6 @@ from evaluation.latency import Latency, measure
 from evaluation.metrics import K_MAX
 from evaluation.rerank import Reranker
 from evaluation.retrieval import (
-    PRIOR_ONLY,
     Corpus,
     QuerySet,
     RetrievalResult,
