@@ -51,14 +51,45 @@ class GatherTable:
         return vectors.view(*rows.shape, self.dim), ids.view(rows.shape)
 
 
+class ArticleNegatives:
+    """Draws hard negatives: rows of the window's own article, as further columns of a batch."""
+
+    def __init__(self, article_index: NDArray[np.int32], num: int) -> None:
+        """Take the article (N,) of every payload row, rows of an article being neighbours, and how many to draw."""
+        self._num = num
+        starts = np.flatnonzero(np.r_[True, article_index[1:] != article_index[:-1]])
+        place = np.cumsum(np.r_[False, article_index[1:] != article_index[:-1]])
+        self._start = starts[place]  # (N,) first row of each row's article
+        self._size = np.diff(np.r_[starts, len(article_index)])[place]  # (N,) rows of it
+
+    def append(self, rows: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
+        """Return windows (B, L+1) with the drawn rows behind them, (B, L+1+E). The loss leaves out the target's own."""
+        if self._num == 0:
+            return rows
+        target = rows[:, -1:]
+        drawn = np.random.default_rng(seed).random((len(rows), self._num)) * self._size[target]
+        return np.concatenate([rows, (self._start[target] + drawn.astype(np.int64)).astype(np.int32)], axis=1)
+
+
 class Learner:
     """A variant being trained: model, loss, optimizer and schedule, on one worker of `num_workers`."""
 
     def __init__(
-        self, variant: Variant, table: GatherTable, *, total_steps: int, seed: int, rank: int, num_workers: int
+        self,
+        variant: Variant,
+        table: GatherTable,
+        negatives: ArticleNegatives,
+        *,
+        context_length: int,
+        total_steps: int,
+        seed: int,
+        rank: int,
+        num_workers: int,
     ) -> None:
         self.training: TrainingConfig = variant.training
         self.table = table
+        self._negatives = negatives
+        self._length = context_length
         self.total_steps = total_steps
         self.steps = 0
         self._seed = seed
@@ -86,10 +117,12 @@ class Learner:
 
         A `grad_norm` that is not finite means that the weights were left as they were: the caller ends the trial.
         """
-        vectors, ids = self.table.gather(rows)
+        # Seeded by the step, so that a resumed epoch draws what an uninterrupted one drew.
+        drawn = self._negatives.append(rows, derive_seed(self._seed, "negatives", self.steps))
+        vectors, ids = self.table.gather(drawn)
         lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
         with self._autocast():
-            pred = self._replica(vectors[self._own, :-1])
+            pred = self._replica(vectors[self._own, : self._length])
         output = self.loss(pred, vectors, ids, self._own)
         self.optimizer.zero_grad(set_to_none=True)
         output.total.backward()
@@ -133,12 +166,13 @@ class Learner:
         losses, predicted, targets, target_ids = [], [], [], []
         size = self.training.batch_size
         for start in range(0, len(windows), size):
-            vectors, ids = self.table.gather(windows[start : start + size])
-            pred = self.model(vectors[:, :-1])
+            part = windows[start : start + size]
+            vectors, ids = self.table.gather(self._negatives.append(part, derive_seed(self._seed, "val", start)))
+            pred = self.model(vectors[:, : self._length])
             losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
             predicted.append(pred[:, -1].float())
-            targets.append(vectors[:, -1])
-            target_ids.append(ids[:, -1])
+            targets.append(vectors[:, self._length])
+            target_ids.append(ids[:, self._length])
         pred_vd, target_vd, ids_v = torch.cat(predicted), torch.cat(targets), torch.cat(target_ids)
         return {
             "val_loss": sum(loss * num for loss, num in losses) / len(windows),

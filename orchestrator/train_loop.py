@@ -22,7 +22,7 @@ from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
 from orchestrator.gates import Epoch, best_epoch
-from orchestrator.learner import GatherTable, Learner
+from orchestrator.learner import ArticleNegatives, GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
 from orchestrator.queries import smoke_queries
 from orchestrator.trial import TrialSetup, to_report
@@ -92,6 +92,8 @@ class _Run:
         self.learner = Learner(
             setup.variant,
             table,
+            ArticleNegatives(payload.article_index, setup.training.loss.article_negatives),
+            context_length=self.train_rows.shape[1] - 1,
             total_steps=setup.training.epochs * (len(self.train_rows) // setup.training.batch_size),
             seed=setup.seed,
             rank=rank,
