@@ -5,6 +5,8 @@ not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight 
 """
 
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import faiss
@@ -12,13 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from data.payload import open_payload
-from evaluation.baselines import BASELINES
-from evaluation.config import IndexConfig
+from evaluation.baselines import BASELINES, PRIOR_ONLY
+from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index import SearchIndex, build_index
 from evaluation.index_store import open_or_build
 from evaluation.latency import Latency, measure
 from evaluation.metrics import K_MAX
-from evaluation.retrieval import Corpus, QuerySet, corpus_of, evaluate
+from evaluation.rerank import Reranker
+from evaluation.retrieval import (
+    Corpus,
+    QuerySet,
+    RetrievalResult,
+    corpus_of,
+    evaluate,
+    evaluate_prior_only,
+)
 from evaluation.triage import triage
 
 Float32 = npt.NDArray[np.float32]
@@ -35,13 +45,19 @@ class Evaluator:
         *,
         threads: int = 1,
         index_dir: str | None = None,
+        rerank: RerankConfig | None = None,
     ) -> None:
-        """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs."""
+        """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs.
+
+        With `rerank` every evaluation is reranked, and `baselines` has the further row `prior-only`.
+        """
         faiss.omp_set_num_threads(threads)
         self._threads = threads
         payload = open_payload(payload_path)
         self._corpus: Corpus = corpus_of(payload)
         self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
+        self._rerank = rerank
+        self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
         self._num_builds = 0
         self._index = self._build(index, payload.provenance.sha256, index_dir)
 
@@ -62,6 +78,7 @@ class Evaluator:
             "build_s": self._index.build_s,
             "index_builds": self._num_builds,
             "threads": self._threads,
+            "rerank": asdict(self._rerank) if self._rerank is not None else None,
             "torch_imported": "torch" in sys.modules,
             "query_sets": {name: len(queries) for name, queries in self._query_sets.items()},
         }
@@ -90,37 +107,70 @@ class Evaluator:
             `RetrievalResult.arrays()`, with `latency_ms` (T,) when timed.
         """
         queries = self._query_set(query_set)
-        result = evaluate(self._index, queries, predictions, self._corpus, variant=variant)
+        result = evaluate(self._index, queries, predictions, self._corpus, variant=variant, reranker=self._reranker)
+        predictions = np.ascontiguousarray(predictions, dtype=np.float32)
+
+        def answer_one(row: int) -> object:
+            return self._answer_one(queries, predictions, row)
+
+        return self._answer(result, answer_one, latency_queries, latency_limit_ms)
+
+    def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
+        """Evaluate every untrained baseline on a query set, through the same path as a model."""
+        queries = self._query_set(query_set)
+        context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
+        answers = {
+            name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
+            for name, predict in BASELINES.items()
+        }
+        if self._reranker is not None:
+            answers[PRIOR_ONLY] = self._prior_only(queries, self._reranker, latency_queries)
+        return answers
+
+    def _prior_only(self, queries: QuerySet, reranker: Reranker, latency_queries: int) -> dict[str, Any]:
+        def answer_one(row: int) -> object:
+            return reranker.prior_only(queries.context[row : row + 1], exclude_context=False)
+
+        return self._answer(evaluate_prior_only(queries, self._corpus, reranker), answer_one, latency_queries, None)
+
+    def _answer(
+        self, result: RetrievalResult, answer_one: Callable[[int], object], num_timed: int, limit_ms: float | None
+    ) -> dict[str, Any]:
+        """Metrics and arrays of a result, with the latency of answering one query after another when asked."""
         answer: dict[str, Any] = {"metrics": result.metrics(), "ci": {}, **result.arrays()}
-        if latency_queries > 0:
-            timed, first = self._latency(np.asarray(predictions, np.float32), latency_queries, latency_limit_ms)
+        if num_timed > 0 and len(result.ranks) > 0:
+            timed, first = self._latency(answer_one, len(result.ranks), num_timed, limit_ms)
             answer["metrics"] |= timed.metrics() | ({"p95_ms_first": first.p95_ms} if first else {})
             answer["ci"] |= timed.intervals()
             answer["latency_ms"] = timed.samples_ms.astype(np.float32)
         return answer
 
-    def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
-        """Evaluate every untrained baseline on a query set, through the same path as a model."""
-        context = self._context_vectors(self._query_set(query_set))
-        return {
-            name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
-            for name, predict in BASELINES.items()
-        }
-
     def triage(self, query_set: str, predictions: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
         """Say why predictions (Q, D) retrieve so little; see evaluation.triage."""
         return triage(self._index, self._query_set(query_set), predictions, self._corpus)
 
-    def _latency(self, predictions: Float32, num_timed: int, limit_ms: float | None) -> tuple[Latency, Latency | None]:
+    def _latency(
+        self, answer_one: Callable[[int], object], num_queries: int, num_timed: int, limit_ms: float | None
+    ) -> tuple[Latency, Latency | None]:
         """The measurement that counts and, when the limit was missed at first, the one that does not."""
+        rows = np.arange(num_queries)[:, None]
+
+        def measured() -> Latency:
+            return measure(lambda row: answer_one(int(row[0, 0])), rows, num_timed)
+
         with self._index.search_on_one_thread():
-            first = measure(lambda query: self._index.search(query, K_MAX), predictions, num_timed)
+            first = measured()
             if limit_ms is None or first.p95_ms <= limit_ms:
                 return first, None
-            return measure(lambda query: self._index.search(query, K_MAX), predictions, num_timed), first
+            return measured(), first
 
-    def _context_vectors(self, queries: QuerySet) -> Float32:
-        return np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
+    def _answer_one(self, queries: QuerySet, predictions: Float32, row: int) -> object:
+        """One query through search and, when it is on, reranking."""
+        one = predictions[row : row + 1]
+        _, pool = self._index.search(one, K_MAX)
+        if self._reranker is None:
+            return pool
+        return self._reranker(one, queries.context[row : row + 1], pool, exclude_context=False)
 
     def _query_set(self, name: str) -> QuerySet:
         if name not in self._query_sets:

@@ -50,3 +50,34 @@ class IndexConfig:
             raise ValueError(f"min_fidelity: expected above 0 up to 1, got {self.min_fidelity}; 0.97 is the default")
         if self.seed < 0:
             raise ValueError(f"seed: expected 0 or more, got {self.seed}; 0 is the default")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RerankConfig:
+    """The weights of `evaluation.rerank`; the defaults are those of the original protocol. Off unless it is given."""
+
+    k_local: int = 20
+    """Nearest chunks of the same article that join the candidates; 0: none."""
+
+    mmr_lambda: float = 0.7
+    """Weight of the score against diversity; 1: no diversity."""
+
+    same_article: float = 0.05
+    """Bonus of a candidate in the context's article."""
+
+    sequence: float = 0.12
+    """Bonus of the chunk right after the context, decaying with the gap."""
+
+    sequence_decay: float = 3.0
+    """Gap over which that bonus falls to a third (1/e)."""
+
+    directional: float = 0.03
+    """Weight of the cosine between the steps from the last context chunk to candidate and prediction."""
+
+    def __post_init__(self) -> None:
+        if self.k_local < 0:
+            raise ValueError(f"k_local: expected 0 or more, got {self.k_local}; 20 is the default")
+        if not 0.0 < self.mmr_lambda <= 1.0:
+            raise ValueError(f"mmr_lambda: expected above 0 up to 1, got {self.mmr_lambda}; 0.7 is the default")
+        if self.sequence_decay <= 0.0:
+            raise ValueError(f"sequence_decay: expected above 0, got {self.sequence_decay}; 3 is the default")

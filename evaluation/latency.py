@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,16 +71,16 @@ def percentile_interval(
 
 
 def measure(
-    search_one: Callable[[npt.NDArray[np.float32]], object],
-    queries: npt.NDArray[np.float32],
+    search_one: Callable[[npt.NDArray[Any]], object],
+    queries: npt.NDArray[Any],
     num_timed: int,
     warmup: int = 20,
 ) -> Latency:
     """Time `search_one` on one query after another, starting over when the queries run out.
 
     Args:
-        search_one: takes a (1, D) array; whoever calls has set it to one thread.
-        queries: (Q, D) with Q >= 1.
+        search_one: takes an array of one query; whoever calls has set it to one thread.
+        queries: (Q, ...) with Q >= 1, e.g. vectors or the numbers of queries.
         num_timed: how many calls are timed.
         warmup: how many calls go before them untimed, so that caches and lazy set-up are not measured.
     """
@@ -97,8 +98,8 @@ def measure(
 
 
 def measure_interleaved(
-    subjects: Mapping[str, tuple[Callable[[], object], Callable[[npt.NDArray[np.float32]], object]]],
-    queries: npt.NDArray[np.float32],
+    subjects: Mapping[str, tuple[Callable[[], object], Callable[[npt.NDArray[Any]], object]]],
+    queries: npt.NDArray[Any],
     num_timed: int,
     block: int = 20,
 ) -> dict[str, Latency]:
@@ -119,7 +120,7 @@ def measure_interleaved(
     return {name: Latency(np.concatenate(parts)) for name, parts in samples.items()}
 
 
-def _cycle(queries: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+def _cycle(queries: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     while True:
         for row in range(len(queries)):
             yield queries[row : row + 1]

@@ -95,22 +95,25 @@ def load_results(run: str | Path) -> dict[str, Any]:
 
 
 def payload_folder(run: str | Path, override: str | None = None) -> Path:
-    """The payload that a run was made with: `override`, `payload_path` in its protocol, or what its config.yaml names.
+    """The payload that a finished run was made with, checked against the hash in its protocol.
 
     Raises:
-        ValueError, FileNotFoundError: when none of them leads to a payload with the run's hash.
+        ValueError, FileNotFoundError: when nothing leads to a payload with that hash.
     """
     protocol = load_results(run)["protocol"]
-    named = override or protocol.get("payload_path")
+    folder = run_payload(run, override or protocol.get("payload_path"))
+    _check_same_payload(folder, protocol.get("data_sha256"))
+    return folder
+
+
+def run_payload(run: str | Path, named: str | None = None) -> Path:
+    """The payload that is named, else the one that the run's own config.yaml leads to."""
     if not named and (Path(run) / "config.yaml").is_file():
-        named = _configured_payload(Path(run) / "config.yaml")
+        named = str(_configured_payload(Path(run) / "config.yaml"))
     if not named:
-        raise ValueError(
-            f"{Path(run) / RESULTS_FILE}: expected protocol.payload_path, got none; name the folder with --payload"
-        )
+        raise ValueError(f"{run}: expected a run folder with config.yaml, got none; name the payload with --payload")
     if not Path(named).is_dir():
         raise FileNotFoundError(f"{named}: expected the payload's folder, got none; name it with --payload")
-    _check_same_payload(Path(named), protocol.get("data_sha256"))
     return Path(named)
 
 

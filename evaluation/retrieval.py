@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.baselines import PRIOR_ONLY
 from evaluation.index import SearchIndex
 from evaluation.metrics import EXCLUDE_CONTEXT, K_MAX, IntArray, ranks, summarise
 
@@ -57,11 +58,15 @@ class QuerySet:
         return len(self.windows)
 
 
-class Reranker(Protocol):
-    """Reorders candidates; the pool's ranks stay those before it."""
+class Reranks(Protocol):
+    """What reorders candidates (`evaluation.rerank.Reranker`); the pool's ranks stay those before it."""
 
-    def __call__(self, predictions: Float32, context: Int32, neighbours: IntArray) -> IntArray:
+    def __call__(self, predictions: Float32, context: Int32, pool: IntArray, *, exclude_context: bool) -> IntArray:
         """From predictions (Q, D), context (Q, L) and the pool (Q, K) to results (Q, K_MAX), -1 padded."""
+        ...
+
+    def prior_only(self, context: Int32, *, exclude_context: bool) -> tuple[IntArray, IntArray]:
+        """Results and pool, (Q, K_MAX) each, of the prior without any prediction."""
         ...
 
 
@@ -108,7 +113,7 @@ def evaluate(
     *,
     variant: str,
     k: int = K_MAX,
-    reranker: Reranker | None = None,
+    reranker: Reranks | None = None,
 ) -> RetrievalResult:
     """Search every prediction once and rank its target under both protocols.
 
@@ -122,24 +127,49 @@ def evaluate(
     predictions = check_predictions(predictions, (len(query_set), corpus.vectors.shape[1]), variant)
     check_windows(query_set, len(corpus.vectors))
     _, pool = index.search(predictions, k + query_set.context.shape[1])  # (Q, k + L)
-    pool_with, pool_without = pool[:, :k], remove_rows(pool, query_set.context)[:, :k]
-    final_with: IntArray = pool_with
-    final_without: IntArray = pool_without
+    pools = pool[:, :k], remove_rows(pool, query_set.context)[:, :k]
+    finals: tuple[IntArray, IntArray] = pools
     if reranker is not None:
-        final_with = reranker(predictions, query_set.context, pool_with)
-        final_without = remove_rows(reranker(predictions, query_set.context, pool_without), query_set.context)
+        finals = (
+            reranker(predictions, query_set.context, pools[0], exclude_context=False),
+            reranker(predictions, query_set.context, pools[1], exclude_context=True),
+        )
+    truth = np.asarray(corpus.vectors[query_set.target], dtype=np.float32)  # (Q, D)
+    cosine = np.einsum("qd,qd->q", predictions, truth)
+    return _result(variant, query_set, corpus, cosine, pools=pools, finals=finals)
+
+
+def evaluate_prior_only(query_set: QuerySet, corpus: Corpus, reranker: Reranks) -> RetrievalResult:
+    """What the reranker's prior finds without any model; it has no prediction, so its cosine is NaN."""
+    check_windows(query_set, len(corpus.vectors))
+    final_with, pool_with = reranker.prior_only(query_set.context, exclude_context=False)
+    final_without, pool_without = reranker.prior_only(query_set.context, exclude_context=True)
+    cosine = np.full(len(query_set), np.nan, dtype=np.float32)
+    finals, pools = (final_with, final_without), (pool_with, pool_without)
+    return _result(PRIOR_ONLY, query_set, corpus, cosine, pools=pools, finals=finals)
+
+
+def _result(
+    variant: str,
+    query_set: QuerySet,
+    corpus: Corpus,
+    cosine: Float32,
+    *,
+    pools: tuple[IntArray, IntArray],
+    finals: tuple[IntArray, IntArray],
+) -> RetrievalResult:
+    """Rank the targets in pools and results with and without the context's own rows."""
     target, same = query_set.target, corpus.duplicate_ids
-    truth = np.asarray(corpus.vectors[target], dtype=np.float32)  # (Q, D)
     result = RetrievalResult(
         variant=variant,
         query_set=query_set.name,
         windows=query_set.windows,
-        ranks=ranks(final_with, target, same),
-        ranks_pool=ranks(pool_with, target, same),
-        ranks_exclude_context=ranks(final_without, target, same),
-        ranks_pool_exclude_context=ranks(pool_without, target, same),
-        cosine=np.einsum("qd,qd->q", predictions, truth),
-        neighbours=final_with[:, :K_MAX].astype(np.int32),
+        ranks=ranks(finals[0], target, same),
+        ranks_pool=ranks(pools[0], target, same),
+        ranks_exclude_context=ranks(finals[1], target, same),
+        ranks_pool_exclude_context=ranks(pools[1], target, same),
+        cosine=cosine,
+        neighbours=finals[0][:, :K_MAX].astype(np.int32),
         duplicate_share=share_with_duplicates(target, same),
     )
     scored = {len(array) for array in result.arrays().values()}

@@ -9,23 +9,20 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
-from data.payload import open_payload
 from evaluation.config import IndexConfig
 from evaluation.index import SearchIndex, build_kind, exact_neighbours, overlap
 from evaluation.index_auto import K_FACTORS, NPROBES
-from evaluation.index_kinds import Vectors, resolve, train_cells
+from evaluation.index_kinds import resolve, train_cells
 from evaluation.latency import measure
 from evaluation.metrics import K_MAX
-from evaluation.predict_process import predict_in_process
-from evaluation.results import load_arrays, load_results, payload_folder
-from evaluation.retrieval import Corpus, QuerySet, corpus_of, evaluate
+from evaluation.retrieval import evaluate
+from evaluation.subject import Subject, load_subject
 
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq")
 NUM_TIMED = 200
@@ -42,15 +39,6 @@ class Point:
     contain_at_50: float
     r_at_5: float
     p95_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is searched, for what, with what."""
-
-    corpus: Corpus
-    queries: QuerySet
-    predictions: Vectors  # (Q, D)
 
 
 Breadth = tuple[int | None, int | None]  # nprobe, k_factor
@@ -105,18 +93,6 @@ def render(points: Sequence[Point]) -> str:
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=["left"] + ["right"] * 6)
 
 
-def _load(args: argparse.Namespace) -> Subject:
-    results = load_results(args.run)
-    variant = args.variant or results.get("best")
-    if variant is None:
-        raise ValueError(f"{args.run}: expected a run with a best variant, got none; name one with --variant")
-    folder = Path(args.run) / "variants" / variant
-    windows = load_arrays(folder, ("windows",))["windows"][: args.queries]
-    payload = payload_folder(args.run, args.payload)
-    predictions = predict_in_process(folder / "best.pt", payload, windows)["predictions"]
-    return Subject(corpus_of(open_payload(payload)), QuerySet(variant, windows), predictions)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 for wrong input."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.index", description=__doc__)
@@ -129,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args(argv)
     try:
-        subject = _load(args)
+        subject = load_subject(args.run, args.variant, args.payload, args.queries)
         points = list(sweep(subject, args.kinds))
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"{error}\n")

@@ -27,12 +27,14 @@ def mix_backward(grad: Tensor, diagonals: Diagonals, x: Tensor, out: Tensor) -> 
     """Write the gradient for x into `out` (H, P, L, B) and return the gradients for the diagonals."""
     length = x.shape[2]
     torch.mul(grad, diagonals[0][:, None], out=out)
-    buffer = grad * x
-    d_diagonals = [buffer.sum(1)]
     for k in range(1, length):
-        late, early = grad[:, :, k:], x[:, :, : length - k]
-        out[:, :, : length - k].addcmul_(diagonals[k][:, None], late)
-        d_diagonals.append(torch.mul(late, early, out=buffer[:, :, k:]).sum(1))
+        out[:, :, : length - k].addcmul_(diagonals[k][:, None], grad[:, :, k:])
+    d_diagonals = [torch.empty_like(diagonal) for diagonal in diagonals]
+    buffer = torch.empty_like(x[0])
+    for h in range(x.shape[0]):  # head by head: the products of one head stay in the cache until they are summed
+        for k in range(length):
+            products = torch.mul(grad[h, :, k:], x[h, :, : length - k], out=buffer[:, k:])
+            torch.sum(products, 0, out=d_diagonals[k][h])
     return d_diagonals
 
 

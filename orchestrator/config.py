@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data.config import DataConfig
 from evaluation.baselines import BASELINES
-from evaluation.config import IndexConfig
+from evaluation.config import IndexConfig, RerankConfig
 from evaluation.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
 from models.loss_config import LossConfig
 from models.optim_config import OptimConfig
@@ -157,6 +157,7 @@ class ExperimentConfig(_Section):
     gates: GatesConfig = GatesConfig()
     final: FinalConfig = FinalConfig()
     index: IndexConfig = IndexConfig()
+    rerank: RerankConfig | None = None
     preflight: PreflightConfig = PreflightConfig()
     resources: ResourcesConfig = ResourcesConfig()
     stages: tuple[tuple[str, ...], ...] | None = None

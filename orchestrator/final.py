@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.baselines import PRIOR_ONLY
 from evaluation.results import save_arrays
 from evaluation.significance import Outcomes, intervals
 from orchestrator.config import ExperimentConfig, Variant
@@ -48,7 +49,9 @@ def evaluate_baselines(ledger: Ledger, config: ExperimentConfig, evaluator: Any)
     import ray
 
     answers = ray.get(evaluator.baselines.remote("final", latency_queries=config.final.latency_queries))
-    return {name: _keep(ledger.variant(name), answers[name], {}) for name in config.baselines}
+    # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds without any model.
+    named = [name for name in answers if name in config.baselines or name == PRIOR_ONLY]
+    return {name: _keep(ledger.variant(name), answers[name], {}) for name in named}
 
 
 def evaluate_survivor(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluation.model_card import write_model_card
 from evaluation.table import ComparisonTable
 from evaluation.verdict import decide
 from orchestrator.config import ExperimentConfig
@@ -70,7 +71,7 @@ def conclude(
     }
     ComparisonTable.from_results(results).write(ledger.path)
     if best is not None:
-        write_best(ledger, best)
+        write_best(ledger, results, facts.payload_path)
     write_json(ledger.timeline, facts.timeline.summary(facts.slots))
     # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
@@ -113,14 +114,15 @@ def protocol(facts: Facts, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_best(ledger: Ledger, best: str) -> None:
-    """Make best/: the winner's checkpoint, the configuration, the table, and a sha256 list, complete or not at all."""
+def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:
+    """Make best/, complete or not at all: the winner's checkpoint, configuration, card, table, and a sha256 list."""
     beside = ledger.path / ".best"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    shutil.copy2(ledger.variant(best).best, beside / "best.pt")
+    shutil.copy2(ledger.variant(results["best"]).best, beside / "best.pt")
     for name in ("config.yaml", "comparison.md", "comparison.csv"):
         shutil.copy2(ledger.path / name, beside / name)
+    write_model_card(beside, ledger.path, results, payload)
     listing = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(beside.iterdir()))
     write_text(beside / "SHA256SUMS", listing)
     shutil.rmtree(ledger.best, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Any
 from evaluation import table_render
 from evaluation.table import ComparisonTable
 from orchestrator.ledger import Ledger
-from orchestrator.pipeline import Run
+from orchestrator.run import Run
 
 BEST, NO_SURVIVOR = 0, 3
 _OUTPUTS = (

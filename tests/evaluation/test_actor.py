@@ -9,7 +9,7 @@ import pytest
 
 from data import payload as payloads
 from evaluation import actor
-from evaluation.config import IndexConfig
+from evaluation.config import IndexConfig, RerankConfig
 
 CONTEXT_LENGTH = 3
 
@@ -112,7 +112,7 @@ def test_the_process_of_the_evaluator_never_imports_torch(folder):
     program = f"""
         import numpy as np
         from evaluation.actor import Evaluator
-        from evaluation.config import IndexConfig
+        from evaluation.config import IndexConfig, RerankConfig
         windows = np.arange(4, dtype=np.int32)[None]
         evaluator = Evaluator({folder!r}, IndexConfig(kind="ivf_flat", nlist=2), {{"final": windows}})
         evaluator.baselines("final", latency_queries=3)
@@ -132,3 +132,23 @@ def test_the_packages_modules_that_need_no_faiss_import_none():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_with_a_reranker_the_baselines_have_the_row_of_the_prior_alone(folder, query_sets):
+    evaluator = actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, rerank=RerankConfig())
+    answers = evaluator.baselines("final", latency_queries=5)
+    assert set(answers) == {"last_vector", "context_mean", "prior-only"}
+    assert answers["prior-only"]["metrics"]["r@1"] >= 0.9
+    assert answers["prior-only"]["metrics"]["p95_ms"] > 0
+    assert evaluator.ready()["rerank"]["mmr_lambda"] == 0.7
+
+
+def test_reranking_is_a_part_of_the_timed_query(folder, query_sets, monkeypatch):
+    calls = []
+    evaluator = actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, rerank=RerankConfig())
+    rerank = evaluator._reranker
+    monkeypatch.setattr(
+        evaluator, "_reranker", lambda one, *args, **kwargs: calls.append(len(one)) or rerank(one, *args, **kwargs)
+    )
+    evaluator.evaluate("mamba_s", "smoke", targets(folder, query_sets["smoke"]), latency_queries=10)
+    assert calls.count(1) == 30, "20 to warm up and 10 timed"
