@@ -14,7 +14,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from orchestrator.cluster import num_placement_groups
 from orchestrator.gates import Decision
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import UNFINISHED, Ledger
 from orchestrator.monitor import Monitor
 from orchestrator.scheduler import GateScheduler
 from orchestrator.timeline import Timeline
@@ -90,14 +90,22 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
         name = trial.config["variant"]
         self._timeline.mark(name, "ended_s")
-        if self._ledger.end_of(name) is None:
+        if not self._has_verdict(name):
             self._fail(name, "the trial returned before its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial raised."""
         name = trial.config["variant"]
         self._timeline.mark(name, "ended_s")
-        self._fail(name, last_line(trial.error_file))
+        if self._has_verdict(name):
+            # An error while its processes end takes nothing from a trial that was pruned or had finished.
+            self._monitor.say(f"  {name}: an error after its end: {last_line(trial.error_file)}")
+        else:
+            self._fail(name, last_line(trial.error_file))
+
+    def _has_verdict(self, name: str) -> bool:
+        end = self._ledger.end_of(name)
+        return end is not None and end.status not in UNFINISHED
 
     def _fail(self, name: str, reason: str) -> None:
         epochs = self._ledger.variant(name).history()

@@ -1,8 +1,11 @@
 """Where the wall time went: phases that leave no second out, and each trial's own seconds, worked out by hand."""
 
+from pathlib import Path
+
 import pytest
 
-from orchestrator.timeline import Timeline, slot_freed
+from orchestrator.ledger import write_json
+from orchestrator.timeline import Timeline, earlier_launches, slot_freed
 
 
 class Clock:
@@ -101,6 +104,18 @@ def test_facts_stand_beside_the_phases(clock: Clock) -> None:
     timeline = Timeline()
     timeline.facts["index_builds"] = 1
     assert timeline.summary(slots=1)["index_builds"] == 1
+
+
+def test_a_relaunch_keeps_the_launches_before_it_oldest_first(clock: Clock, tmp_path: Path) -> None:
+    path = tmp_path / "timeline.json"
+    assert earlier_launches(path) == []
+    for phase in ("first", "second", "third"):
+        timeline = Timeline(earlier_launches(path))
+        timeline.phase(phase)
+        write_json(path, timeline.summary(slots=1))
+    first, second, third = earlier_launches(path)
+    assert [launch["phases"][0]["name"] for launch in (first, second, third)] == ["first", "second", "third"]
+    assert not any("earlier_launches" in launch for launch in (first, second, third))
 
 
 @pytest.mark.parametrize(
