@@ -13,6 +13,9 @@ from torch import Tensor
 
 Diagonals = Sequence[Tensor]
 
+CACHED_VALUES = 192 * 1024
+"""How many products are made before they are summed: these still lie in a 2 MB cache. Measured best of 80 to 650 k."""
+
 
 def mix(diagonals: Diagonals, x: Tensor) -> Tensor:
     """Return y[h, p, t, b] = sum over k of diagonals[k][h, t, b] * x[h, p, t-k, b]; x (H, P, L, B)."""
@@ -30,11 +33,13 @@ def mix_backward(grad: Tensor, diagonals: Diagonals, x: Tensor, out: Tensor) -> 
     for k in range(1, length):
         out[:, :, : length - k].addcmul_(diagonals[k][:, None], grad[:, :, k:])
     d_diagonals = [torch.empty_like(diagonal) for diagonal in diagonals]
-    buffer = torch.empty_like(x[0])
-    for h in range(x.shape[0]):  # head by head: the products of one head stay in the cache until they are summed
+    heads = max(1, CACHED_VALUES // x[0].numel())
+    buffer = torch.empty_like(x[:heads])
+    for start in range(0, x.shape[0], heads):
+        late, early = grad[start : start + heads], x[start : start + heads]
         for k in range(length):
-            products = torch.mul(grad[h, :, k:], x[h, :, : length - k], out=buffer[:, k:])
-            torch.sum(products, 0, out=d_diagonals[k][h])
+            products = torch.mul(late[:, :, k:], early[:, :, : length - k], out=buffer[: late.shape[0], :, k:])
+            torch.sum(products, 1, out=d_diagonals[k][start : start + heads])
     return d_diagonals
 
 

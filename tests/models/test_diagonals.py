@@ -1,7 +1,9 @@
 """Causal mixing along diagonals against full matrices."""
 
+import pytest
 import torch
 
+import models.diagonals
 from models.diagonals import decays, decays_backward, dot, dot_backward, mix, mix_backward
 
 LENGTH, BATCH = 4, 3
@@ -20,9 +22,13 @@ def as_matrix(diagonals: list[torch.Tensor]) -> torch.Tensor:
     return matrix
 
 
-def test_mixing_and_its_gradients_are_those_of_the_full_matrix() -> None:
-    diagonals = [normal(2, LENGTH - k, BATCH, seed=k).requires_grad_() for k in range(LENGTH)]
-    x, grad = normal(2, 5, LENGTH, BATCH, seed=9).requires_grad_(), normal(2, 5, LENGTH, BATCH, seed=10)
+@pytest.mark.parametrize("cached_values", [1, 130, 1000])  # one head, two of three, all at a time
+def test_mixing_and_its_gradients_are_those_of_the_full_matrix(
+    cached_values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.diagonals, "CACHED_VALUES", cached_values)
+    diagonals = [normal(3, LENGTH - k, BATCH, seed=k).requires_grad_() for k in range(LENGTH)]
+    x, grad = normal(3, 5, LENGTH, BATCH, seed=9).requires_grad_(), normal(3, 5, LENGTH, BATCH, seed=10)
     want = torch.einsum("htsb,hpsb->hptb", as_matrix(diagonals), x)
     assert torch.allclose(mix(diagonals, x), want)
     d_x, *d_diagonals = torch.autograd.grad(want, [x, *diagonals], grad)
