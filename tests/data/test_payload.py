@@ -1,4 +1,6 @@
+import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +57,17 @@ def test_writing_again_replaces_the_folder_and_leaves_nothing_beside_it(make_pay
     assert [entry.name for entry in payload.path.parent.iterdir()] == ["payload"]
 
 
+def test_writers_of_one_folder_do_not_disturb_each_other(make_payload: MakePayload) -> None:
+    def write(_: int) -> int:
+        with contextlib.suppress(FileNotFoundError):  # opened in the moment in which the other one swaps the folders
+            return make_payload([4]).num_rows
+        return 4
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(write, range(100))) == {4}
+    assert [entry.name for entry in make_payload([4]).path.parent.iterdir()] == ["payload"]
+
+
 def test_an_altered_vector_is_found_by_verify(make_payload: MakePayload) -> None:
     payload = make_payload([4])
     file = payload.path / "vectors.npy"
@@ -98,6 +111,7 @@ def test_an_array_of_another_shape_is_refused(make_payload: MakePayload) -> None
             {"vectors": unit_rows(4, 8).astype(np.float64)},
             r"expected vectors \(N, D\) of float32 or float16, got \(4, 8\)",
         ),
+        ({"article_index": np.array([0, 0, -1, 0], np.int32)}, "expected article_index and chunk_index from 0, got -1"),
         ({"texts": ["a"]}, "expected 4 entries in texts, got 1; one for each vector"),
         ({"chunk_index": np.arange(3, dtype=np.int32)}, "expected 4 entries in chunk_index, got 3"),
         (
