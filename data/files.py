@@ -34,10 +34,12 @@ def replace_folder(temporary: Path, target: Path) -> None:
 
 def open_array(file: Path, shape: tuple[int, ...]) -> Any:
     """Map one array read-only and check its shape; numpy itself notices a file that is shorter than its header says."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: expected an array of shape {shape}, got no file; build the payload again")
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{file}: expected an array of shape {shape}, got no file; build the payload again"
+        ) from None
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(
             f"{file}: expected an array of shape {shape}, got a damaged file ({error}); build the payload again"

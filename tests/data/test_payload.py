@@ -1,6 +1,4 @@
-import contextlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,17 +53,6 @@ def test_writing_again_replaces_the_folder_and_leaves_nothing_beside_it(make_pay
     payload = make_payload([6])
     assert payload.num_rows == 6
     assert [entry.name for entry in payload.path.parent.iterdir()] == ["payload"]
-
-
-def test_writers_of_one_folder_do_not_disturb_each_other(make_payload: MakePayload) -> None:
-    def write(_: int) -> int:
-        with contextlib.suppress(FileNotFoundError):  # opened in the moment in which the other one swaps the folders
-            return make_payload([4]).num_rows
-        return 4
-
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(write, range(100))) == {4}
-    assert [entry.name for entry in make_payload([4]).path.parent.iterdir()] == ["payload"]
 
 
 def test_an_altered_vector_is_found_by_verify(make_payload: MakePayload) -> None:
