@@ -37,7 +37,12 @@ def test_files_of_a_folder_are_articles_in_the_order_of_their_paths(tmp_path: Pa
     (tmp_path / "sub/b.md").write_text("third")
     (tmp_path / "a.txt").write_text("first\nline\n\n \nsecond")
     (tmp_path / "c.py").write_text("no text")
-    assert list(read_corpus(tmp_path)) == [Article("a.txt", ("first\nline", "second")), Article("sub/b.md", ("third",))]
+    for name in "zyx":
+        (tmp_path / f"{name}.txt").write_text(name)
+    assert list(read_corpus(tmp_path)) == [
+        Article("a.txt", ("first\nline", "second")),
+        Article("sub/b.md", ("third",)),
+    ] + [Article(f"{name}.txt", (name,)) for name in "xyz"]
 
 
 def test_paragraphs_are_folded_and_long_ones_split_at_the_last_space_that_fits() -> None:
