@@ -174,6 +174,6 @@ def ratios(*, full: bool = False) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    results = scale_table() if sys.argv[1:] == ["table"] else ratios(full=True)
+    results = scale_table() if sys.argv[1:] == ["table"] else ratios(full=sys.argv[1:] == ["full"])
     for result in results:
         sys.stdout.write(json.dumps(result) + "\n")
