@@ -3,7 +3,7 @@
     python -m tests.benchmarks.run            the ratios that take minutes (make bench)
     python -m tests.benchmarks.run --scale    those at 584,545 x 768 as well (make bench-scale)
 
-Each file runs in a process of its own, one after the other: they time things, and FAISS and torch never share a process.
+Each file runs in a process of its own, one after the other: they time things, and FAISS and torch never share one.
 A file prints its results as JSON objects. Exit code 1 when a ratio misses its limit.
 """
 
