@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from data.check import Check, judge
+from data.files import replace_folder
 from data.formats import import_payload
-from data.payload import Payload, open_payload, replace_folder
+from data.payload import Payload, open_payload
 from data.sequences import SAME_COSINE, AlignedSequences, read_sequences
 from data.windows import Splits, WindowProvenance, WindowTable, build_windows, save_windows, split_by_article
 

@@ -1,68 +1,126 @@
-"""Text to vectors with WordLlama, whose weights and tokenizer come in its wheel: no download, no torch."""
+"""Text to a payload, in parallel and resumable.
 
-import importlib.metadata
-import importlib.util
-import logging
+    python -m data.embed --corpus articles.jsonl.gz --out artifacts/books
+    python -m data.embed --corpus texts/ --out artifacts/texts --chunk sentence --min-chars 20 --max-chars 300
+    python -m data.embed --corpus articles.parquet --out artifacts/gtr --embedder sentence-transformers/gtr-t5-base
+
+What it makes is opened with `source: payload` and `payload: artifacts/books` in an experiment. Stopped and started
+again with the same options, it goes on at the next shard. Forms of a corpus: data.reading. Embedders: data.embedders.
+"""
+
+import argparse
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-WORDLLAMA_DIM = 256
-_BATCH_TEXTS = 1024
+from data.corpus import Article, corpus_sha256
+from data.embedders import WORDLLAMA, embed_wordllama, embedder_id, wordllama_id
+from data.payload import Payload
+from data.prepare import write_articles
+from data.reading import ChunkRule, chunk, read_corpus
+from data.shards import Runner, embed_in_shards, local_runner, ray_runner
+
+__all__ = ["embed_corpus", "embed_wordllama", "wordllama_id"]
+
+SHARD_CHUNKS = 8_192
 
 
-def wordllama_id() -> str:
-    """Return the embedder's name and version for provenance, without importing it."""
-    return f"wordllama {importlib.metadata.version('wordllama')} l2_supercat_{WORDLLAMA_DIM}"
+def embed_corpus(
+    corpus: Path,
+    out: Path,
+    *,
+    embedder: str = WORDLLAMA,
+    rule: ChunkRule | None = None,
+    shard_chunks: int = SHARD_CHUNKS,
+    dtype: str = "float32",
+    runner: Runner = ray_runner,
+) -> Payload:
+    """Read a corpus, cut it, embed its chunks and write them as a payload.
 
-
-def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Embed texts, (N,) strings -> (N, 256) float32 rows of L2 norm 1: the normalised mean of the token vectors.
-
-    The result of a text does not depend on its neighbours in the batch.
+    Args:
+        corpus: A file or folder, see data.reading.
+        out: Folder of the payload; finished shards are kept beside it, in `out`.embedding, until it is written.
+        embedder: wordllama, or a sentence-transformers model by name or folder.
+        rule: How articles are cut.
+        shard_chunks: Chunks of a shard: what is lost at most when the work is stopped.
+        dtype: float32 or float16, the type in which vectors are stored.
+        runner: What embeds the shards; by default Ray Data.
 
     Raises:
-        ValueError: a text has no token, so its vector has no direction.
+        FileNotFoundError: the corpus is missing.
+        ValueError: the corpus has another form, no chunk is long enough, or the shards belong to other options.
     """
-    model = _load_wordllama()
-    table = model.embedding  # (V, 256) float32
-    model.tokenizer.no_padding()
-    vectors = np.empty((len(texts), table.shape[1]), np.float32)
-    for start in range(0, len(texts), _BATCH_TEXTS):
-        batch = list(texts[start : start + _BATCH_TEXTS])
-        encoded = model.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        for offset, encoding in enumerate(encoded):
-            ids = encoding.ids
-            if not ids:
-                raise ValueError(
-                    f"texts[{start + offset}]: expected at least one token, got {batch[offset]!r}; leave it out"
-                )
-            vectors[start + offset] = table[ids].mean(axis=0)
-    return normalise(vectors)
+    rule = rule or ChunkRule()
+    articles = [Article(article.title, chunk(article, rule)) for article in read_corpus(corpus)]
+    articles = [article for article in articles if article.paragraphs]
+    if not articles:
+        raise ValueError(
+            f"{corpus}: expected paragraphs of {rule.min_chars} characters or more, got none; lower min_chars"
+        )
+    texts = [text for article in articles for text in article.paragraphs]
+    source = {
+        "kind": "corpus",
+        "corpus": corpus.name,
+        "chunk": rule.unit,
+        "min_chars": rule.min_chars,
+        "max_chars": rule.max_chars,
+        "corpus_sha256": corpus_sha256(articles),
+    }
+    identity = embedder_id(embedder)
+    folder = out.with_name(f"{out.name}.embedding")
+    plan = {**source, "embedder": identity}
+    vectors = embed_in_shards(texts, folder, embedder=embedder, plan=plan, shard_texts=shard_chunks, runner=runner)
+    payload = write_articles(out, articles, vectors.astype(np.dtype(dtype), copy=False), identity, source)
+    shutil.rmtree(folder)
+    return payload
 
 
-def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide each row by its L2 norm, computed in float64 once; the only place where vectors are normalised."""
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    unit: NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
-    return unit
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when the payload is written, 2 when the input is refused, 130 when stopped."""
+    options = _parser().parse_args(arguments)
+    try:
+        payload = embed_corpus(
+            options.corpus,
+            options.out,
+            embedder=options.embedder,
+            rule=ChunkRule(unit=options.chunk, min_chars=options.min_chars, max_chars=options.max_chars),
+            shard_chunks=options.shard_chunks,
+            dtype=options.dtype,
+            runner=local_runner if options.local else ray_runner,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on at the next shard\n")
+        return 130
+    sys.stdout.write(
+        f"payload   {payload.num_rows:,} chunks of {payload.num_articles:,} articles, dimension {payload.dim}, "
+        f"{payload.vectors.dtype}, embedder {payload.provenance.embedder}\n"
+        f"use it    source: payload, payload: {options.out}\n"
+    )
+    return 0
 
 
-def _load_wordllama() -> Any:
-    """Load WordLlama from its own package folder.
+def _parser() -> argparse.ArgumentParser:
+    rule = ChunkRule()
+    parser = argparse.ArgumentParser(
+        prog="python -m data.embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True, help=".jsonl(.gz), .parquet or a folder of .txt and .md")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the payload to make")
+    parser.add_argument("--chunk", choices=["paragraph", "sentence"], default=rule.unit)
+    parser.add_argument("--min-chars", type=int, default=rule.min_chars)
+    parser.add_argument("--max-chars", type=int, default=rule.max_chars)
+    parser.add_argument("--embedder", default=WORDLLAMA, help="wordllama, or a sentence-transformers name or folder")
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--shard-chunks", type=int, default=SHARD_CHUNKS)
+    parser.add_argument("--local", action="store_true", help="embed in this process, without Ray")
+    return parser
 
-    Version 0.4.0.post1 looks for its tokenizer in a folder `tokenizer` while the wheel has `tokenizers`; as `cache_dir`
-    the package folder is searched under the right name.
-    """
-    spec = importlib.util.find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise ValueError("wordllama: expected it to be installed, got no such package; run pip install -e .")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    from wordllama import WordLlama  # noqa: PLC0415  imported only when vectors are made: it takes 0.5 s
 
-    root.handlers[:], root.level = handlers, level  # its import installs a handler that prints everyone's messages
-    return WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,7 @@ _BATCH_ROWS = 16_384
 
 def read_parquet(source: Path) -> Rows:
     """Read vector, article_index, chunk_index and, where present, text and title from Parquet, batch by batch."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     try:
         files = [pq.ParquetFile(file) for file in (sorted(source.glob("*.parquet")) if source.is_dir() else [source])]
@@ -45,8 +45,8 @@ def read_parquet(source: Path) -> Rows:
 
 def write_parquet(payload: Payload, out: Path) -> None:
     """Write a payload as one Parquet file with the columns that `read_parquet` reads, in batches."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     vector = pa.list_(pa.from_numpy_dtype(payload.vectors.dtype), payload.dim)
     fields = [("vector", vector), ("article_index", pa.int32()), ("chunk_index", pa.int32())]
@@ -69,7 +69,7 @@ def write_parquet(payload: Payload, out: Path) -> None:
 
 
 def _vector_column(schema: Any, where: Path) -> tuple[int, "np.dtype[Any]"]:
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     missing = [name for name in ("vector", "article_index", "chunk_index") if name not in schema.names]
     if missing:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.files import open_array, replace_folder
 from data.keys import Int32, Int64, combine
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
@@ -52,10 +53,10 @@ class Payload:
         meta = _read_meta(path)
         self.path = path
         self.provenance = Provenance(**meta["provenance"])
-        self.vectors: Vectors = _open_array(path / "vectors.npy", (meta["num_rows"], meta["dim"]))
-        self.article_index: Int32 = _open_array(path / "article_index.npy", (meta["num_rows"],))
-        self.chunk_index: Int32 = _open_array(path / "chunk_index.npy", (meta["num_rows"],))
-        self._offsets: Int64 = _open_array(path / "text_offsets.npy", (meta["num_rows"] + 1,))
+        self.vectors: Vectors = open_array(path / "vectors.npy", (meta["num_rows"], meta["dim"]))
+        self.article_index: Int32 = open_array(path / "article_index.npy", (meta["num_rows"],))
+        self.chunk_index: Int32 = open_array(path / "chunk_index.npy", (meta["num_rows"],))
+        self._offsets: Int64 = open_array(path / "text_offsets.npy", (meta["num_rows"] + 1,))
         self._titles: dict[str, str] = meta["titles"]
         _check_texts(path / "texts.bin", int(self._offsets[-1]))
 
@@ -138,20 +139,9 @@ def write_payload(
         np.save(temporary / "article_index.npy", articles)
         np.save(temporary / "chunk_index.npy", chunks)
         _write_texts(temporary, (texts[row] if texts is not None else "" for row in order), len(order))
-        provenance = Provenance(
-            embedder=embedder,
-            sha256=content_sha256(ordered, articles, chunks),
-            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            source=dict(source or {}),
-        )
-        meta = {
-            "provenance": asdict(provenance),
-            "num_rows": ordered.shape[0],
-            "dim": ordered.shape[1],
-            "dtype": str(ordered.dtype),
-            "titles": {str(article): title for article, title in (titles or {}).items()},
-        }
-        (temporary / "payload.json").write_text(json.dumps(meta, indent=1))
+        sha256 = content_sha256(ordered, articles, chunks)
+        provenance = Provenance(embedder=embedder, sha256=sha256, created_at=_now(), source=dict(source or {}))
+        _write_meta(temporary, provenance, ordered, titles or {})
         replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -181,6 +171,11 @@ def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, 
     for name, length in lengths.items():
         if length != len(vectors):
             raise ValueError(f"{target}: expected {len(vectors)} entries in {name}, got {length}; one for each vector")
+    if len(vectors) and min(articles.min(), chunks.min()) < 0:
+        raise ValueError(
+            f"{target}: expected article_index and chunk_index from 0, got {min(articles.min(), chunks.min())}; "
+            "number articles and chunks from 0"
+        )
     keys = np.sort(combine(articles, chunks))
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated):
@@ -189,6 +184,21 @@ def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, 
             f"{target}: expected one row for each truth key, got {len(repeated)} duplicate keys, the first "
             f"(article {article}, chunk {chunk}); drop the repeated chunks or number them again"
         )
+
+
+def _write_meta(folder: Path, provenance: Provenance, vectors: Vectors, titles: Mapping[int, str]) -> None:
+    meta = {
+        "provenance": asdict(provenance),
+        "num_rows": vectors.shape[0],
+        "dim": vectors.shape[1],
+        "dtype": str(vectors.dtype),
+        "titles": {str(article): title for article, title in titles.items()},
+    }
+    (folder / "payload.json").write_text(json.dumps(meta, indent=1))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _save_ordered(file: Path, vectors: Vectors, order: Int64) -> Vectors:
@@ -211,18 +221,6 @@ def _write_texts(folder: Path, texts: Iterable[str], num: int) -> None:
     np.save(folder / "text_offsets.npy", offsets)
 
 
-def replace_folder(temporary: Path, target: Path) -> None:
-    """Move a finished folder into place; a folder that is not empty cannot be replaced, so it steps aside."""
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.replace(aside / "old")
-        temporary.replace(target)
-        shutil.rmtree(aside)
-    else:
-        temporary.replace(target)
-
-
 def _read_meta(path: Path) -> dict[str, Any]:
     file = path / "payload.json"
     if not file.is_file():
@@ -234,21 +232,6 @@ def _read_meta(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: expected JSON, got {error}; build the payload again") from error
     return meta
-
-
-def _open_array(file: Path, shape: tuple[int, ...]) -> Any:
-    """Map one array read-only and check its shape; numpy itself notices a file that is shorter than its header says."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: expected an array of shape {shape}, got no file; build the payload again")
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{file}: expected an array of shape {shape}, got a damaged file ({error}); build the payload again"
-        ) from error
-    if array.shape != shape:
-        raise ValueError(f"{file}: expected shape {shape}, got {array.shape}; build the payload again")
-    return array
 
 
 def _check_texts(file: Path, num_bytes: int) -> None:

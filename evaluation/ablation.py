@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from evaluation.baselines import PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index import SearchIndex, build_index
 from evaluation.latency import measure
 from evaluation.metrics import K_MAX
 from evaluation.rerank import Reranker
-from evaluation.retrieval import PRIOR_ONLY, evaluate, evaluate_prior_only
+from evaluation.retrieval import evaluate, evaluate_prior_only
 from evaluation.subject import Subject, load_subject
 
 DEFAULT = RerankConfig()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.payload import open_payload
-from evaluation.baselines import BASELINES
+from evaluation.baselines import BASELINES, PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index import SearchIndex, build_index
 from evaluation.index_store import open_or_build
@@ -22,7 +22,6 @@ from evaluation.latency import Latency, measure
 from evaluation.metrics import K_MAX
 from evaluation.rerank import Reranker
 from evaluation.retrieval import (
-    PRIOR_ONLY,
     Corpus,
     QuerySet,
     RetrievalResult,
@@ -30,6 +29,7 @@ from evaluation.retrieval import (
     evaluate,
     evaluate_prior_only,
 )
+from evaluation.triage import triage
 
 Float32 = npt.NDArray[np.float32]
 
@@ -144,6 +144,10 @@ class Evaluator:
             answer["ci"] |= timed.intervals()
             answer["latency_ms"] = timed.samples_ms.astype(np.float32)
         return answer
+
+    def triage(self, query_set: str, predictions: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
+        """Say why predictions (Q, D) retrieve so little; see evaluation.triage."""
+        return triage(self._index, self._query_set(query_set), predictions, self._corpus)
 
     def _latency(
         self, answer_one: Callable[[int], object], num_queries: int, num_timed: int, limit_ms: float | None

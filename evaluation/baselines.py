@@ -24,4 +24,7 @@ def context_mean(context: Vectors) -> Vectors:
     return np.where(vanishes, context[:, -1], mean / np.where(vanishes, 1.0, norm)).astype(np.float32)
 
 
+PRIOR_ONLY = "prior-only"
+"""The row of a run with the reranker that has no model: what the prior finds alone."""
+
 BASELINES: dict[str, Callable[[Vectors], Vectors]] = {"last_vector": last_vector, "context_mean": context_mean}

@@ -74,7 +74,7 @@ def build_index(vectors: npt.NDArray[np.floating], config: IndexConfig) -> Searc
         raise ValueError(f"index: expected vectors (N, D) with N >= 1, got {vectors.shape}; check the payload")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if config.kind == "auto":
-        from evaluation.index_auto import choose  # noqa: PLC0415  (it builds candidates with this module)
+        from evaluation.index_auto import choose
 
         return choose(vectors, config)
     index = build_kind(vectors, config)

@@ -84,7 +84,7 @@ def _pairs(rows: Sequence[Row], arrays: Mapping[str, Arrays]) -> list[Row]:
 
 
 def _payload(run: Path, override: str | None) -> Any | None:
-    from data.payload import open_payload  # noqa: PLC0415  (figures alone need no payload)
+    from data.payload import open_payload
 
     try:
         return open_payload(payload_folder(run, override))

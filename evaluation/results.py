@@ -119,10 +119,10 @@ def run_payload(run: str | Path, named: str | None = None) -> Path:
 
 def _configured_payload(config: Path) -> Path:
     """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
-    import yaml  # noqa: PLC0415  (only runs without a recorded path need it)
+    import yaml
 
-    from data.config import DataConfig  # noqa: PLC0415
-    from data.prepare import prepare_payload  # noqa: PLC0415
+    from data.config import DataConfig
+    from data.prepare import prepare_payload
 
     section = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
     known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
@@ -132,7 +132,7 @@ def _configured_payload(config: Path) -> Path:
 
 
 def _check_same_payload(folder: Path, sha256: str | None) -> None:
-    from data.payload import open_payload  # noqa: PLC0415  (figures alone need no payload)
+    from data.payload import open_payload
 
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):

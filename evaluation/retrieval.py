@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.baselines import PRIOR_ONLY
 from evaluation.index import SearchIndex
 from evaluation.metrics import EXCLUDE_CONTEXT, K_MAX, IntArray, ranks, summarise
 
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
-PRIOR_ONLY = "prior-only"
 UNIT_NORM_TOLERANCE = 1e-3  # float16 payloads and float32 normalisation stay well inside
 
 
@@ -31,7 +31,7 @@ class Corpus:
 
 def corpus_of(payload: Any) -> Corpus:
     """The arrays of a `data.payload.Payload`, with exact duplicates found once."""
-    from data.duplicates import duplicate_ids  # noqa: PLC0415  (plain arrays need no data package)
+    from data.duplicates import duplicate_ids
 
     return Corpus(payload.vectors, payload.article_index, payload.chunk_index, duplicate_ids(payload.vectors))
 

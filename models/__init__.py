@@ -17,7 +17,7 @@ __all__ = ["build_model", "build_variant"]
 def __getattr__(name: str) -> Any:
     """Import `models.build`, and torch with it, when one of its functions is first asked for."""
     if name in __all__:
-        from models import build  # noqa: PLC0415  (torch must not load with the package)
+        from models import build
 
         return getattr(build, name)
     raise AttributeError(f"module 'models' has no attribute {name!r}")

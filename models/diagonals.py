@@ -13,6 +13,9 @@ from torch import Tensor
 
 Diagonals = Sequence[Tensor]
 
+CACHED_VALUES = 192 * 1024
+"""How many products are made before they are summed: these still lie in a 2 MB cache. Measured best of 80 to 650 k."""
+
 
 def mix(diagonals: Diagonals, x: Tensor) -> Tensor:
     """Return y[h, p, t, b] = sum over k of diagonals[k][h, t, b] * x[h, p, t-k, b]; x (H, P, L, B)."""
@@ -27,12 +30,16 @@ def mix_backward(grad: Tensor, diagonals: Diagonals, x: Tensor, out: Tensor) -> 
     """Write the gradient for x into `out` (H, P, L, B) and return the gradients for the diagonals."""
     length = x.shape[2]
     torch.mul(grad, diagonals[0][:, None], out=out)
-    buffer = grad * x
-    d_diagonals = [buffer.sum(1)]
     for k in range(1, length):
-        late, early = grad[:, :, k:], x[:, :, : length - k]
-        out[:, :, : length - k].addcmul_(diagonals[k][:, None], late)
-        d_diagonals.append(torch.mul(late, early, out=buffer[:, :, k:]).sum(1))
+        out[:, :, : length - k].addcmul_(diagonals[k][:, None], grad[:, :, k:])
+    d_diagonals = [torch.empty_like(diagonal) for diagonal in diagonals]
+    heads = max(1, CACHED_VALUES // x[0].numel())
+    buffer = torch.empty_like(x[:heads])
+    for start in range(0, x.shape[0], heads):
+        late, early = grad[start : start + heads], x[start : start + heads]
+        for k in range(length):
+            products = torch.mul(late[:, :, k:], early[:, :, : length - k], out=buffer[: late.shape[0], :, k:])
+            torch.sum(products, 1, out=d_diagonals[k][start : start + heads])
     return d_diagonals
 
 

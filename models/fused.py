@@ -68,8 +68,8 @@ class _FusedBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, low: bool, *parameters: Tensor) -> Tensor:
         w = Weights(*parameters)
-        u2 = u.view(u.shape[0], -1)  # (d, T)
-        projected = product(w.in_proj, u2, low)
+        low_u, low_in = rounded(u.view(u.shape[0], -1), low), rounded(w.in_proj, low)
+        projected = torch.mm(low_in, low_u).to(u.dtype)  # (2 I + 2 N + H, T)
         rows = cut(projected, w, u.shape[1:])
         taps = toeplitz(w.conv_weight, u.shape[1])
         before = torch.baddbmm(w.conv_bias[:, None, None], taps, rows.mixed)  # (I + 2 N, L, B)
@@ -81,22 +81,31 @@ class _FusedBlock(torch.autograd.Function):
         gate = F.silu(rows.z)
         gated = y * gate  # (I, T)
         scale = torch.rsqrt(gated.square().mean(0) + NORM_EPS)  # (T,)
-        out = product(w.out_proj * w.norm_weight, gated, low).mul_(scale)
+        low_gated, low_out = rounded(gated, low), rounded(w.out_proj * w.norm_weight, low)
+        out = torch.mm(low_out, low_gated).to(u.dtype).mul_(scale)  # (d, T)
         ctx.low, ctx.shape = low, u.shape
         ctx.small = (scores, faded, mixing)  # made in here: no inputs or outputs of the function, so safe to keep
-        ctx.save_for_backward(u2, projected, taps, before, after, dt, y, gate, gated, scale, out, *parameters)
+        ctx.save_for_backward(
+            *(low_u, low_in, low_gated, low_out, projected, taps, before, after, dt, y, gate, gated, scale, out),
+            *parameters,
+        )
         return out.view(u.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        u2, projected, taps, before, after, dt, y, gate, gated, scale, out, *parameters = ctx.saved_tensors
+        low_u, low_in, low_gated, low_out, projected, taps, before, after, *rest = ctx.saved_tensors
+        dt, y, gate, gated, scale, out, *parameters = rest
         w = Weights(*parameters)
         rows = cut(projected, w, ctx.shape[1:])
         d_projected = torch.empty_like(projected)
         d_rows = cut(d_projected, w, ctx.shape[1:])
-        d_gated, d_out_proj, d_norm = output_backward(grad.reshape(out.shape), gated, scale, out, w, ctx.low)
-        torch.ops.aten.silu_backward.grad_input(d_gated * y, rows.z, grad_input=d_rows.z)
+        grad = grad.reshape(out.shape)
+        low_grad = rounded(grad * scale, ctx.low)
+        d_gated = torch.mm(low_out.t(), low_grad).to(grad.dtype)
+        d_gated.addcmul_(gated, through_norm(grad, out, scale, gated.shape[0]))
+        torch.mul(d_gated, y, out=d_rows.z)
+        torch.ops.aten.silu_backward.grad_input(d_rows.z, rows.z, grad_input=d_rows.z)
         d_y = d_gated.mul_(gate)
         d_after = torch.empty_like(after)
         d_dt, d_A_log, d_D = ssm_backward(d_y, d_after, after, dt, ctx.small, w)
@@ -105,17 +114,17 @@ class _FusedBlock(torch.autograd.Function):
         d_conv = toeplitz_backward(torch.bmm(d_before, rows.mixed.transpose(1, 2)), w.conv_weight.shape[0])
         d_raw = d_dt.mul_(torch.sigmoid(rows.dt + w.dt_bias[:, None, None]))  # derivative of softplus
         d_rows.dt.copy_(d_raw)
-        d_in_proj = product(d_projected, u2.t(), ctx.low)
-        d_u = product(w.in_proj.t(), d_projected, ctx.low).view(ctx.shape)
-        small = (d_conv, d_before.sum((1, 2)), d_raw.sum((1, 2)), d_A_log, d_D, d_norm)
-        return d_u, None, d_in_proj, *small, d_out_proj
+        low_d = rounded(d_projected, ctx.low)
+        d_in_proj = torch.mm(low_d, low_u.t()).to(grad.dtype)
+        d_u = torch.mm(low_in.t(), low_d).to(grad.dtype).view(ctx.shape)
+        d_weighted = torch.mm(low_grad, low_gated.t()).to(grad.dtype)  # for out_proj * norm_weight
+        small = (d_conv, d_before.sum((1, 2)), d_raw.sum((1, 2)), d_A_log, d_D, (d_weighted * w.out_proj).sum(0))
+        return d_u, None, d_in_proj, *small, d_weighted.mul_(w.norm_weight)
 
 
-def product(left: Tensor, right: Tensor, low: bool) -> Tensor:
-    """Return left @ right; with `low` the factors are rounded to bfloat16 and the sums are those of its kernel."""
-    if low:
-        return torch.mm(left.bfloat16(), right.bfloat16()).to(left.dtype)
-    return torch.mm(left, right)
+def rounded(factor: Tensor, low: bool) -> Tensor:
+    """Return a factor of a matrix product as it enters it: in bfloat16 with `low`, else as it is."""
+    return factor.bfloat16() if low else factor
 
 
 def cut(projected: Tensor, w: Weights, shape: torch.Size) -> Rows:
@@ -170,20 +179,13 @@ def ssm_backward(
     return d_dt.addcmul_(d_exponent, rate), d_A_log, d_mixing[0].sum((1, 2))
 
 
-def output_backward(
-    grad: Tensor, gated: Tensor, scale: Tensor, out: Tensor, w: Weights, low: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients for the gated values (I, T), the output projection (d, I) and the norm's weight (I,).
+def through_norm(grad: Tensor, out: Tensor, scale: Tensor, inner: int) -> Tensor:
+    """Return what each token's gated values (I, T) are multiplied by in their gradient through the norm: (T,).
 
-    With v = W gated and out = scale v, scale = (mean gated ** 2 + eps) ** -1/2: the gradient for gated is
+    With v = W gated and out = scale v, scale = (mean gated ** 2 + eps) ** -1/2, the gradient for gated is
     W^T (scale grad) - gated * scale ** 2 * (grad . out) / I, since d scale / d gated = -scale ** 3 gated / I.
     """
-    scaled = grad * scale  # (d, T)
-    d_gated = product((w.out_proj * w.norm_weight).t(), scaled, low)
-    through_norm = (grad * out).sum(0).mul_(scale.square()).div_(-gated.shape[0])  # (T,)
-    d_gated.addcmul_(gated, through_norm)
-    d_weighted = product(scaled, gated.t(), low)  # for out_proj * norm_weight
-    return d_gated, d_weighted * w.norm_weight, (d_weighted * w.out_proj).sum(0)
+    return (grad * out).sum(0).mul_(scale.square()).div_(-inner)
 
 
 def toeplitz(weight: Tensor, length: int) -> Tensor:

@@ -26,8 +26,9 @@ class LossConfig:
     """Train the temperature, clamped to [0.01, 1]."""
     dense: bool = True
     """Train on all L positions instead of the last one."""
-    negatives: Negatives = "all"
-    """A dense prediction's negatives: the targets of all positions, or those of its own position."""
+    negatives: Negatives = "position"
+    """A dense prediction's negatives: the targets of its own position, or those of all positions. The latter include
+    its own window's other chunks; pushing those away was measured to cost Contain@50."""
     context_negatives: bool = False
     """Add the vectors of the prediction's own context as negatives."""
     article_negatives: int = 0

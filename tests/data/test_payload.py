@@ -98,6 +98,7 @@ def test_an_array_of_another_shape_is_refused(make_payload: MakePayload) -> None
             {"vectors": unit_rows(4, 8).astype(np.float64)},
             r"expected vectors \(N, D\) of float32 or float16, got \(4, 8\)",
         ),
+        ({"article_index": np.array([0, 0, -1, 0], np.int32)}, "expected article_index and chunk_index from 0, got -1"),
         ({"texts": ["a"]}, "expected 4 entries in texts, got 1; one for each vector"),
         ({"chunk_index": np.arange(3, dtype=np.int32)}, "expected 4 entries in chunk_index, got 3"),
         (

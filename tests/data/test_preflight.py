@@ -255,6 +255,30 @@ def test_exact_copies_are_counted_and_do_not_break_the_oracle(make_payload: Make
     assert checks["test_targets_in_train"].value == checks["near_duplicates_in_train"].value == 0.0
 
 
+def test_copies_and_near_copies_of_test_targets_in_train_are_counted(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[5::6] = vectors[5]  # the last chunk of every article is the same, and the last of four targets
+    vectors[4::6] = vectors[4] + 0.02 * unit_rows(300, DIM, seed=3)  # the one before is nearly the same
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    payload = make_payload(SIZES, vectors=vectors)
+    checks = {check.name: check for check in run_preflight(payload, windows_of(payload))}
+    assert checks["test_targets_in_train"].value == checks["val_targets_in_train"].value == 0.25
+    assert checks["near_duplicates_in_train"].value == pytest.approx(0.5, abs=0.1)  # of a sample of 256
+
+
+def test_a_payload_of_another_norm_or_metric(payload: Payload) -> None:
+    payload.provenance = replace(payload.provenance, norm="none")
+    assert found(run_preflight(payload, windows_of(payload))) == [
+        "preflight.provenance: expected == 0, got 1 (the payload has norm none and metric ip, not l2_once and ip); "
+        "build payload, windows and index from one embedding of one corpus"
+    ]
+
+
+def test_the_order_of_chunks_is_not_judged_on_few_windows(make_payload: MakePayload) -> None:
+    few = make_payload(SIZES[:50], vectors=VECTORS[:300], name="few")
+    assert "chunk_order" not in [check.name for check in run_preflight(few, windows_of(few))]
+
+
 def test_the_table_has_a_verdict_for_each_check_and_what_to_do_for_a_failed_one(payload: Payload) -> None:
     lines = table_of(run_preflight(payload, windows_of(payload), targets=changed(payload, rotated))).splitlines()
     assert lines[1].split() == ["pass", "finite", "0", "==", "0"]

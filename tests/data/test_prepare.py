@@ -66,7 +66,7 @@ def test_a_build_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("data.embed.embed_wordllama", fail)
+    monkeypatch.setattr("data.embedders.embed_wordllama", fail)
     monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [prepare.Article("t", ("text",) * 7)])
     with pytest.raises(RuntimeError, match="out of memory"):
         prepare_payload(NUMPY_ONLY, tmp_path)

@@ -57,7 +57,7 @@ def test_a_duplicate_of_the_target_is_no_negative() -> None:
 
 
 OPTIONS = [
-    {"dense": True},
+    {"dense": True, "negatives": "all"},
     {"dense": True, "negatives": "position"},
     {"dense": False},
     {"dense": True, "context_negatives": True},

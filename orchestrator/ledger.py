@@ -1,0 +1,228 @@
+"""The run folder is the state: what is in it, who writes what, and what a relaunch may keep.
+
+One writer a file. The driver writes everything at the top and `decisions.jsonl`; a trial's rank 0 writes its own
+`variants/<variant>/` (metrics.jsonl, last.pt, best.pt). Whole files are written beside their place and renamed, so a
+reader, or a relaunch after a crash, never sees half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from orchestrator.gates import ENDING, Decision, Epoch
+
+Status = Literal["FINISHED", "EARLY_STOPPED", "PRUNED", "DIVERGED", "FAILED", "INTERRUPTED"]
+_STATUS: dict[str, Status] = {
+    "finish": "FINISHED",
+    "early_stop": "EARLY_STOPPED",
+    "prune": "PRUNED",
+    "diverge": "DIVERGED",
+    "fail": "FAILED",
+    "interrupt": "INTERRUPTED",
+}
+SURVIVED: frozenset[Status] = frozenset({"FINISHED", "EARLY_STOPPED"})
+# A relaunch goes on with these from their last checkpoint; the others have had their verdict.
+UNFINISHED: frozenset[Status] = frozenset({"FAILED", "INTERRUPTED"})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file at once: a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; NaN and infinity become null, since JSON has no words for them."""
+    write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Return `content` with every non-finite float replaced by None, containers rebuilt as dict and list."""
+    if isinstance(content, Mapping):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON object as one line, on a line of its own where a crash cut the last one short."""
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((json.dumps(finite(record), allow_nan=False) + "\n").encode())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a line that a crash cut short is left out."""
+    if not path.is_file():
+        return []
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialEnd:
+    """How a trial ended, read from decisions.jsonl."""
+
+    status: Status
+    epoch: int
+    reason: str
+
+
+class VariantFolder:
+    """`variants/<variant>/`: one trial's records."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.best = path / "best.pt"
+        self.last = path / "last.pt"
+        self.final = path / "final.json"
+        self.ranks = path / "ranks.npy"
+
+    def smoke(self, epoch: int) -> Path:
+        """Return the path of one smoke evaluation's record."""
+        return self.path / f"smoke_epoch{epoch}.json"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return metrics.jsonl, one record an epoch."""
+        return read_lines(self.metrics)
+
+    def history(self) -> list[Epoch]:
+        """Return what the stop rules need of every recorded epoch."""
+        return [epoch_of(record) for record in self.records()]
+
+    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replace metrics.jsonl by these records."""
+        write_text(self.metrics, "".join(json.dumps(finite(record), allow_nan=False) + "\n" for record in records))
+
+
+def epoch_of(record: Mapping[str, Any]) -> Epoch:
+    """Return one line of metrics.jsonl as the rules see it."""
+    return Epoch(
+        epoch=record["epoch"],
+        metrics={key: value for key, value in record.items() if isinstance(value, (int, float))},
+        smoke=record.get("smoke"),
+        diverged=record.get("diverged"),
+    )
+
+
+class Ledger:
+    """The run folder: opens, resumes or refuses it, and records decisions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.preflight = path / "preflight.json"
+        self.decisions = path / "decisions.jsonl"
+        self.timeline = path / "timeline.json"
+        self.results = path / "results.json"
+        self.best = path / "best"
+        self.log = path / "ray.log"
+
+    def variant(self, name: str) -> VariantFolder:
+        """Return one variant's folder (not created)."""
+        return VariantFolder(self.path / "variants" / name)
+
+    def is_complete(self) -> bool:
+        """Return whether the run ended with its table."""
+        return self.results.is_file()
+
+    def check_same(self, resolved: Mapping[str, Any], fingerprint: str, data_sha256: str) -> None:
+        """Refuse a folder that was made with another configuration or other data; ValueError shows the difference."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
+        if not self.manifest.is_file():
+            return
+        stored = json.loads(self.manifest.read_text(encoding="utf-8"))
+        advice = "give another --run-dir or name, or start over with --fresh"
+        if stored["config_sha256"] != fingerprint:
+            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            changes = differences(before, resolved) or ["one that another version of this program resolved"]
+            raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
+        if stored["data_sha256"] != data_sha256:
+            raise ValueError(
+                f"{self.path}: expected the run's own data (sha256 {stored['data_sha256'][:16]}), "
+                f"got {data_sha256[:16]}; {advice}"
+            )
+
+    def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+        """Create the folder with its configuration and manifest, or keep the ones it has."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.manifest.is_file():
+            write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
+            write_json(self.manifest, manifest)
+
+    def remove(self) -> None:
+        """Delete the run folder (`--fresh`); refuses a folder that is not one."""
+        if not self.path.is_dir():
+            return
+        # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
+        if not self.manifest.is_file() and any(entry != self.config for entry in self.path.iterdir()):
+            raise ValueError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
+        shutil.rmtree(self.path)
+
+    def record(self, variant: str, decision: Decision) -> None:
+        """Append one decision."""
+        stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "variant": variant}
+        append_line(self.decisions, {**stamp, **asdict(decision)})
+
+    def decisions_of(self, variant: str) -> list[dict[str, Any]]:
+        """Return a variant's decisions, oldest first."""
+        return [line for line in read_lines(self.decisions) if line["variant"] == variant]
+
+    def end_of(self, variant: str) -> TrialEnd | None:
+        """Return how the variant's trial ended; None while it runs or before it began."""
+        lines = self.decisions_of(variant)
+        if not lines or lines[-1]["action"] not in ENDING:
+            return None
+        last = lines[-1]
+        same = [line for line in lines if line["action"] == last["action"] and line["epoch"] == last["epoch"]]
+        reasons = list(dict.fromkeys(line["reason"] for line in same))
+        return TrialEnd(status=_STATUS[last["action"]], epoch=last["epoch"], reason="; ".join(reasons))
+
+    def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
+        """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.
+
+        Rules and not epochs: a crash may fall between two rules of one gate, and that a trial failed or was
+        interrupted at an epoch says nothing of the rules of that epoch.
+        """
+        return {(line["epoch"], line["rule"]) for line in self.decisions_of(variant)}
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Return `key: old -> new` for every leaf in which two configurations differ."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = list(dict.fromkeys([*before, *after]))
+        found: list[str] = []
+        for key in keys:
+            found += differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    return [] if before == after else [f"{path}: {_shown(before)} -> {_shown(after)}"]
+
+
+def _shown(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,141 @@
+"""The stages of a run in order; read this first.
+
+configuration -> data -> preflight -> run folder -> Ray -> admission -> index and baselines -> trials -> final
+evaluation -> decision -> table -> best/. One call a stage; what a stage does lies in the file it is called from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TextIO
+
+from data.prepare import prepare_data
+from data.windows import WindowProvenance, save_windows
+from models.variants import num_parameters
+from orchestrator import cluster, final, outcome, services
+from orchestrator.admission import admit
+from orchestrator.checks import run_checks
+from orchestrator.config import ExperimentConfig
+from orchestrator.gates import Decision
+from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
+from orchestrator.manifest import manifest
+from orchestrator.queries import final_queries
+from orchestrator.run import Run
+from orchestrator.timeline import Timeline, earlier_launches
+from orchestrator.training import train
+
+
+def prepare(config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: bool) -> Run:
+    """Data, preflight and run folder; ValueError when a check fails or the folder holds another run."""
+    timeline = Timeline()
+    timeline.phase("data")
+    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    timeline.phase("preflight")
+    checks = run_checks(config, data)
+    if fresh:
+        ledger.remove()
+    fingerprint, data_sha256 = config.fingerprint(), data.payload.provenance.sha256
+    ledger.check_same(config.resolved(), fingerprint, data_sha256)
+    timeline.earlier = [*earlier_launches(ledger.timeline)]
+    ledger.open(config.resolved(), manifest(config, data_sha256))
+    write_json(ledger.preflight, checks)
+    save_windows(
+        ledger.path / "windows",
+        data.splits,
+        WindowProvenance(
+            payload_sha256=data_sha256,
+            context_length=config.data.context_length,
+            min_article_chunks=config.data.min_article_chunks,
+            seed=config.seed,
+        ),
+    )
+    return Run(config=config, ledger=ledger, timeline=timeline, data=data, stream=stream, checks=checks)
+
+
+def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
+    """Train, prune, evaluate and decide; return the content of results.json. Ray lives as long as this function."""
+    import ray
+
+    run.timeline.phase("ray")
+    started = cluster.start(address, verbose)
+    try:
+        if started.dashboard:
+            run.say(f"dashboard {started.dashboard}  (its token: {started.token_path})")
+        run.admission = admit(run.config, started.resources, run.data.payload.dim, has_mps=cluster.has_mps())
+        run.say(f"resources {run.admission.device}; {run.admission.arithmetic}")
+        run.timeline.phase("index")
+        run.evaluator = services.start_evaluator(run)
+        stream = services.stream_orders(run)
+        services.measure_baselines(run)
+        run.timeline.phase("training")
+        train(run, stream)
+        run.timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
+        run.timeline.phase("final")
+        results = evaluate(run)
+    finally:
+        ray.shutdown()
+    return results
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Evaluate survivors and baselines on the final queries, decide, and write results, tables and best/."""
+    config, ledger = run.config, run.ledger
+    windows = final_queries(run.data.splits, config.final.queries, config.seed).rows
+    untrained = final.evaluate_baselines(ledger, config, run.evaluator)
+    trained: dict[str, final.FinalResult] = {}
+    ends: dict[str, TrialEnd] = {}
+    for name in config.resolved_variants:
+        end = ledger.end_of(name) or TrialEnd(status="FAILED", epoch=0, reason="no verdict was recorded")
+        ends[name] = end
+        if end.status in SURVIVED and ledger.variant(name).best.is_file():
+            trained[name] = final.evaluate_survivor(
+                ledger,
+                config,
+                name,
+                windows,
+                payload_path=run.data.payload.path.resolve(),
+                predictor=services.start_predictor(run),
+                evaluator=run.evaluator,
+            )
+    params = {name: num_parameters(v.spec, run.data.payload.dim) for name, v in config.resolved_variants.items()}
+    return outcome.conclude(run_facts(run), ends, trained, untrained, params)
+
+
+def run_facts(run: Run) -> outcome.Facts:
+    """Return what the decision and the tables need of the run."""
+    assert run.admission is not None and run.index is not None
+    run.timeline.facts["index_builds"] = run.index["index_builds"]
+    run.timeline.facts["index_build_s"] = run.index["build_s"]
+    return outcome.Facts(
+        config=run.config,
+        ledger=run.ledger,
+        timeline=run.timeline,
+        slots=run.admission.slots,
+        device=run.admission.device,
+        index=run.index["index"],
+        num_rows=run.data.payload.num_rows,
+        dim=run.data.payload.dim,
+        embedder=run.data.payload.provenance.embedder,
+        payload_path=run.data.payload.path,
+        waived=[check["name"] for check in run.checks if check["waived"]],
+    )
+
+
+def note_interruption(run: Run) -> None:
+    """Record which trials Ctrl-C cut short, and the time spent; a relaunch goes on with them."""
+    write_json(run.ledger.timeline, run.timeline.summary(run.admission.slots if run.admission else 1))
+    for name in run.config.resolved_variants:
+        epochs = run.ledger.variant(name).history()
+        if epochs and run.ledger.end_of(name) is None:
+            run.ledger.record(
+                name,
+                Decision(
+                    epoch=epochs[-1].epoch,
+                    rule="the trial runs to its end",
+                    value=None,
+                    limit=None,
+                    passed=False,
+                    action="interrupt",
+                    reason="interrupted",
+                ),
+            )

@@ -1,0 +1,33 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from data.prepare import PreparedData
+from orchestrator.admission import Admission
+from orchestrator.config import ExperimentConfig
+from orchestrator.ledger import Ledger
+from orchestrator.timeline import Timeline
+
+
+@dataclass(slots=True)
+class Run:
+    """What the stages share."""
+
+    config: ExperimentConfig
+    ledger: Ledger
+    timeline: Timeline
+    data: PreparedData
+    stream: TextIO
+    checks: list[dict[str, Any]]
+    admission: Admission | None = None
+    evaluator: Any = None
+    predictor: Any = None
+    smoke_baselines: dict[str, dict[str, float]] | None = None
+    index: dict[str, Any] | None = None
+
+    def say(self, text: str = "") -> None:
+        """Print one line for the person at the terminal."""
+        print(text, file=self.stream, flush=True)

@@ -1,0 +1,53 @@
+"""The actors and data that all trials of a run share: evaluator, predictor, the stream of row numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from data.stream import build_stream
+from orchestrator import final
+from orchestrator.queries import final_queries, smoke_queries
+from orchestrator.run import Run
+
+
+def start_evaluator(run: Run) -> Any:
+    """Start the evaluation actor, which builds the run's one index in its own process; returns at once."""
+    from evaluation.actor import Evaluator
+
+    config, splits = run.config, run.data.splits
+    queries = {
+        "smoke": smoke_queries(splits, config.smoke.queries, config.seed).rows,
+        "final": final_queries(splits, config.final.queries, config.seed).rows,
+    }
+    return (
+        ray.remote(Evaluator)
+        .options(name=f"{config.name}/evaluator", num_cpus=0)
+        .remote(str(run.data.payload.path.resolve()), config.index, queries, rerank=config.rerank)
+    )
+
+
+def measure_baselines(run: Run) -> None:
+    """Wait for the index and measure the baselines on the smoke queries: relative gates need their figures."""
+    config = run.config
+    run.index = ray.get(run.evaluator.ready.remote())
+    assert run.index is not None and not run.index["torch_imported"], "FAISS and torch must not share a process"
+    answers = ray.get(run.evaluator.baselines.remote("smoke", latency_queries=config.smoke.latency_queries))
+    run.smoke_baselines = {name: answers[name]["metrics"] for name in config.baselines}
+    r_at_5 = ", ".join(f"{name} {100 * m['r@5']:.1f} %" for name, m in run.smoke_baselines.items())
+    run.say(f"index     {run.index['index']['kind']}, {run.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
+
+
+def stream_orders(run: Run) -> Any:
+    """Put the order of every epoch into the object store, for all trials."""
+    most_epochs = max(variant.training.epochs for variant in run.config.resolved_variants.values())
+    return build_stream(len(run.data.splits.train), seed=run.config.seed, epochs=range(1, most_epochs + 1))
+
+
+def start_predictor(run: Run) -> Any:
+    """Start the process that predicts with checkpoints, in case it does not run yet; returns at once."""
+    if run.predictor is None:
+        actor = ray.remote(final.PredictorProcess).options(name=f"{run.config.name}/predictor", num_cpus=0)
+        run.predictor = actor.remote()
+    return run.predictor

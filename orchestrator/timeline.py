@@ -1,0 +1,99 @@
+"""Where the wall time went: the driver's phases end to end, and each trial's own seconds (timeline.json)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Timeline:
+    """Collects phases and trial events of one launch. All times are seconds since its start.
+
+    `earlier`: what the launches before it wrote, when this one continues their run.
+    """
+
+    def __init__(self, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.earlier: list[Mapping[str, Any]] = list(earlier)
+        self.started = time.time()
+        self.phases: list[dict[str, Any]] = []
+        self.trials: dict[str, dict[str, Any]] = {}
+        self.facts: dict[str, float] = {}
+
+    def phase(self, name: str) -> None:
+        """End the current phase, if any, and begin `name`; every second of the run lies in exactly one phase."""
+        now = time.time()
+        self._close(now)
+        self.phases.append({"name": name, "start_s": now - self.started, "seconds": None})
+
+    def _close(self, now: float) -> None:
+        if self.phases and self.phases[-1]["seconds"] is None:
+            self.phases[-1]["seconds"] = now - self.started - self.phases[-1]["start_s"]
+
+    def mark(self, variant: str, event: str, at: float | None = None) -> None:
+        """Record the first time of a trial's event."""
+        seconds = (time.time() if at is None else at) - self.started
+        self.trials.setdefault(variant, {}).setdefault(event, seconds)
+
+    def add(self, variant: str, seconds: Mapping[str, float]) -> None:
+        """Add one epoch's seconds by phase to a trial."""
+        spent = self.trials.setdefault(variant, {}).setdefault("seconds", {})
+        for name, value in seconds.items():
+            spent[name] = spent.get(name, 0.0) + value
+
+    def summary(self, slots: int) -> dict[str, Any]:
+        """Return timeline.json: phases, trials, and what of the wall time went into training steps."""
+        now = time.time()
+        self._close(now)
+        wall = now - self.started
+        training = next((phase["start_s"] for phase in self.phases if phase["name"] == "training"), 0.0)
+        freed = slot_freed(self.trials, slots)
+        for name, trial in self.trials.items():
+            _account(trial, training, freed.get(name))
+        steps = sum(trial.get("seconds", {}).get("step", 0.0) for trial in self.trials.values())
+        first_steps = [trial["first_step_s"] for trial in self.trials.values() if "first_step_s" in trial]
+        return {
+            "wall_s": wall,
+            "phases": self.phases,
+            "trials": self.trials,
+            "slots": slots,
+            "step_share_of_slots": steps / (slots * wall) if wall else 0.0,
+            "launch_to_first_step_s": min(first_steps, default=None),
+            "gaps_s": [self.trials[name]["first_step_s"] - end for name, end in freed.items()],
+            **self.facts,
+            "earlier_launches": self.earlier,
+        }
+
+
+def earlier_launches(path: Path) -> list[dict[str, Any]]:
+    """Return the launches that an existing timeline.json tells of, the oldest first."""
+    if not path.is_file():
+        return []
+    last = json.loads(path.read_text(encoding="utf-8"))
+    return [*last.pop("earlier_launches", []), last]
+
+
+def slot_freed(trials: Mapping[str, Mapping[str, Any]], slots: int) -> dict[str, float]:
+    """Return, for each trial that had to wait for a slot, when an earlier trial's end freed it.
+
+    The first `slots` trials to train waited for none; of the rest, the first got the slot that was freed first.
+    """
+    whole = {name: trial for name, trial in trials.items() if "ended_s" in trial and "first_step_s" in trial}
+    ends = sorted(trial["ended_s"] for trial in whole.values())
+    waited = sorted(whole, key=lambda name: float(whole[name]["first_step_s"]))[slots:]
+    return dict(zip(waited, ends, strict=False))
+
+
+def _account(trial: dict[str, Any], training: float, freed: float | None) -> None:
+    """Split a trial's time since training began: waiting for a slot, start-up, its measured phases, and the rest."""
+    if "started_s" not in trial or "ended_s" not in trial:
+        return
+    spent = trial.setdefault("seconds", {})
+    begun = trial["started_s"] if freed is None else freed
+    first = trial.get("first_step_s", trial["ended_s"])
+    spent["waiting"] = max(0.0, begun - training)
+    spent["start_up"] = max(0.0, first - training - spent["waiting"])
+    measured = sum(value for name, value in spent.items() if name not in {"waiting", "start_up", "other"})
+    spent["other"] = max(0.0, trial["ended_s"] - first - measured)

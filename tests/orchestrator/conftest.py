@@ -1,0 +1,40 @@
+"""A payload small enough for a test and learnable: every next chunk is one fixed rotation of the last."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.payload import write_payload
+
+NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
+ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
+NOISE = 0.05  # per coordinate; the next vector's cosine with the rotated last one stays near 0.98
+
+
+@pytest.fixture(scope="session")
+def rotation_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a payload folder of 120 articles of 10 chunks in 16-D: x[t + 1] = unit(R x[t] + noise)."""
+    rng = np.random.default_rng(7)
+    basis = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    cosine, sine = np.cos(ANGLE), np.sin(ANGLE)
+    rotation = basis @ np.kron(np.eye(DIM // 2), [[cosine, -sine], [sine, cosine]]) @ basis.T
+    chunk = _unit(rng.standard_normal((NUM_ARTICLES, DIM)))
+    chunks = [chunk]
+    for _ in range(NUM_CHUNKS - 1):
+        chunk = _unit(chunk @ rotation.T + NOISE * rng.standard_normal(chunk.shape))
+        chunks.append(chunk)
+    folder = tmp_path_factory.mktemp("payload") / "rotation"
+    write_payload(
+        folder,
+        vectors=np.stack(chunks, axis=1).reshape(-1, DIM).astype(np.float32),
+        article_index=np.repeat(np.arange(NUM_ARTICLES, dtype=np.int32), NUM_CHUNKS),
+        chunk_index=np.tile(np.arange(NUM_CHUNKS, dtype=np.int32), NUM_ARTICLES),
+        texts=[f"chunk {chunk} of article {article}" for article in range(NUM_ARTICLES) for chunk in range(NUM_CHUNKS)],
+        embedder="rotation-16",
+    )
+    return folder
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

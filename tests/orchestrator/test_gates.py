@@ -1,0 +1,315 @@
+"""Rules that end a trial: parsed from text, held against numbers worked out by hand."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from orchestrator.gates import Decision, EarlyStopping, Epoch, Gate, StopRules, best_epoch, check_rule, parse_rule
+
+NAN = math.nan
+BASELINES = {"last_vector": {"r@5": 0.1, "p95_ms": 0.5}, "context_mean": {"r@5": NAN}}
+
+
+def gate(epoch: int = 4, *, floors: Sequence[str] = (), targets: Sequence[str] = ()) -> Gate:
+    return Gate(epoch=epoch, prune_unless=tuple(map(parse_rule, floors)), continue_if=tuple(map(parse_rule, targets)))
+
+
+def rules(*gates: Gate, **changes: Any) -> StopRules:
+    return StopRules(**{"epochs": 20, "gates": gates, "early_stopping": None, "baselines": BASELINES, **changes})
+
+
+def at(epoch: int, **smoke: float | None) -> list[Epoch]:
+    """One epoch of history; `r5` and `c50` stand for r@5 and contain@50."""
+    names = {"r5": "r@5", "c50": "contain@50"}
+    return [Epoch(epoch=epoch, metrics={}, smoke={names.get(key, key): value for key, value in smoke.items()})]
+
+
+def scored(*values: float | None, metric: str = "val_mrr") -> list[Epoch]:
+    return [Epoch(epoch=number, metrics={metric: value}) for number, value in enumerate(values, start=1)]
+
+
+def actions(decisions: list[Decision]) -> list[str]:
+    return [decision.action for decision in decisions]
+
+
+# ---- rules as text
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "op", "factor", "baseline"),
+    [
+        ("r@5 >= 0.35", "r@5", ">=", 0.35, None),
+        ("  p95_ms<=2.0 ", "p95_ms", "<=", 2.0, None),
+        ("r@5 >= 1.2 * baseline.last_vector", "r@5", ">=", 1.2, "last_vector"),
+        ("r@5 >= baseline.amn", "r@5", ">=", 1.0, "amn"),
+        ("contain@50 >= 1e-3", "contain@50", ">=", 0.001, None),
+        ("exclude_context.r@5 >= 0.1", "exclude_context.r@5", ">=", 0.1, None),
+    ],
+)
+def test_a_rule_is_read_from_text(text: str, metric: str, op: str, factor: float, baseline: str | None) -> None:
+    rule = parse_rule(text)
+    assert (rule.text, rule.metric, rule.op, rule.factor, rule.baseline) == (
+        text.strip(),
+        metric,
+        op,
+        factor,
+        baseline,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "r@5",
+        "r@5 > 0.35",
+        "r@5 == 0.35",
+        "r@5 >=",
+        "r@5 >= x",
+        "r@5 >= 1e",
+        "r@5 >= nan",
+        "r@5 >= 35%",
+        "r@5 >= 1.2 baseline.amn",
+        "r@5 >= 1.2 *",
+        "r@5 >= 1.2 * 3",
+        "r@5 >= 1.2 * last_vector",
+        "R@5 >= 0.2",
+        "r@5 >= 0.2 and r@1 >= 0.1",
+        "0.2 <= r@5",
+    ],
+)
+def test_text_that_is_no_rule_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected 'metric >= number' .* e\.g\. 'r@5 >= 1\.2 \* baseline"):
+        parse_rule(text)
+
+
+# ---- one rule, one value
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "passed"),
+    [
+        ("r@5 >= 0.35", 0.35, True),
+        ("r@5 >= 0.35", 0.3499, False),
+        ("r@5 <= 0.35", 0.35, True),
+        ("r@5 <= 0.35", 0.3501, False),
+        ("r@5 >= 0.35", NAN, False),
+        ("r@5 <= 0.35", NAN, False),
+        ("r@5 >= 0.35", None, False),
+        ("r@5 <= 0.35", None, False),
+        ("r@5 >= 2 * baseline.last_vector", 0.2, True),
+        ("r@5 >= 2 * baseline.last_vector", 0.19, False),
+        ("r@5 >= 0.5 * baseline.context_mean", 1.0, False),
+        ("r@5 <= baseline.context_mean", 0.0, False),
+        ("r@5 >= baseline.unmeasured", 1.0, False),
+    ],
+)
+def test_a_rule_holds_or_not_and_never_for_want_of_evidence(text: str, value: float | None, passed: bool) -> None:
+    assert check_rule(parse_rule(text), {"r@5": value}, BASELINES).passed is passed
+
+
+def test_a_relative_limit_is_the_factor_times_the_baseline() -> None:
+    assert parse_rule("r@5 >= 1.5 * baseline.last_vector").limit(BASELINES) == pytest.approx(0.15)
+    assert parse_rule("p95_ms <= baseline.last_vector").limit(BASELINES) == 0.5
+    assert math.isnan(parse_rule("r@1 >= baseline.last_vector").limit(BASELINES))
+    assert math.isnan(parse_rule("r@5 >= baseline.amn").limit(BASELINES))
+
+
+def test_a_metric_that_was_not_measured_is_missing() -> None:
+    check = check_rule(parse_rule("r@5 >= 0.0"), {"r@1": 1.0}, {})
+    assert (check.value, check.passed) == (None, False)
+    assert check.describe() == "r@5 missing (limit >= 0, failed)"
+
+
+def test_a_check_says_value_limit_and_outcome() -> None:
+    rule = parse_rule("r@5 >= 1.2 * baseline.last_vector")
+    assert check_rule(rule, {"r@5": 0.08123}, BASELINES).describe() == "r@5 0.08123 (limit >= 0.12, failed)"
+    assert check_rule(parse_rule("p95_ms <= 2"), {"p95_ms": 1.5}, {}).describe() == "p95_ms 1.5 (limit <= 2, passed)"
+
+
+# ---- gates
+
+SEED_GATE = gate(floors=["contain@50 >= 0.4"], targets=["contain@50 >= 0.55", "r@5 >= 0.35"])
+
+
+def test_a_gate_speaks_at_its_own_epoch_only() -> None:
+    assert rules(SEED_GATE).decide(at(3, r5=0.0, c50=0.0)) == []
+    assert rules(SEED_GATE).decide(at(5, r5=0.0, c50=0.0)) == []
+
+
+def test_a_trial_that_passes_every_rule_goes_on() -> None:
+    decisions = rules(SEED_GATE).decide(at(4, r5=0.4, c50=0.6))
+    assert actions(decisions) == ["continue", "continue", "continue"]
+    assert all(decision.passed and decision.reason == "passed" for decision in decisions)
+    assert not rules(SEED_GATE).ends(at(4, r5=0.4, c50=0.6))
+
+
+def test_a_trial_below_the_floor_is_pruned_by_the_last_decision() -> None:
+    decisions = rules(SEED_GATE).decide(at(4, r5=0.4, c50=0.39))
+    assert actions(decisions) == ["continue", "prune", "prune"]
+    last = decisions[-1]
+    assert (last.rule, last.value, last.limit, last.passed) == ("contain@50 >= 0.55", 0.39, 0.55, False)
+    assert last.reason == "contain@50 0.39 (limit >= 0.55, failed)"
+    assert rules(SEED_GATE).ends(at(4, r5=0.4, c50=0.39))
+
+
+def test_a_marginal_trial_goes_on_with_a_warning() -> None:
+    decisions = rules(SEED_GATE).decide(at(4, r5=0.3, c50=0.6))
+    assert actions(decisions) == ["continue", "continue", "warn"]
+    assert decisions[-1].reason == "marginal: r@5 0.3 (limit >= 0.35, failed)"
+    assert not rules(SEED_GATE).ends(at(4, r5=0.3, c50=0.6))
+
+
+def test_a_marginal_trial_is_pruned_where_the_configuration_says_so() -> None:
+    strict = rules(SEED_GATE, on_marginal="prune")
+    assert actions(strict.decide(at(4, r5=0.3, c50=0.6))) == ["continue", "continue", "prune"]
+    assert strict.ends(at(4, r5=0.3, c50=0.6))
+
+
+@pytest.mark.parametrize(
+    "smoke", [{"c50": 0.6}, {"c50": 0.6, "r5": None}, {"c50": 0.6, "r5": NAN}, {"r5": 0.4}, {}], ids=str
+)
+def test_what_was_not_measured_prunes_even_between_the_limits(smoke: dict[str, float | None]) -> None:
+    assert rules(SEED_GATE).ends(at(4, **smoke))
+
+
+def test_a_gate_epoch_without_a_smoke_evaluation_prunes() -> None:
+    history = [Epoch(epoch=4, metrics={"r@5": 1.0, "contain@50": 1.0}, smoke=None)]
+    assert rules(SEED_GATE).ends(history)
+
+
+def test_a_floor_relative_to_an_unmeasured_baseline_prunes() -> None:
+    assert rules(gate(floors=["r@5 >= baseline.amn"])).ends(at(4, r5=1.0))
+
+
+def test_shadow_mode_records_what_it_would_prune_and_ends_nothing() -> None:
+    shadow = rules(SEED_GATE, mode="shadow")
+    decisions = shadow.decide(at(4, r5=0.4, c50=0.2))
+    assert actions(decisions) == ["continue", "warn", "warn"]
+    assert decisions[-1].reason.startswith("would prune (shadow): contain@50 0.2")
+    assert not shadow.ends(at(4, r5=0.4, c50=0.2))
+    assert not shadow.ends(at(4))
+
+
+def test_the_learned_baseline_passes_no_gate() -> None:
+    ungated = rules(SEED_GATE, gated=False)
+    assert ungated.decide(at(4, r5=0.0, c50=0.0)) == []
+
+
+# ---- the last epoch, divergence
+
+
+def test_the_last_epoch_finishes_the_trial() -> None:
+    (decision,) = rules(epochs=3).decide(scored(0.1, 0.2, 0.3))
+    assert (decision.action, decision.epoch, decision.rule, decision.passed) == ("finish", 3, "epoch == 3", True)
+    assert rules(epochs=3).decide(scored(0.1, 0.2)) == []
+
+
+def test_a_gate_at_the_last_epoch_is_asked_before_the_trial_finishes() -> None:
+    last = rules(gate(floors=["r@5 >= 0.2"]), epochs=4)
+    assert actions(last.decide(at(4, r5=0.3))) == ["continue", "finish"]
+    assert actions(last.decide(at(4, r5=0.1))) == ["prune"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_before_any_other_rule() -> None:
+    history = [Epoch(epoch=4, metrics={}, diverged="loss nan at step 3 of epoch 4")]
+    (decision,) = rules(SEED_GATE, epochs=4).decide(history)
+    assert (decision.action, decision.passed, decision.reason) == ("diverge", False, "loss nan at step 3 of epoch 4")
+
+
+def test_nothing_ends_before_the_first_epoch() -> None:
+    assert not rules(SEED_GATE).ends([])
+
+
+# ---- early stopping
+
+
+def stopping(**changes: Any) -> EarlyStopping:
+    return EarlyStopping(**{"metric": "val_mrr", "mode": "max", "patience": 2, **changes})
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "best"),
+    [
+        (stopping(), (0.1, 0.3, 0.2), 2),
+        (stopping(), (0.3, 0.3, 0.3), 1),
+        (stopping(mode="min"), (0.3, 0.1, 0.2), 2),
+        (stopping(mode="min"), (-0.1, -0.2, 0.0), 2),
+        # 0.12 is no improvement on 0.10 by more than 0.05; 0.16 is, although not on 0.12.
+        (stopping(min_delta=0.05), (0.10, 0.12, 0.16), 3),
+        (stopping(min_delta=0.05), (0.10, 0.12, 0.14), 1),
+        (stopping(mode="min", min_delta=0.25), (1.0, 0.75, 0.5), 3),
+        (stopping(), (NAN, 0.1, NAN), 2),
+        (stopping(), (None, None, 0.2), 3),
+        (stopping(), (NAN, None, NAN), 1),
+    ],
+)
+def test_the_best_epoch_is_the_last_that_improved(
+    rule: EarlyStopping, values: tuple[float | None, ...], best: int
+) -> None:
+    assert best_epoch(scored(*values), rule).epoch == best
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "stops"),
+    [
+        (stopping(), (0.3, 0.2), False),
+        (stopping(), (0.3, 0.2, 0.1), True),
+        (stopping(), (0.3, 0.2, 0.4), False),
+        (stopping(patience=1), (0.3, 0.3), True),
+        (stopping(mode="min"), (0.1, 0.2, 0.3), True),
+        (stopping(mode="min"), (0.3, 0.2, 0.1), False),
+        (stopping(min_delta=0.05), (0.10, 0.12, 0.14), True),
+        (stopping(), (NAN, NAN, NAN), True),
+        (stopping(), (0.3, None, None), True),
+    ],
+)
+def test_a_trial_that_no_longer_improves_stops_early(
+    rule: EarlyStopping, values: tuple[float | None, ...], stops: bool
+) -> None:
+    assert rules(early_stopping=rule).ends(scored(*values)) is stops
+
+
+def test_early_stopping_says_which_epoch_was_best() -> None:
+    (decision,) = rules(early_stopping=stopping()).decide(scored(0.1, 0.3, 0.2, 0.25))
+    assert (decision.action, decision.epoch, decision.value, decision.limit) == ("early_stop", 4, 0.25, 0.3)
+    assert decision.rule == "val_mrr improves within 2 epochs"
+    assert decision.reason == "best val_mrr 0.3 at epoch 2"
+
+
+def test_the_last_epoch_finishes_rather_than_stops_early() -> None:
+    assert actions(rules(early_stopping=stopping(), epochs=3).decide(scored(0.3, 0.2, 0.1))) == ["finish"]
+
+
+def test_a_pruned_trial_is_not_stopped_early_as_well() -> None:
+    history = [
+        *scored(0.3, 0.2),
+        Epoch(epoch=3, metrics={"val_mrr": 0.1}, smoke={"r@5": 0.0}),
+    ]
+    both = rules(gate(3, floors=["r@5 >= 0.1"]), early_stopping=stopping())
+    assert actions(both.decide(history)) == ["prune"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ends_says_what_decide_decides(seed: int) -> None:
+    import random
+
+    random.seed(seed)
+    some = rules(
+        gate(2, floors=["r@5 >= 0.3"], targets=["r@5 >= 0.6"]),
+        gate(4, floors=["r@5 >= 0.3"]),
+        epochs=6,
+        early_stopping=stopping(),
+        on_marginal=random.choice(["continue", "prune"]),
+        mode=random.choice(["enforce", "shadow"]),
+    )
+    history = [
+        Epoch(epoch=number, metrics={"val_mrr": random.random()}, smoke={"r@5": random.random()})
+        for number in range(1, random.randint(1, 6) + 1)
+    ]
+    ending = [action for action in actions(some.decide(history)) if action not in {"continue", "warn"}]
+    assert some.ends(history) is bool(ending)
+    # The line that ends the trial is the last one, which is where a relaunch looks for it.
+    assert not ending or actions(some.decide(history))[-1] == ending[-1]

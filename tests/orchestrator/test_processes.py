@@ -1,0 +1,29 @@
+"""Which process imports what: FAISS and torch never meet, and the driver needs neither."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def imported(modules: str) -> set[str]:
+    code = f"import sys, {modules}; print(*(name for name in ('torch', 'faiss') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("process", "modules", "expected"),
+    [
+        ("driver", "orchestrator.launch, orchestrator.pipeline, orchestrator.summary", set()),
+        ("Tune trial", "orchestrator.trial", set()),
+        ("training worker", "orchestrator.train_loop", {"torch"}),
+        ("predictor", "orchestrator.final, evaluation.predict", {"torch"}),
+        ("evaluator", "evaluation.actor", {"faiss"}),
+    ],
+)
+def test_a_process_imports_torch_or_faiss_or_neither(process: str, modules: str, expected: set[str]) -> None:
+    assert imported(modules) == expected, process
