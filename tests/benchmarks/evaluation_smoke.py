@@ -45,7 +45,7 @@ def smoke_over_faiss(num_rows: int = NUM_ROWS, dim: int = DIM) -> dict[str, Any]
     windows = _windows(num_rows)
     with tempfile.TemporaryDirectory() as folder:
         payload, predictions = _payload(Path(folder) / "payload", num_rows, dim, windows)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:
             config = IndexConfig(kind="ivf_flat", nlist=min(NLIST, num_rows // 39), nprobe=NPROBE)
             actor = ray.remote(TimedEvaluator).options(num_cpus=1)
