@@ -9,6 +9,7 @@ turns, in seconds of that thread: wall time would choose by what else runs on th
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -108,12 +109,17 @@ def _least_breadths(index: SearchIndex, probes: Sequence[Probe], config: IndexCo
     nlist = index.config.nlist or 1
     widths = sorted({min(nprobe, nlist) for nprobe in NPROBES})
     for k_factor in K_FACTORS if index.config.kind == "ivf_pq" else (config.k_factor,):
-        for nprobe in widths:
+
+        def reaches(nprobe: int, k_factor: int = k_factor) -> bool:
             index.with_breadth(nprobe=nprobe, k_factor=k_factor)
-            found = [probe.fidelity(index) for probe in probes]
-            if all(low >= config.min_fidelity for _, low in found):
-                yield Candidate(index, index.config, *(mean for mean, _ in found))
-                break
+            return all(probe.fidelity(index)[1] >= config.min_fidelity for probe in probes)
+
+        if not reaches(widths[-1]):
+            continue
+        # Fidelity grows with nprobe, so halving finds the least one in four searches instead of thirteen.
+        least = widths[bisect_left(widths, True, key=reaches)]
+        index.with_breadth(nprobe=least, k_factor=k_factor)
+        yield Candidate(index, index.config, *(probe.fidelity(index)[0] for probe in probes))
 
 
 def _timed(candidates: Iterable[Candidate], sample: Vectors) -> dict[str, Latency]:
