@@ -71,10 +71,10 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[Judged]]:
     """Metrics of the checkpoint on the queries, and its gates."""
     evaluator = Evaluator(str(task.payload.path), task.index, {"queries": task.windows})
-    metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
-    metrics["index"] = evaluator.ready()["index"]
     wanted = {rule.baseline for rule in task.rules if rule.baseline}
     baselines = {name: _baseline(evaluator, task, name, device) for name in sorted(wanted)}
+    metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
+    metrics["index"] = evaluator.ready()["index"]
     return metrics, judge(task.rules, metrics, baselines)
 
 
