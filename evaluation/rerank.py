@@ -10,6 +10,8 @@ Results are picked one after the other by lambda * score - (1 - lambda) * (large
 maximal marginal relevance of Carbonell & Goldstein 1998. Candidates are the search's K rows and the `k_local` rows of
 the last context row's article that are nearest to p ("shard assist").
 
+The pool of Contain@k is that of the search, before shard assist, so Eff@5 may exceed 1 with the reranker on.
+
 Since the sequence prior alone can find the next chunk, `prior_only` ranks by it without any model: whoever turns the
 reranker on sees in that row what is the prior's merit and not the model's.
 """
