@@ -246,12 +246,13 @@ def test_a_trial_that_was_cut_short_goes_on_after_its_last_epoch(
     ledger: Ledger, listener: Listener, cut_by: Any
 ) -> None:
     written(ledger, "a", record(1), record(2, r5=0.5))
+    relaunched(ledger, Listener())
     ledger.record("a", cut(cut_by))
     scheduler = relaunched(ledger, listener)
     assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
     assert scheduler.judge_result("a", report(3)) == CONTINUE
     assert scheduler.judge_result("a", report(4)) == CONTINUE
-    assert actions(ledger) == [(2, cut_by), (2, "continue"), (2, "continue"), (4, "finish")]
+    assert actions(ledger) == [(2, "continue"), (2, "continue"), (2, cut_by), (4, "finish")]
 
 
 def test_early_stopping_counts_the_epochs_before_a_relaunch(ledger: Ledger, listener: Listener) -> None:
