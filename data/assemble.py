@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data.check import Check, judge
+from data.check import Check, judge, report
 from data.files import replace_folder
 from data.formats import import_payload
 from data.payload import Payload, open_payload
@@ -86,7 +86,7 @@ def build(
 
 
 def sequence_checks(split: str, aligned: AlignedSequences, payload: Payload, *, realign: bool) -> list[Check]:
-    """Judge one file of sequences against the payload; with `realign` only its truth keys matter."""
+    """Judge one file of sequences against the payload; with `realign` only its truth keys can fail."""
     coverage = judge(
         f"{split}.key_coverage",
         1.0 - aligned.num_without_target / max(1, aligned.num_given),
@@ -95,9 +95,10 @@ def sequence_checks(split: str, aligned: AlignedSequences, payload: Payload, *, 
         "build the payload and the file from one corpus",
         detail=f"{aligned.num_without_target} of {aligned.num_given} truth keys are not in the payload",
     )
-    return (
-        [coverage] if realign else [_embedder_check(split, aligned, payload), coverage, *_vector_checks(split, aligned)]
-    )
+    others = [_embedder_check(split, aligned, payload), *_vector_checks(split, aligned)]
+    if realign:
+        return [coverage, *(report(check.name, check.value, check.detail) for check in others)]
+    return [coverage, *others]
 
 
 def _embedder_check(split: str, aligned: AlignedSequences, payload: Payload) -> Check:

@@ -233,6 +233,8 @@ def test_realign_uses_the_rows_of_the_payload_whatever_the_file_holds(
     np.testing.assert_array_equal(payload.article_index[table.targets], table.article_index)
     assert (np.diff(payload.chunk_index[table.rows], axis=1) == 1).all()
     assert load_window_provenance(tmp_path / "out/windows").alignment["train"]["realigned"] is True
+    reported = {check.name for check in built.checks if check.limit is None}
+    assert {"train.embedder", "train.truth_cosine_mean", "train.context_cosine_min"} <= reported
 
 
 @pytest.mark.parametrize("keep", [10, 2000, -30])
