@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from evaluation.metrics import METRICS, RETRIEVAL_METRICS, metric
+from evaluation.metrics import METRICS, RETRIEVAL_METRICS
 from evaluation.results import Arrays, load_all_arrays, load_results
 from evaluation.significance import DECISION_METRIC, Difference, Outcomes, compare_all
 
@@ -34,9 +34,12 @@ class Compared:
     differences: Mapping[str, Difference]
 
     def worse(self, name: str) -> bool:
-        """Whether B is worse and the whole interval of the difference says so."""
-        low, high = self.differences[name].ci
-        return high < 0 if metric(name).higher_is_better else low > 0
+        """Whether B is worse and the whole interval of the difference says so (every retrieval metric counts up)."""
+        return self.differences[name].ci[1] < 0
+
+    def better(self, name: str) -> bool:
+        """Whether B is better and the whole interval says so."""
+        return self.differences[name].ci[0] > 0
 
     @property
     def label(self) -> str:
@@ -113,7 +116,7 @@ def render(compared: list[Compared]) -> str:
             before, (low, high) = one.values_a[name], found.ci
             numbers = [before, before + found.difference, found.difference, low, high]
             shown = [f"{100 * value:+.1f}" if share else f"{value:+.3f}" for value in numbers]
-            verdict = "worse" if one.worse(name) else "better" if _better(one, name) else ""
+            verdict = "worse" if one.worse(name) else "better" if one.better(name) else ""
             label = one.label if name == SHOWN[0] else ""
             values = [text.lstrip("+") for text in shown[:2]]
             p = "" if found.p is None else f"{found.p:.3f}"
@@ -122,11 +125,6 @@ def render(compared: list[Compared]) -> str:
     headers = ["row", "metric", "A", "B", "B - A (95 %)", "p", ""]
     align = ["left", "left", "right", "right", "right", "right", "left"]
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
-
-
-def _better(one: Compared, name: str) -> bool:
-    low, high = one.differences[name].ci
-    return low > 0 if metric(name).higher_is_better else high < 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -83,5 +83,4 @@ def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
             f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got {found[0]} "
             f"in {found[1]}; delete {stem.name}.* and run again"
         )
-    opened = SearchIndex(index, config, time.perf_counter() - started, notes)
-    return opened.with_breadth(nprobe=config.nprobe, k_factor=config.k_factor)
+    return SearchIndex(index, config, time.perf_counter() - started, notes)  # the file holds nprobe and k_factor, too

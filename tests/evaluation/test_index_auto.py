@@ -55,6 +55,15 @@ def test_the_chosen_index_searches_with_the_breadth_that_was_measured(clustered,
     assert faiss.extract_index_ivf(index.faiss_index).nprobe == index.describe()["nprobe"] < 32
 
 
+def test_of_several_breadths_of_one_index_the_chosen_one_is_set_in_the_end(clustered, monkeypatch):
+    planted_times(monkeypatch, {"flat": 9.0, "ivf_flat": 8.0, "ivf_sq8": 8.0, "ivf_pq": 1.0})
+    index = build_index(clustered, IndexConfig(min_fidelity=0.9))
+    tried = [one["index"] for one in index.describe()["tried"] if one["index"].startswith("ivf_pq")]
+    assert len(tried) == 3
+    assert tried[0].endswith("k_factor 2")
+    assert index.faiss_index.k_factor == index.describe()["k_factor"] == 2
+
+
 def test_a_less_exact_index_must_pay_to_be_taken(clustered, monkeypatch):
     planted_times(monkeypatch, {"flat": 1.0, "ivf_flat": 0.95, "ivf_sq8": 0.95, "ivf_pq": 0.95})
     assert build_index(clustered, IndexConfig()).describe()["kind"] == "flat"

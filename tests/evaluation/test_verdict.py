@@ -132,7 +132,7 @@ def test_a_failed_condition_of_readiness_does_not_reject():
 
 
 def test_the_decision_is_written_into_the_rows():
-    rows = [row("mamba_s"), AMN | {}]
-    decide(rows, {"mamba_s": planted(0.5, 1), "amn": planted(0.3, 2)}).apply(rows)
+    rows = [row("mamba_s"), AMN | {}, row("last_vector", kind="baseline", gates=[])]
+    decide(rows, {"mamba_s": planted(0.5, 1), "amn": planted(0.3, 2), "last_vector": planted(0.1, 3)}).apply(rows)
     assert (rows[0]["verdict"], rows[0]["tie_group"]) == ("PRODUCTION READY", 1)
-    assert "verdict" not in rows[1]
+    assert not [one["variant"] for one in rows[1:] if "verdict" in one or "tie_group" in one]
