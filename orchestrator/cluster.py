@@ -60,7 +60,8 @@ def start(address: str | None, verbose: bool) -> Cluster:
         root = Path(__file__).parent.parent
         options |= {"address": address, "runtime_env": {"py_modules": [str(root / name) for name in _PACKAGES]}}
     else:
-        options["include_dashboard"] = True
+        # "local": never a cluster that the environment happens to name.
+        options |= {"address": "local", "include_dashboard": True}
     try:
         context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
