@@ -70,6 +70,7 @@ def _dry_run(config: ExperimentConfig, ledger: Ledger) -> int:
 
 
 def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespace) -> int:
+    cluster.set_environment(options.address)
     from orchestrator import pipeline, summary
 
     offered = None if options.address else cluster.local_resources()
