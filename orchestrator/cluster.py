@@ -65,7 +65,8 @@ def start(address: str | None, verbose: bool) -> Cluster:
     if address:
         # The workers of another machine have no checkout of ours: ship the packages, never the data.
         root = Path(__file__).parent.parent
-        options |= {"address": address, "runtime_env": {"py_modules": [str(root / name) for name in _PACKAGES]}}
+        modules = [str(root / name) for name in _PACKAGES]
+        options |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": _ENVIRONMENT}}
     else:
         # "local": never a cluster that the environment happens to name.
         options |= {"address": "local", "include_dashboard": True}
