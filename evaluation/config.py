@@ -33,7 +33,7 @@ class IndexConfig:
     """hnsw: breadth of a search."""
 
     min_fidelity: float = 0.97
-    """auto: least share of the exact top 50 that an index must find."""
+    """auto: least share of the exact top 50 that an index must find, for rows of the corpus and for disturbed ones."""
 
     seed: int = 0
     """Of the k-means that places the cells and of the sample on which fidelity is measured."""

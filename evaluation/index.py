@@ -21,7 +21,11 @@ from evaluation.metrics import K_MAX
 
 Rows = npt.NDArray[np.int64]
 
-NUM_SAMPLED = 200  # corpus rows on which fidelity is measured: 10,000 neighbours, standard error about 0.002
+NUM_SAMPLED = 300  # corpus rows on which fidelity is measured: 15,000 neighbours, standard error about 0.003
+DISTURBED_COSINE = 0.5
+"""Predictions are no rows of the corpus, and off it an index finds less. Rows turned away by noise to this cosine
+stand for them: on 26,998 real chunks ivf_flat at nprobe 64 finds 0.962 of a row's top 50, 0.939 of a trained model's
+prediction's and 0.932 of such a row's; with coarse product codes 0.93, 0.79 and 0.80."""
 
 
 class SearchIndex:
@@ -78,7 +82,8 @@ def build_index(vectors: npt.NDArray[np.floating], config: IndexConfig) -> Searc
 
         return choose(vectors, config)
     index = build_kind(vectors, config)
-    index.notes |= {"fidelity": 1.0 if config.kind == "flat" else round(sampled_fidelity(index, vectors), 4)}
+    found = {"fidelity": 1.0, "fidelity_disturbed": 1.0} if config.kind == "flat" else sampled_fidelity(index, vectors)
+    index.notes |= {name: round(value, 4) for name, value in found.items()}
     return index
 
 
@@ -96,9 +101,22 @@ def sample_rows(vectors: Vectors, seed: int, num_rows: int = NUM_SAMPLED) -> Vec
     return np.ascontiguousarray(vectors[np.sort(chosen)])
 
 
-def sampled_fidelity(index: SearchIndex, vectors: Vectors) -> float:
-    """Fidelity over a sample of the corpus's own rows."""
-    return fidelity(index, vectors, sample_rows(vectors, index.config.seed))
+def disturb(rows: Vectors, seed: int, cosine: float = DISTURBED_COSINE) -> Vectors:
+    """Turn unit rows (Q, D) away from themselves, in a random direction, to about the given cosine."""
+    # A stream of its own: a corpus drawn with the same seed would otherwise be its own noise.
+    noise = np.random.default_rng((seed, 1)).standard_normal(rows.shape).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    turned = cosine * rows + (1.0 - cosine**2) ** 0.5 * noise
+    return np.asarray(turned / np.linalg.norm(turned, axis=1, keepdims=True), dtype=np.float32)
+
+
+def sampled_fidelity(index: SearchIndex, vectors: Vectors) -> dict[str, float]:
+    """Fidelity over a sample of the corpus's own rows, and over the same rows disturbed."""
+    sample = sample_rows(vectors, index.config.seed)
+    return {
+        "fidelity": fidelity(index, vectors, sample),
+        "fidelity_disturbed": fidelity(index, vectors, disturb(sample, index.config.seed)),
+    }
 
 
 def exact_neighbours(vectors: npt.NDArray[np.floating], queries: Vectors, k: int = K_MAX) -> Rows:
@@ -120,8 +138,13 @@ def fidelity(index: SearchIndex, vectors: npt.NDArray[np.floating], queries: Vec
 
 def overlap(exact: Rows, found: Rows) -> float:
     """Mean share of each row of `exact` (Q, K) that is also in the same row of `found` (Q, K)."""
-    shared = sum(len(np.intersect1d(a, b[b >= 0])) for a, b in zip(exact, found, strict=True))
-    return shared / exact.size
+    return float(overlaps(exact, found).mean())
+
+
+def overlaps(exact: Rows, found: Rows) -> npt.NDArray[np.float64]:
+    """That share for each query: (Q,)."""
+    shared = [len(np.intersect1d(a, b[b >= 0])) for a, b in zip(exact, found, strict=True)]
+    return np.asarray(shared, dtype=np.float64) / float(exact.shape[1])
 
 
 if __name__ == "__main__":

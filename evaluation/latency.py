@@ -75,6 +75,7 @@ def measure(
     queries: npt.NDArray[Any],
     num_timed: int,
     warmup: int = 20,
+    clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Latency:
     """Time `search_one` on one query after another, starting over when the queries run out.
 
@@ -83,6 +84,7 @@ def measure(
         queries: (Q, ...) with Q >= 1, e.g. vectors or the numbers of queries.
         num_timed: how many calls are timed.
         warmup: how many calls go before them untimed, so that caches and lazy set-up are not measured.
+        clock: nanoseconds; wall time unless the caller wants the thread's own.
     """
     assert len(queries) > 0 and num_timed > 0
     batches_of_one = _cycle(queries)
@@ -91,9 +93,9 @@ def measure(
     samples_ms = np.empty(num_timed)
     for position in range(num_timed):
         query = next(batches_of_one)
-        start = time.perf_counter_ns()
+        start = clock()
         search_one(query)
-        samples_ms[position] = (time.perf_counter_ns() - start) / 1e6
+        samples_ms[position] = (clock() - start) / 1e6
     return Latency(samples_ms)
 
 
@@ -102,6 +104,7 @@ def measure_interleaved(
     queries: npt.NDArray[Any],
     num_timed: int,
     block: int = 20,
+    clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, Latency]:
     """Time several searchers in turns of a few queries, so that a load on the machine falls on all of them.
 
@@ -110,13 +113,14 @@ def measure_interleaved(
         queries: (Q, D).
         num_timed: timed calls per subject, rounded up to whole turns.
         block: timed calls per turn, after two untimed ones that bring its data back into the caches.
+        clock: as in `measure`.
     """
     samples: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in subjects}
     for turn in range(-(-num_timed // block)):
         rolled = np.roll(queries, -turn * block, axis=0)
         for name, (prepare, search_one) in subjects.items():
             prepare()
-            samples[name].append(measure(search_one, rolled, block, warmup=2).samples_ms)
+            samples[name].append(measure(search_one, rolled, block, warmup=2, clock=clock).samples_ms)
     return {name: Latency(np.concatenate(parts)) for name, parts in samples.items()}
 
 

@@ -14,10 +14,10 @@ import faiss
 import numpy as np
 
 from evaluation.config import IndexConfig
-from evaluation.index import SearchIndex, build_index, build_kind, exact_neighbours, overlap, sample_rows
+from evaluation.index import SearchIndex, build_index, build_kind, disturb, exact_neighbours, overlap, sample_rows
 from evaluation.latency import measure_interleaved
 from evaluation.metrics import K_MAX
-from tests.benchmarks.evaluation_synthetic import drifting_vectors, near
+from tests.benchmarks.evaluation_synthetic import drifting_vectors
 
 NUM_ROWS, DIM = 584_545, 768
 NLIST, NPROBE = 2_048, 64
@@ -42,7 +42,7 @@ def p95_gain(num_rows: int = NUM_ROWS, dim: int = DIM) -> dict[str, Any]:
     }
     timed = measure_interleaved(
         {name: (lambda: None, _searcher(index)) for name, index in (("original", original), ("auto", auto))},
-        near(sample, cosine=0.5),
+        disturb(sample, seed=1),
         NUM_TIMED,
     )
     enough = min(found.values()) >= MIN_FIDELITY

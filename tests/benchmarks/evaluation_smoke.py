@@ -20,8 +20,9 @@ import ray
 from data.payload import write_payload
 from evaluation.actor import Evaluator
 from evaluation.config import IndexConfig
+from evaluation.index import disturb
 from evaluation.metrics import K_MAX
-from tests.benchmarks.evaluation_synthetic import CHUNKS, drifting_vectors, keys, near
+from tests.benchmarks.evaluation_synthetic import CHUNKS, drifting_vectors, keys
 
 NUM_ROWS, DIM, NUM_QUERIES, CONTEXT = 584_545, 768, 1_000, 5
 NLIST, NPROBE = 2_048, 64
@@ -90,7 +91,7 @@ def _payload(folder: Path, num_rows: int, dim: int, windows: np.ndarray) -> tupl
         embedder="synthetic drift",
         source={"kind": "synthetic"},
     )
-    return str(folder), near(vectors[windows[:, -1]], cosine=0.5)
+    return str(folder), disturb(vectors[windows[:, -1]], seed=0)
 
 
 def main(arguments: list[str]) -> int:

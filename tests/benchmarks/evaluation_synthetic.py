@@ -27,15 +27,6 @@ def drifting_vectors(num_rows: int, dim: int, seed: int = 0) -> np.ndarray:
     return vectors
 
 
-def near(rows: np.ndarray, cosine: float, seed: int = 0) -> np.ndarray:
-    """Unit rows at about the given cosine to `rows` (Q, D): predictions that are not rows of the corpus."""
-    rng = np.random.default_rng(seed)
-    noise = rng.standard_normal(rows.shape, dtype=np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    mixed = cosine * rows + (1.0 - cosine**2) ** 0.5 * noise
-    return (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
-
-
 def keys(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return article_index and chunk_index, (N,) int32 each."""
     article, chunk = np.divmod(np.arange(num_rows, dtype=np.int32), CHUNKS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.config import IndexConfig
-from evaluation.index import build_index, fidelity, overlap
+from evaluation.index import build_index, disturb, fidelity, overlap
 from evaluation.index_kinds import auto_nlist, resolve
 
 
@@ -104,6 +104,7 @@ def test_a_description_names_what_the_protocol_line_needs(vectors):
         "dim": 16,
         "build_s": 0,
         "fidelity": description["fidelity"],
+        "fidelity_disturbed": description["fidelity_disturbed"],
     }
 
 
@@ -111,6 +112,14 @@ def test_fidelity_of_flat_is_one_and_of_one_cell_in_sixteen_is_less(vectors, que
     assert fidelity(build_index(vectors, IndexConfig(kind="flat")), vectors, queries) == 1.0
     narrow = build_index(vectors, IndexConfig(kind="ivf_flat", nlist=16, nprobe=1))
     assert 0.05 < fidelity(narrow, vectors, queries) < 0.9
+
+
+def test_disturbed_rows_have_norm_one_and_the_wanted_cosine(vectors):
+    turned = disturb(vectors, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=1), 1.0, atol=1e-5)
+    cosine = np.einsum("nd,nd->n", turned, vectors)
+    assert abs(cosine.mean() - 0.5) < 0.05
+    np.testing.assert_array_equal(turned, disturb(vectors, seed=0))
 
 
 def test_overlap_is_a_share_of_the_exact_rows():

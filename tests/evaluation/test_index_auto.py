@@ -44,7 +44,8 @@ def test_the_fastest_with_enough_fidelity_is_taken_and_everything_tried_is_liste
     assert (description["kind"], description["chosen_by"]) == ("ivf_pq", "auto")
     assert description["fidelity"] >= 0.97
     assert {one["index"].split()[0] for one in description["tried"]} == {"flat", "ivf_flat", "ivf_sq8", "ivf_pq"}
-    assert all(one["fidelity"] >= 0.97 for one in description["tried"] if "fidelity" in one)
+    for one in description["tried"]:
+        assert min(one.get("fidelity", 1.0), one.get("fidelity_disturbed", 1.0)) >= 0.97
 
 
 def test_the_chosen_index_searches_with_the_breadth_that_was_measured(clustered, monkeypatch):
@@ -59,9 +60,8 @@ def test_of_several_breadths_of_one_index_the_chosen_one_is_set_in_the_end(clust
     planted_times(monkeypatch, {"flat": 9.0, "ivf_flat": 8.0, "ivf_sq8": 8.0, "ivf_pq": 1.0})
     index = build_index(clustered, IndexConfig(min_fidelity=0.9))
     tried = [one["index"] for one in index.describe()["tried"] if one["index"].startswith("ivf_pq")]
-    assert len(tried) == 3
-    assert tried[0].endswith("k_factor 2")
-    assert index.faiss_index.k_factor == index.describe()["k_factor"] == 2
+    assert len(tried) > 1
+    assert index.faiss_index.k_factor == index.describe()["k_factor"] == int(tried[0].split()[-1])
 
 
 def test_a_less_exact_index_must_pay_to_be_taken(clustered, monkeypatch):
@@ -87,4 +87,21 @@ def test_real_times_are_measured_for_every_candidate(clustered, monkeypatch):
     monkeypatch.setattr(index_auto, "FLAT_IS_FAST_ENOUGH_MS", 0.0)
     tried = build_index(clustered, IndexConfig()).describe()["tried"]
     assert len(tried) >= 4
-    assert all(one["p95_ms"] > 0 for one in tried if "p95_ms" in one)
+    assert all(one["p95_cpu_ms"] > 0 for one in tried if "p95_cpu_ms" in one)
+
+
+def test_an_index_that_finds_rows_but_not_predictions_is_not_wide_enough(clustered):
+    """Rows lie inside their cells and are found with few probes; disturbed rows need more."""
+    narrow = build_index(clustered, IndexConfig(kind="ivf_flat", nprobe=6)).describe()
+    assert narrow["fidelity"] > narrow["fidelity_disturbed"] + 0.02
+
+
+def test_a_busy_machine_does_not_choose(clustered):
+    """Time that the thread waits is not counted."""
+    import time
+
+    flat = index_auto.build_kind(clustered, IndexConfig(kind="flat"))
+    candidate = index_auto.Candidate(flat, flat.config, 1.0, 1.0)
+    search = flat.search
+    flat.search = lambda *args: time.sleep(0.02) or search(*args)
+    assert index_auto._timed_alone(candidate, clustered[:5], 5).p95_ms < 15.0
