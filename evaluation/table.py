@@ -64,7 +64,8 @@ class ComparisonTable:
             results["rows"],
             results["protocol"],
             best=results.get("best"),
-            verdict=str(results.get("verdict") or ""),
+            # Without a best variant the headline says all that the verdict does.
+            verdict=str(results.get("verdict") or "") if results.get("best") else "",
             pairs=results.get("pairs") or (),
         )
 

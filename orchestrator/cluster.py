@@ -47,10 +47,17 @@ class Cluster:
     token_path: Path
 
 
-def start(address: str | None, verbose: bool) -> Cluster:
-    """Start Ray on this machine, or join the cluster at `address`; ValueError when it cannot be reached."""
+def set_environment(address: str | None) -> None:
+    """Set what Ray reads from the environment. Call it before anything imports Ray, which keeps what it has read."""
     for name, value in (_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
+    if address and _token_path().is_file():
+        # A cluster that was started beside this token asks for it, and a driver that joins does not offer it by itself.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def start(address: str | None, verbose: bool) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`; ValueError when it cannot be reached."""
     import ray
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
@@ -58,15 +65,18 @@ def start(address: str | None, verbose: bool) -> Cluster:
     if address:
         # The workers of another machine have no checkout of ours: ship the packages, never the data.
         root = Path(__file__).parent.parent
-        options |= {"address": address, "runtime_env": {"py_modules": [str(root / name) for name in _PACKAGES]}}
+        modules = [str(root / name) for name in _PACKAGES]
+        options |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": _ENVIRONMENT}}
     else:
-        options["include_dashboard"] = True
+        # "local": never a cluster that the environment happens to name.
+        options |= {"address": "local", "include_dashboard": True}
     try:
         context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"--address {address}: expected a Ray cluster, got {first}; start one or leave it out"
+            f"--address {address}: expected a Ray cluster, got {first}; "
+            "start one, check its token (RAY_AUTH_MODE), or leave --address out"
         ) from error
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())

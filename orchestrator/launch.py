@@ -70,9 +70,11 @@ def _dry_run(config: ExperimentConfig, ledger: Ledger) -> int:
 
 
 def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespace) -> int:
+    cluster.set_environment(options.address)
     from orchestrator import pipeline, summary
 
-    run = pipeline.prepare(config, ledger, sys.stdout, fresh=options.fresh)
+    offered = None if options.address else cluster.local_resources()
+    run = pipeline.prepare(config, ledger, sys.stdout, fresh=options.fresh, offered=offered)
     if ledger.is_complete():
         summary.show_complete(run)
         return summary.exit_code(ledger)

@@ -13,7 +13,7 @@ from data.prepare import prepare_data
 from data.windows import WindowProvenance, save_windows
 from models.variants import num_parameters
 from orchestrator import cluster, final, outcome, services
-from orchestrator.admission import admit
+from orchestrator.admission import ClusterResources, admit
 from orchestrator.checks import run_checks
 from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision
@@ -25,13 +25,21 @@ from orchestrator.timeline import Timeline, earlier_launches
 from orchestrator.training import train
 
 
-def prepare(config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: bool) -> Run:
-    """Data, preflight and run folder; ValueError when a check fails or the folder holds another run."""
+def prepare(
+    config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: bool, offered: ClusterResources | None = None
+) -> Run:
+    """Data, preflight and run folder; ValueError when a check fails or the folder holds another run.
+
+    `offered`: what this machine offers, to refuse a variant that cannot fit before anything is written; None when the
+    cluster is elsewhere, and its resources are known only once it is joined.
+    """
     timeline = Timeline()
     timeline.phase("data")
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     timeline.phase("preflight")
     checks = run_checks(config, data)
+    if offered is not None:
+        admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
         ledger.remove()
     fingerprint, data_sha256 = config.fingerprint(), data.payload.provenance.sha256

@@ -66,9 +66,7 @@ def decision_text(results: dict[str, Any]) -> str:
     """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
     table = ComparisonTable.from_results(results)
     shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
-    # Without a best variant the headline is the verdict.
-    words = f"{table.headline}. {table.verdict}" if table.best is not None else table.verdict
-    parts = [textwrap.fill(words, table_render.WIDTH)]
+    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), table_render.WIDTH)]
     return "\n\n".join([*parts, *(table_render.plain(section) for section in shown)])
 
 

@@ -21,6 +21,7 @@ from data.payload import open_payload
 from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
+from models.memory import keep_freed_memory
 from orchestrator.gates import Epoch, best_epoch
 from orchestrator.learner import ArticleNegatives, GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
@@ -57,6 +58,7 @@ def train(setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_worke
         device: where the model lives.
     """
     torch.set_num_threads(setup.cpus_per_worker)
+    keep_freed_memory()
     started = time.time()
     run = _Run(setup, rank, num_workers, device)
     first_epoch = run.resume() + 1

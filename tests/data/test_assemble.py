@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -79,6 +80,33 @@ def test_older_names_and_eval_names_and_compressed_files_are_read(
     assert len(build(payload.path, tmp_path / "out", files=files).splits.test) > 0
 
 
+@pytest.mark.parametrize(
+    "provenance", ['{"embedder": "sentence-transformers/GTR-T5-base"}', '{"model": "?"}', '"text"']
+)
+def test_an_embedder_may_be_named_with_its_organisation_or_not_at_all(
+    payload: Payload, save_files: SaveFiles, tmp_path: Path, provenance: str
+) -> None:
+    files = save_files(lambda arrays: arrays.update(provenance=np.array(provenance)))
+    assert all(check.passed for check in build(payload.path, tmp_path / "out", files=files).checks)
+
+
+def test_a_provenance_that_is_no_json_is_refused(payload: Payload, save_files: SaveFiles, tmp_path: Path) -> None:
+    files = save_files(lambda arrays: arrays.update(provenance=np.array("gtr")))
+    with pytest.raises(ValueError, match=r"train.npz: expected JSON in provenance, got .*; write it with json.dumps"):
+        build(payload.path, tmp_path / "out", files=files)
+
+
+def test_a_provenance_that_asks_for_code_is_refused(payload: Payload, save_files: SaveFiles, tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'witness'}",)
+
+    files = save_files(lambda arrays: arrays.update(provenance=np.array(Attack(), object)))
+    with pytest.raises(ValueError, match=r"train.npz: expected numpy arrays .* got a request for posix.system;"):
+        build(payload.path, tmp_path / "out", files=files)
+    assert not (tmp_path / "witness").exists()
+
+
 def rotate(arrays: dict[str, Any]) -> None:
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0].astype(np.float32)
     arrays["target_vectors"] = arrays["target_vectors"] @ rotation
@@ -141,7 +169,7 @@ REALIGN = "embed both with one embedder, or use the payload's own rows instead w
         (
             set_embedder,
             "train.npz: preflight.train.embedder: expected == 1, got 0 (the payload is from gtr-t5-base, the file from "
-            "bge-small); embed both with one embedder",
+            "bge-small); embed both with one embedder, or call it by one name with embedder: (--embedder)",
         ),
         (
             shuffle_contexts,
@@ -196,7 +224,7 @@ def test_a_planted_fault_is_refused_with_its_line_and_nothing_is_left(
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("change", [rotate, shuffle_contexts, first_chunk_as_target, nan_target])
+@pytest.mark.parametrize("change", [rotate, shuffle_contexts, first_chunk_as_target, nan_target, set_embedder])
 def test_realign_uses_the_rows_of_the_payload_whatever_the_file_holds(
     payload: Payload, save_files: SaveFiles, tmp_path: Path, change: Any
 ) -> None:
@@ -205,6 +233,8 @@ def test_realign_uses_the_rows_of_the_payload_whatever_the_file_holds(
     np.testing.assert_array_equal(payload.article_index[table.targets], table.article_index)
     assert (np.diff(payload.chunk_index[table.rows], axis=1) == 1).all()
     assert load_window_provenance(tmp_path / "out/windows").alignment["train"]["realigned"] is True
+    reported = {check.name for check in built.checks if check.limit is None}
+    assert {"train.embedder", "train.truth_cosine_mean", "train.context_cosine_min"} <= reported
 
 
 @pytest.mark.parametrize("keep", [10, 2000, -30])

@@ -51,6 +51,14 @@ def test_memory_layout_does_not_change_the_result() -> None:
     assert torch.allclose(model(time_major), model(u), atol=1e-12)
 
 
+def test_a_length_first_seen_in_inference_mode_can_be_trained_on() -> None:
+    model, u = block(), torch.randn(2, 11, 16)  # what is cached for a length must not be an inference tensor
+    with torch.inference_mode():
+        model.forward_composed(u)
+    model.forward_composed(u).sum().backward()
+    assert torch.isfinite(model.A_log.grad).all()
+
+
 def test_decays_and_steps_start_in_the_ranges_of_the_paper() -> None:
     model = MambaBlock(512, 4, head_dim=4)  # 256 heads
     rates = model.A_log.exp()

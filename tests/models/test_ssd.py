@@ -86,7 +86,7 @@ def test_a_later_input_never_changes_an_earlier_output(chunk_size: int | None) -
 @pytest.mark.parametrize("length", [5, 20, 70])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("dt_value", "a_value"), [(1e-30, -1e-30), (1e4, -1e4), (1e30, -16.0), (1e-8, -1e30), (0.0, -16.0)]
+    ("dt_value", "a_value"), [(1e-30, -1e-30), (1e4, -1e4), (1e30, -16.0), (1e30, -1e30), (1e-8, -1e30), (0.0, -16.0)]
 )
 def test_extreme_steps_and_decays_give_finite_outputs_and_gradients(
     dt_value: float, a_value: float, dtype: torch.dtype, length: int

@@ -46,7 +46,8 @@ def windows(batch: int, length: int, dim: int = 12) -> torch.Tensor:
 
 
 def test_planning_imports_no_torch() -> None:
-    code = "import sys, models, models.variants, models.loss_config, models.optim_config; print('torch' in sys.modules)"
+    modules = "models, models.variants, models.loss_config, models.optim_config, models.negatives, models.memory"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
@@ -87,6 +88,25 @@ def test_a_variant_maps_unit_rows_to_unit_rows_causally(name: str) -> None:
     assert torch.allclose(before.norm(dim=-1), torch.ones(3, 5), atol=1e-5)
     assert torch.allclose(before[:, :3], after[:, :3], atol=1e-5)
     assert not torch.allclose(before[:, 3:], after[:, 3:], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_under_bfloat16_autocast_predictions_stay_float32_unit_rows_near_the_others(name: str) -> None:
+    model, context = small(name), windows(3, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = model(context)
+    cast[:, -1].sum().backward()
+    assert cast.dtype == torch.float32
+    assert torch.allclose(cast.norm(dim=-1), torch.ones(3, 5), atol=1e-5)
+    assert torch.allclose(cast, model(context), atol=0.02)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_windows_longer_than_the_fused_block_takes_still_work(name: str) -> None:
+    model = small(name).eval()
+    context = windows(2, 20)
+    assert torch.allclose(model(context)[:, :5], model(context[:, :5]), atol=1e-5)  # both forms, one result
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -91,9 +91,9 @@ def test_slots_are_the_cpus_left_over_the_cpus_of_a_trial(
         (8, (), 4),
         (4, ("training.workers=2",), 2),
         (1, ("resources.gpus_per_worker=0.5",), 2),
-        # 1 / 0.3 is 3.33; 0.9 / 0.3 is 2.999... in floating point and 3 in truth.
-        (1, ("resources.gpus_per_worker=0.3",), 3),
-        (0.9, ("resources.gpus_per_worker=0.3",), 3),
+        (1, ("resources.gpus_per_worker=0.4",), 2),
+        # 0.3 / 0.1 is 2.999... in floating point and 3 in truth.
+        (0.3, ("resources.gpus_per_worker=0.1",), 3),
         (4, ("resources.gpus_per_worker=2",), 2),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_trial_without_decisions_has_no_end(ledger: Ledger) -> None:
 
 
 def test_every_rule_that_ended_a_trial_is_in_the_reason_once(ledger: Ledger) -> None:
-    ledger.record("a", decision("fail", epoch=2, reason="an earlier end"))
+    ledger.record("a", decision("prune", epoch=2, reason="an earlier end"))
     for reason in ("r@5 too low", "r@1 too low", "r@5 too low"):
         ledger.record("a", decision("prune", epoch=4, reason=reason))
     end = ledger.end_of("a")

@@ -192,25 +192,27 @@ def test_best_holds_the_winner_ready_to_use_and_the_sums_of_all_its_files(facts:
     concluded(facts, CLEAR, cut=PRUNED)
     best = facts.ledger.best
     assert (best / "best.pt").read_bytes() == b"weights of large"
-    assert {"best.pt", "config.yaml", "comparison.md", "comparison.csv"} <= {path.name for path in best.iterdir()}
+    assert {"best.pt", "config.yaml", "model_card.md", "comparison.md", "comparison.csv"} <= {
+        path.name for path in best.iterdir()
+    }
     listed = dict(reversed(line.split("  ")) for line in (best / "SHA256SUMS").read_text().splitlines())
     assert listed == sums_of(best)
 
 
 def test_best_is_replaced_whole_and_leaves_nothing_beside_it(facts: Facts) -> None:
-    concluded(facts, CLEAR, cut=PRUNED)
+    results = concluded(facts, CLEAR, cut=PRUNED)
     (facts.ledger.best / "stale").write_text("from an earlier decision")
     (facts.ledger.path / ".best").mkdir()
     (facts.ledger.path / ".best" / "half").write_text("from a launch that died")
-    write_best(facts.ledger, "small")
+    write_best(facts.ledger, {**results, "best": "small"}, facts.payload_path)
     assert (facts.ledger.best / "best.pt").read_bytes() == b"weights of small"
     assert not {"stale", "half"} & {path.name for path in facts.ledger.best.iterdir()}
     assert not (facts.ledger.path / ".best").exists()
 
 
 def test_without_the_winners_checkpoint_an_earlier_best_stays(facts: Facts) -> None:
-    concluded(facts, CLEAR, cut=PRUNED)
+    results = concluded(facts, CLEAR, cut=PRUNED)
     facts.ledger.variant("small").best.unlink()
     with pytest.raises(FileNotFoundError):
-        write_best(facts.ledger, "small")
+        write_best(facts.ledger, {**results, "best": "small"}, facts.payload_path)
     assert (facts.ledger.best / "best.pt").read_bytes() == b"weights of large"

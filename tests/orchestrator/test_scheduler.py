@@ -193,6 +193,12 @@ def test_tunes_pickle_of_the_scheduler_holds_nothing(scheduler: GateScheduler) -
 # ---- after a crash
 
 
+def cut(action: Any) -> Decision:
+    """What is recorded of a trial that did not reach its end."""
+    rule = "the trial runs to its end"
+    return Decision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
+
+
 def relaunched(ledger: Ledger, listener: Listener) -> GateScheduler:
     scheduler = GateScheduler(ledger, {"a": RULES}, listener)
     scheduler.replay()
@@ -228,23 +234,25 @@ def test_a_gate_that_was_due_when_a_trial_failed_or_was_interrupted_is_judged(
     ledger: Ledger, listener: Listener, ended_by: Any
 ) -> None:
     written(ledger, "a", record(1), record(2, r5=0.1))
-    cut = Decision(
-        epoch=2, rule="the trial runs to its end", value=None, limit=None, passed=False, action=ended_by, reason="cut"
-    )
-    ledger.record("a", cut)
+    ledger.record("a", cut(ended_by))
     relaunched(ledger, listener)
     end = ledger.end_of("a")
     assert end is not None
     assert end.status == "PRUNED"
 
 
-def test_an_interrupted_trial_goes_on_after_its_last_epoch(ledger: Ledger, listener: Listener) -> None:
+@pytest.mark.parametrize("cut_by", ["fail", "interrupt"])
+def test_a_trial_that_was_cut_short_goes_on_after_its_last_epoch(
+    ledger: Ledger, listener: Listener, cut_by: Any
+) -> None:
     written(ledger, "a", record(1), record(2, r5=0.5))
+    relaunched(ledger, Listener())
+    ledger.record("a", cut(cut_by))
     scheduler = relaunched(ledger, listener)
     assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
     assert scheduler.judge_result("a", report(3)) == CONTINUE
     assert scheduler.judge_result("a", report(4)) == CONTINUE
-    assert actions(ledger) == [(2, "continue"), (2, "continue"), (4, "finish")]
+    assert actions(ledger) == [(2, "continue"), (2, "continue"), (2, cut_by), (4, "finish")]
 
 
 def test_early_stopping_counts_the_epochs_before_a_relaunch(ledger: Ledger, listener: Listener) -> None:
