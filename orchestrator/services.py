@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,7 +25,14 @@ def start_evaluator(run: Run) -> Any:
     return (
         ray.remote(Evaluator)
         .options(name=f"{config.name}/evaluator", num_cpus=0)
-        .remote(str(run.data.payload.path.resolve()), config.index, queries, rerank=config.rerank)
+        .remote(
+            str(run.data.payload.path.resolve()),
+            config.index,
+            queries,
+            rerank=config.rerank,
+            # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.
+            index_dir=None if config.index.kind == "flat" else str(Path(config.data.cache_dir).resolve() / "index"),
+        )
     )
 
 

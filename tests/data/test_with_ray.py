@@ -25,6 +25,7 @@ def local_ray() -> Iterator[Any]:
 
     root = str(Path(__file__).parents[2])
     ray.init(
+        address="local",  # never a cluster that happens to run on this machine
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
