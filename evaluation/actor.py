@@ -18,7 +18,7 @@ from evaluation.baselines import BASELINES, PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index import SearchIndex, build_index
 from evaluation.index_store import open_or_build
-from evaluation.latency import Latency, measure
+from evaluation.latency import Latency, measure, measure_interleaved
 from evaluation.metrics import K_MAX
 from evaluation.rerank import Reranker
 from evaluation.retrieval import (
@@ -58,6 +58,7 @@ class Evaluator:
         self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
+        self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
         self._num_builds = 0
         self._index = self._build(index, payload.provenance.sha256, index_dir)
 
@@ -113,7 +114,34 @@ class Evaluator:
         def answer_one(row: int) -> object:
             return self._answer_one(queries, predictions, row)
 
+        self._answer_one_of[query_set][variant] = answer_one
         return self._answer(result, answer_one, latency_queries, latency_limit_ms)
+
+    def latencies(self, query_set: str, num_timed: int) -> dict[str, dict[str, Any]]:
+        """Time everything that was last evaluated on a query set, in turns, so that a load on the machine falls on all.
+
+        Returns:
+            For each name `metrics` and `ci` (latencies only) and `latency_ms` (T,), T >= num_timed.
+        """
+        rows = np.arange(len(self._query_set(query_set)))[:, None]
+
+        def nothing() -> None:
+            return None
+
+        def timed(answer_one: Callable[[int], object]) -> Callable[[npt.NDArray[Any]], object]:
+            return lambda row: answer_one(int(row[0, 0]))
+
+        subjects = {name: (nothing, timed(one)) for name, one in self._answer_one_of[query_set].items()}
+        with self._index.search_on_one_thread():
+            found = measure_interleaved(subjects, rows, num_timed)
+        return {
+            name: {
+                "metrics": latency.metrics(),
+                "ci": latency.intervals(),
+                "latency_ms": latency.samples_ms.astype(np.float32),
+            }
+            for name, latency in found.items()
+        }
 
     def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
         """Evaluate every untrained baseline on a query set, through the same path as a model."""
@@ -131,6 +159,7 @@ class Evaluator:
         def answer_one(row: int) -> object:
             return reranker.prior_only(queries.context[row : row + 1], exclude_context=False)
 
+        self._answer_one_of[queries.name][PRIOR_ONLY] = answer_one
         return self._answer(evaluate_prior_only(queries, self._corpus, reranker), answer_one, latency_queries, None)
 
     def _answer(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def evaluate_baselines(ledger: Ledger, config: ExperimentConfig, evaluator: Any)
     """Evaluate the untrained baselines on the final queries."""
     import ray
 
-    answers = ray.get(evaluator.baselines.remote("final", latency_queries=config.final.latency_queries))
+    answers = ray.get(evaluator.baselines.remote("final"))
     # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds without any model.
     named = [name for name in answers if name in config.baselines or name == PRIOR_ONLY]
     return {name: _keep(ledger.variant(name), answers[name], {}) for name in named}
@@ -69,12 +70,25 @@ def evaluate_survivor(
 
     folder = ledger.variant(name)
     predicted = ray.get(predictor.predict.remote(str(folder.best), str(payload_path), windows))
-    answer = ray.get(
-        evaluator.evaluate.remote(
-            name, "final", predicted.pop("predictions"), latency_queries=config.final.latency_queries
-        )
-    )
+    answer = ray.get(evaluator.evaluate.remote(name, "final", predicted.pop("predictions")))
     return _keep(folder, answer, predicted)
+
+
+def add_latencies(
+    ledger: Ledger, config: ExperimentConfig, results: Mapping[str, FinalResult], evaluator: Any
+) -> dict[str, FinalResult]:
+    """Time the search of all results in turns, now that nothing else runs, and keep the figures with the others."""
+    import ray
+
+    timed = ray.get(evaluator.latencies.remote("final", config.final.latency_queries))
+    complete = {}
+    for name, result in results.items():
+        found = timed[name]
+        save_arrays(ledger.variant(name).path, {"latency_ms": found["latency_ms"]})
+        metrics, ci = {**result.metrics, **found["metrics"]}, {**result.ci, **found["ci"]}
+        complete[name] = replace(result, metrics=metrics, ci=ci)
+        _write(ledger.variant(name), complete[name])
+    return complete
 
 
 def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, Any]) -> FinalResult:
@@ -92,15 +106,13 @@ def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, An
         checkpoint_sha256=predicted.get("sha256"),
         checkpoint_epoch=predicted.get("epoch"),
     )
-    write_json(
-        folder.final,
-        {
-            "metrics": metrics,
-            "ci": ci,
-            "checkpoint": {"sha256": result.checkpoint_sha256, "epoch": result.checkpoint_epoch},
-        },
-    )
+    _write(folder, result)
     return result
+
+
+def _write(folder: VariantFolder, result: FinalResult) -> None:
+    checkpoint = {"sha256": result.checkpoint_sha256, "epoch": result.checkpoint_epoch}
+    write_json(folder.final, {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint})
 
 
 def check_final_rules(rules: tuple[str, ...], metrics: Metrics, baselines: dict[str, Metrics]) -> tuple[RuleCheck, ...]:

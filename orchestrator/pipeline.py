@@ -105,6 +105,9 @@ def evaluate(run: Run) -> dict[str, Any]:
                 predictor=services.start_predictor(run),
                 evaluator=run.evaluator,
             )
+    timed = final.add_latencies(ledger, config, {**trained, **untrained}, run.evaluator)
+    trained = {name: timed[name] for name in trained}
+    untrained = {name: timed[name] for name in untrained}
     params = {name: num_parameters(v.spec, run.data.payload.dim) for name, v in config.resolved_variants.items()}
     return outcome.conclude(run_facts(run), ends, trained, untrained, params)
 

@@ -152,3 +152,13 @@ def test_reranking_is_a_part_of_the_timed_query(folder, query_sets, monkeypatch)
     )
     evaluator.evaluate("mamba_s", "smoke", targets(folder, query_sets["smoke"]), latency_queries=10)
     assert calls.count(1) == 30, "20 to warm up and 10 timed"
+
+
+def test_all_that_was_evaluated_is_timed_in_turns(evaluator):
+    evaluator.baselines("final")
+    found = evaluator.latencies("final", 40)
+    assert set(found) == {"last_vector", "context_mean"}
+    for answer in found.values():
+        assert len(answer["latency_ms"]) == 40
+        assert 0.0 < answer["metrics"]["p50_ms"] <= answer["metrics"]["p95_ms"]
+        assert set(answer["ci"]) == {"p50_ms", "p95_ms", "p99_ms"}
