@@ -1,6 +1,6 @@
 """Ratios of the models' speed, each measured in one run and interleaved, so that a busy machine slows both sides alike.
 
-One thread, as a trial trains beside another; set BENCH_THREADS for more.
+One thread and its CPU time, as a trial trains beside another; set BENCH_THREADS for more and wall time.
 
     python -m tests.benchmarks.models_speed
 
@@ -148,10 +148,11 @@ def interleaved(
 
 
 def seconds(run: Callable[[], None]) -> float:
-    """Return the wall time of one call."""
-    start = time.perf_counter()
+    """Return the seconds of one call: CPU time for one thread, which a busy machine disturbs less, else wall time."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def ms(value_s: float) -> str:
