@@ -37,6 +37,10 @@ class Timeline:
         seconds = (time.time() if at is None else at) - self.started
         self.trials.setdefault(variant, {}).setdefault(event, seconds)
 
+    def update(self, variant: str, event: str) -> None:
+        """Record the latest time of a trial's event."""
+        self.trials.setdefault(variant, {})[event] = time.time() - self.started
+
     def add(self, variant: str, seconds: Mapping[str, float]) -> None:
         """Add one epoch's seconds by phase to a trial."""
         spent = self.trials.setdefault(variant, {}).setdefault("seconds", {})
@@ -81,7 +85,8 @@ def slot_freed(trials: Mapping[str, Mapping[str, Any]], slots: int) -> dict[str,
     The first `slots` trials to train waited for none; of the rest, the first got the slot that was freed first.
     """
     whole = {name: trial for name, trial in trials.items() if "ended_s" in trial and "first_step_s" in trial}
-    ends = sorted(trial["ended_s"] for trial in whole.values())
+    # A worker that has reported its last epoch returns and frees its slot; Tune hears of the end a little later.
+    ends = sorted(trial.get("last_report_s", trial["ended_s"]) for trial in whole.values())
     waited = sorted(whole, key=lambda name: float(whole[name]["first_step_s"]))[slots:]
     return dict(zip(waited, ends, strict=False))
 

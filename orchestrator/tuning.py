@@ -80,6 +80,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             self._timeline.mark(name, "worker_s", record["started_at"])
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
         self._timeline.add(name, record["seconds"])
+        self._timeline.update(name, "last_report_s")
         if self.queue is not None:
             self.queue.reported(name)
         if self._waiting == 0:
