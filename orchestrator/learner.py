@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from data.seeding import derive_seed
 from models import build_model
 from models.losses import build_loss
+from models.negatives import ArticleNegatives
 from models.optim import build_optimizer, clip_gradients, set_lr
 from orchestrator.config import TrainingConfig, Variant
 
@@ -49,26 +50,6 @@ class GatherTable:
         vectors = self._vectors.index_select(0, flat).to(self.device, torch.float32)
         ids = self._ids.index_select(0, flat).to(self.device, torch.int64)
         return vectors.view(*rows.shape, self.dim), ids.view(rows.shape)
-
-
-class ArticleNegatives:
-    """Draws hard negatives: rows of the window's own article, as further columns of a batch."""
-
-    def __init__(self, article_index: NDArray[np.int32], num: int) -> None:
-        """Take the article (N,) of every payload row, rows of an article being neighbours, and how many to draw."""
-        self._num = num
-        starts = np.flatnonzero(np.r_[True, article_index[1:] != article_index[:-1]])
-        place = np.cumsum(np.r_[False, article_index[1:] != article_index[:-1]])
-        self._start = starts[place]  # (N,) first row of each row's article
-        self._size = np.diff(np.r_[starts, len(article_index)])[place]  # (N,) rows of it
-
-    def append(self, rows: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
-        """Return windows (B, L+1) with the drawn rows behind them, (B, L+1+E). The loss leaves out the target's own."""
-        if self._num == 0:
-            return rows
-        target = rows[:, -1:]
-        drawn = np.random.default_rng(seed).random((len(rows), self._num)) * self._size[target]
-        return np.concatenate([rows, (self._start[target] + drawn.astype(np.int64)).astype(np.int32)], axis=1)
 
 
 class Learner:
@@ -118,8 +99,7 @@ class Learner:
         A `grad_norm` that is not finite means that the weights were left as they were: the caller ends the trial.
         """
         # Seeded by the step, so that a resumed epoch draws what an uninterrupted one drew.
-        drawn = self._negatives.append(rows, derive_seed(self._seed, "negatives", self.steps))
-        vectors, ids = self.table.gather(drawn)
+        vectors, ids = self.table.gather(self._with_negatives(rows, "train", self.steps))
         lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
         with self._autocast():
             pred = self._replica(vectors[self._own, : self._length])
@@ -133,6 +113,13 @@ class Learner:
             self.steps += 1
         parts = {f"loss_{name}": float(value) for name, value in output.parts.items()}
         return {"loss": float(output.total.detach()), **parts, "lr": lr, "grad_norm": norm}
+
+    def _with_negatives(self, rows: NDArray[np.int32], *seed: str | int) -> NDArray[np.int32]:
+        """Return windows (B, L+1) with their hard negatives, if any are configured, as further columns."""
+        if self._negatives.num == 0:
+            return rows
+        rng = np.random.default_rng(derive_seed(self._seed, "negatives", *seed))
+        return np.concatenate([rows, self._negatives.draw(rows, rng)], axis=1)
 
     def _average_loss_gradients(self) -> None:
         """Average the loss's own gradients (a learned temperature), which DDP does not know of."""
@@ -166,8 +153,8 @@ class Learner:
         losses, predicted, targets, target_ids = [], [], [], []
         size = self.training.batch_size
         for start in range(0, len(windows), size):
-            part = windows[start : start + size]
-            vectors, ids = self.table.gather(self._negatives.append(part, derive_seed(self._seed, "val", start)))
+            part = self._with_negatives(windows[start : start + size], "val", start)
+            vectors, ids = self.table.gather(part)
             pred = self.model(vectors[:, : self._length])
             losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
             predicted.append(pred[:, -1].float())

@@ -22,8 +22,9 @@ from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
 from models.memory import keep_freed_memory
+from models.negatives import ArticleNegatives
 from orchestrator.gates import Epoch, best_epoch
-from orchestrator.learner import ArticleNegatives, GatherTable, Learner
+from orchestrator.learner import GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
 from orchestrator.queries import smoke_queries
 from orchestrator.trial import TrialSetup, to_report

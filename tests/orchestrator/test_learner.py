@@ -1,4 +1,4 @@
-"""What a worker trains with: hard negatives of the own article, the validation's retrieval score, and exact resumes."""
+"""What a worker trains with: exact steps, with and without hard negatives, the validation's retrieval score, and exact resumes."""
 
 import io
 from pathlib import Path
@@ -11,8 +11,9 @@ from data.duplicates import duplicate_ids
 from data.payload import open_payload
 from data.windows import build_windows
 from models.loss_config import LossConfig
+from models.negatives import ArticleNegatives
 from orchestrator.config import TrainingConfig, resolve_variant
-from orchestrator.learner import ArticleNegatives, GatherTable, Learner, mean_reciprocal_rank
+from orchestrator.learner import GatherTable, Learner, mean_reciprocal_rank
 
 
 def learner(payload_folder: Path, *, dropout: float = 0.2, article_negatives: int = 0) -> tuple[Learner, np.ndarray]:
@@ -26,21 +27,6 @@ def learner(payload_folder: Path, *, dropout: float = 0.2, article_negatives: in
     negatives = ArticleNegatives(payload.article_index, article_negatives)
     made = Learner(variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1)
     return made, rows
-
-
-def test_negatives_come_from_the_windows_own_article():
-    article_index = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2], np.int32)
-    rows = np.array([[0, 1, 2], [3, 4, 5], [4, 5, 6]], np.int32)
-    drawn = ArticleNegatives(article_index, 50).append(rows, seed=0)
-    assert drawn.shape == (3, 53)
-    np.testing.assert_array_equal(drawn[:, :3], rows)
-    assert set(drawn[0, 3:]) == {0, 1, 2}
-    assert set(drawn[1, 3:]) == {3, 4, 5, 6}
-
-
-def test_without_negatives_a_batch_stays_as_it_is():
-    rows = np.array([[0, 1, 2]], np.int32)
-    assert ArticleNegatives(np.zeros(3, np.int32), 0).append(rows, seed=0) is rows
 
 
 def test_the_reciprocal_rank_counts_candidates_that_score_higher():
