@@ -1,4 +1,4 @@
-"""What a worker trains with: exact steps, with and without hard negatives, the validation's retrieval score, and exact resumes."""
+"""What a worker trains with: exact steps, with and without hard negatives, validation scores and exact resumes."""
 
 import io
 from pathlib import Path
