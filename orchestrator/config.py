@@ -122,6 +122,13 @@ class ResourcesConfig(_Section):
     silence_warning_s: Annotated[float, Field(gt=0)] = 600.0
 
 
+class TrackingConfig(_Section):
+    """Other places that get each epoch's numbers, through Ray Tune's own callbacks."""
+
+    tensorboard: bool = False
+    mlflow: str | None = None
+
+
 class PreflightConfig(_Section):
     """Checks that may fail without stopping the launch, by name; the waiver is stamped into the table."""
 
@@ -160,6 +167,7 @@ class ExperimentConfig(_Section):
     rerank: RerankConfig | None = None
     preflight: PreflightConfig = PreflightConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
     stages: tuple[tuple[str, ...], ...] | None = None
 
     @property
@@ -201,7 +209,7 @@ class ExperimentConfig(_Section):
     def fingerprint(self) -> str:
         """Return a hash of everything that may change a figure: not where the run lies or how much runs at once."""
         plain = self.resolved()
-        for key in ("name", "run_dir"):
+        for key in ("name", "run_dir", "tracking"):
             plain.pop(key)
         plain["data"].pop("cache_dir")
         plain["resources"] = {"device": plain["resources"]["device"]}

@@ -22,6 +22,7 @@ from orchestrator.manifest import manifest
 from orchestrator.queries import final_queries
 from orchestrator.run import Run
 from orchestrator.timeline import Timeline, earlier_launches
+from orchestrator.tracking import check_tracking
 from orchestrator.training import train
 
 
@@ -33,6 +34,7 @@ def prepare(
     `offered`: what this machine offers, to refuse a variant that cannot fit before anything is written; None when the
     cluster is elsewhere, and its resources are known only once it is joined.
     """
+    check_tracking(config.tracking)
     timeline = Timeline()
     timeline.phase("data")
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)

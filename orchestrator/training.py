@@ -15,6 +15,7 @@ from orchestrator.queries import final_queries
 from orchestrator.run import Run
 from orchestrator.scheduler import GateScheduler
 from orchestrator.services import start_predictor
+from orchestrator.tracking import tracking_callbacks
 from orchestrator.trial import TrialSetup
 from orchestrator.tuning import Bookkeeper, run_trials
 
@@ -67,6 +68,7 @@ def _run_stage(
         scheduler=scheduler,
         bookkeeper=bookkeeper,
         storage=(run.ledger.path / "ray" / f"stage{number}").resolve(),
+        trackers=tracking_callbacks(run.config.tracking, run.config.name),
     )
 
 

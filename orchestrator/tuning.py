@@ -161,6 +161,7 @@ def run_trials(
     scheduler: GateScheduler,
     bookkeeper: Bookkeeper,
     storage: Path,
+    trackers: Sequence[Any] = (),
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(run_trial, setups=dict(setups), stream=stream, storage=str(storage / "train"))
@@ -176,6 +177,6 @@ def run_trials(
             trial_name_creator=lambda trial: str(trial.config["variant"]),
             trial_dirname_creator=lambda trial: str(trial.config["variant"]),
         ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(storage), verbose=0, callbacks=[bookkeeper]),
+        run_config=tune.RunConfig(name="tune", storage_path=str(storage), verbose=0, callbacks=[bookkeeper, *trackers]),
     )
     tuner.fit()
