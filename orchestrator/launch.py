@@ -80,7 +80,7 @@ def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespac
         return summary.exit_code(ledger)
     summary.show_start(run)
     try:
-        with cluster.chatter_to(ledger.log, options.verbose) as stream:
+        with run.interrupt, cluster.chatter_to(ledger.log, options.verbose) as stream:
             run.stream = stream
             results = pipeline.execute(run, address=options.address, verbose=options.verbose)
     except KeyboardInterrupt:

@@ -107,6 +107,7 @@ def evaluate(run: Run) -> dict[str, Any]:
                 predictor=services.start_predictor(run),
                 evaluator=run.evaluator,
             )
+    run.interrupt.check()
     timed = final.add_latencies(ledger, config, {**trained, **untrained}, run.evaluator)
     trained = {name: timed[name] for name in trained}
     untrained = {name: timed[name] for name in untrained}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from data.prepare import PreparedData
 from orchestrator.admission import Admission
 from orchestrator.config import ExperimentConfig
+from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import Ledger
 from orchestrator.timeline import Timeline
 
@@ -22,6 +23,7 @@ class Run:
     data: PreparedData
     stream: TextIO
     checks: list[dict[str, Any]]
+    interrupt: Interrupt = field(default_factory=Interrupt)
     admission: Admission | None = None
     evaluator: Any = None
     predictor: Any = None

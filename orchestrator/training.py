@@ -58,6 +58,7 @@ def _run_stage(
         monitor,
         num_trials=len(order),
         on_last=lambda: start_predictor(run),
+        check_interrupt=run.interrupt.check,
         silence_warning_s=run.config.resources.silence_warning_s,
     )
     run_trials(

@@ -35,11 +35,13 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         *,
         num_trials: int,
         on_last: Callable[[], object],
+        check_interrupt: Callable[[], None],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
         self._waiting = num_trials
         self._on_last = on_last
+        self._check_interrupt = check_interrupt
         self._seen: set[tuple[str, int]] = set()
         self._heard = time.monotonic()
         self._silence_warning_s = silence_warning_s
@@ -51,6 +53,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop turned: when no trial has reported for long, say who holds what, so that a hang is no riddle."""
+        self._check_interrupt()
         if time.monotonic() - self._heard < self._silence_warning_s:
             return
         self._heard = time.monotonic()

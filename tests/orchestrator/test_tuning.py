@@ -36,6 +36,7 @@ class Stage:
             Monitor(self.stream, {"a": 4, "b": 4}),
             num_trials=num_trials,
             on_last=lambda: self.called.append("last"),
+            check_interrupt=lambda: None,
             silence_warning_s=silence_warning_s,
         )
 
