@@ -28,9 +28,10 @@ vectors = np.array(open_payload("{payload}").vectors, dtype=np.float32)  # (N, {
 windows = np.load("{folder}/windows.npy")  # (Q, L + 1): rows of the context and of the target
 with torch.inference_mode():
     predictions = load_model("{folder}/best.pt").model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
-found = [np.argpartition(-(vectors @ one), 5)[:5] for one in predictions]  # five nearest rows of each query
-hits = [(vectors[rows] == vectors[row]).all(axis=1).any() for rows, row in zip(found, windows[:, -1])]
-print("R@5", np.mean(hits))"""
+found = [np.argsort(-(vectors @ one), kind="stable")[:50] for one in predictions]  # 50 nearest rows of each query
+hits = np.array([(vectors[rows] == vectors[row]).all(axis=1) for rows, row in zip(found, windows[:, -1])])  # (Q, 50)
+for k in (1, 5, 10, 50):
+    print(f"R@{{k}}", hits[:, :k].any(axis=1).mean())"""
 
 
 def write_model_card(folder: str | Path, run: str | Path, results: Mapping[str, Any], payload: str | Path) -> Path:
@@ -70,7 +71,7 @@ def model_card(results: Mapping[str, Any], config: Mapping[str, Any], folder: st
         _metrics(row),
         _verdict(row),
         "## How to use it",
-        f"From the project's root; prints the R@5 of the table again (by a full scan, so an approximate index may "
+        f"From the project's root; prints R@1, R@5, R@10 and Contain@50 = R@50 again (by a full scan: an approximate index may "
         f"differ in the third digit).\n\n```python\n{usage}\n```",
         "## Limits",
         "It predicts vectors of the one embedding space it was trained in: queries and corpus must come from the same "
