@@ -71,8 +71,8 @@ def model_card(results: Mapping[str, Any], config: Mapping[str, Any], folder: st
         _metrics(row),
         _verdict(row),
         "## How to use it",
-        f"From the project's root; prints R@1, R@5, R@10 and Contain@50 = R@50 again (a full scan: an approximate index may "
-        f"differ in the third digit).\n\n```python\n{usage}\n```",
+        f"From the project's root; prints R@1, R@5, R@10 and Contain@50 = R@50 again (by a full scan: an approximate "
+        f"index may differ in the third digit).\n\n```python\n{usage}\n```",
         "## Limits",
         "It predicts vectors of the one embedding space it was trained in: queries and corpus must come from the same "
         "embedder, normalised once. It has seen one corpus; on another kind of text measure it first, with "
