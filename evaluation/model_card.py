@@ -30,8 +30,10 @@ with torch.inference_mode():
     predictions = load_model("{folder}/best.pt").model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
 found = [np.argsort(-(vectors @ one), kind="stable")[:50] for one in predictions]  # 50 nearest rows of each query
 hits = np.array([(vectors[rows] == vectors[row]).all(axis=1) for rows, row in zip(found, windows[:, -1])])  # (Q, 50)
-for k in (1, 5, 10, 50):
-    print(f"R@{{k}}", hits[:, :k].any(axis=1).mean())"""
+rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
+print({{f"R@{{k}}": (rank <= k).mean() for k in (1, 5, 10, 20, 50)}}, "Eff@5", (rank <= 5).sum() / (rank <= 50).sum())
+cosine = (predictions * vectors[windows[:, -1]]).sum(axis=1).mean()
+print("MRR@10", np.where(rank <= 10, 1 / rank, 0).mean(), "cosine", cosine)"""
 
 
 def write_model_card(folder: str | Path, run: str | Path, results: Mapping[str, Any], payload: str | Path) -> Path:
@@ -71,8 +73,8 @@ def model_card(results: Mapping[str, Any], config: Mapping[str, Any], folder: st
         _metrics(row),
         _verdict(row),
         "## How to use it",
-        f"From the project's root; prints R@1, R@5, R@10 and Contain@50 = R@50 again (by a full scan: an approximate "
-        f"index may differ in the third digit).\n\n```python\n{usage}\n```",
+        f"From the project's root; prints the table's retrieval figures again, Contain@k = R@k (by a full scan: an "
+        f"approximate index may differ in the third digit).\n\n```python\n{usage}\n```",
         "## Limits",
         "It predicts vectors of the one embedding space it was trained in: queries and corpus must come from the same "
         "embedder, normalised once. It has seen one corpus; on another kind of text measure it first, with "
