@@ -1,5 +1,6 @@
 """A payload small enough for a test and learnable: every next chunk is one fixed rotation of the last."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +39,25 @@ def rotation_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class Clock:
+    """Stands in for the module `time`; a test moves `now` by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Clock]:
+    """Return what puts a stopped clock in a module's place of `time`."""
+
+    def put_into(module: str) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(f"{module}.time", clock)
+        return clock
+
+    return put_into

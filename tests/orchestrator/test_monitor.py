@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,21 +17,9 @@ class Terminal(io.StringIO):
         return True
 
 
-class Clock:
-    """Stands in for the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    fake = Clock()
-    monkeypatch.setattr("orchestrator.monitor.time", fake)
-    return fake
+def clock(stopped_clock: Any) -> Any:
+    return stopped_clock("orchestrator.monitor")
 
 
 @pytest.fixture
@@ -39,7 +28,7 @@ def stream() -> io.StringIO:
 
 
 @pytest.fixture
-def monitor(clock: Clock, stream: io.StringIO) -> Monitor:
+def monitor(clock: Any, stream: io.StringIO) -> Monitor:
     return Monitor(stream, {"mamba_s": 4, "amn": 4})
 
 
@@ -66,7 +55,7 @@ def smoke_record(epoch: int, loss: float = 0.5) -> dict[str, object]:
 # ---- without a terminal
 
 
-def test_a_trials_life_is_one_line_a_change_of_state(monitor: Monitor, stream: io.StringIO, clock: Clock) -> None:
+def test_a_trials_life_is_one_line_a_change_of_state(monitor: Monitor, stream: io.StringIO, clock: Any) -> None:
     with monitor:
         monitor.started("mamba_s")
         clock.now = 1012.4
@@ -130,7 +119,7 @@ def test_what_an_earlier_launch_left_is_shown(monitor: Monitor, stream: io.Strin
 # ---- with a terminal
 
 
-def test_on_a_terminal_states_go_to_the_table_and_not_to_lines(clock: Clock) -> None:
+def test_on_a_terminal_states_go_to_the_table_and_not_to_lines(clock: Any) -> None:
     terminal = Terminal()
     monitor = Monitor(terminal, {"amn": 4})
     monitor.started("amn")
@@ -144,7 +133,7 @@ def test_a_waiting_trial_shows_its_name_and_its_epochs(monitor: Monitor) -> None
     assert row(monitor, "amn") == ["amn", "waiting", "0/4"]
 
 
-def test_a_running_trial_shows_loss_smoke_metrics_gates_and_the_time_left(monitor: Monitor, clock: Clock) -> None:
+def test_a_running_trial_shows_loss_smoke_metrics_gates_and_the_time_left(monitor: Monitor, clock: Any) -> None:
     monitor.started("amn")
     clock.now = 1010.0
     monitor.epoch("amn", {"epoch": 1, "loss": 0.9, "first_step_at": 1000.0})
@@ -155,7 +144,7 @@ def test_a_running_trial_shows_loss_smoke_metrics_gates_and_the_time_left(monito
     assert row(monitor, "amn") == ["amn", "running", "2/4", "0.500", "12.3 %", "45.6 %", "passed", "20 s"]
 
 
-def test_the_time_left_of_a_resumed_trial_counts_this_launchs_epochs_only(monitor: Monitor, clock: Clock) -> None:
+def test_the_time_left_of_a_resumed_trial_counts_this_launchs_epochs_only(monitor: Monitor, clock: Any) -> None:
     monitor.restored("amn", [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.9}], None)
     monitor.started("amn")
     clock.now = 1030.0

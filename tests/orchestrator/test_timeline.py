@@ -1,6 +1,7 @@
 """Where the wall time went: phases that leave no second out, and each trial's own seconds, worked out by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,21 +9,9 @@ from orchestrator.ledger import write_json
 from orchestrator.timeline import Timeline, earlier_launches, slot_freed
 
 
-class Clock:
-    """Stands in for the module `time`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    fake = Clock()
-    monkeypatch.setattr("orchestrator.timeline.time", fake)
-    return fake
+def clock(stopped_clock: Any) -> Any:
+    return stopped_clock("orchestrator.timeline")
 
 
 def trained(timeline: Timeline, name: str, *, started: float, first: float, ended: float) -> None:
@@ -31,7 +20,7 @@ def trained(timeline: Timeline, name: str, *, started: float, first: float, ende
         timeline.mark(name, event, 1000.0 + at)
 
 
-def test_phases_follow_each_other_and_add_up_to_the_wall_time(clock: Clock) -> None:
+def test_phases_follow_each_other_and_add_up_to_the_wall_time(clock: Any) -> None:
     timeline = Timeline()
     for name, seconds in (("data", 2.0), ("training", 30.0), ("final", 5.5)):
         timeline.phase(name)
@@ -45,7 +34,7 @@ def test_phases_follow_each_other_and_add_up_to_the_wall_time(clock: Clock) -> N
     ]
 
 
-def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: Clock) -> None:
+def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: Any) -> None:
     timeline = Timeline()
     timeline.phase("data")
     clock.now = 1003.0
@@ -64,7 +53,7 @@ def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: C
     assert summary["step_share_of_slots"] == pytest.approx(7.0 / 25.0)
 
 
-def test_a_trial_that_waits_for_a_slot_waits_until_another_one_ends(clock: Clock) -> None:
+def test_a_trial_that_waits_for_a_slot_waits_until_another_one_ends(clock: Any) -> None:
     timeline = Timeline()
     timeline.phase("training")
     trained(timeline, "a", started=0.0, first=4.0, ended=20.0)
@@ -77,7 +66,7 @@ def test_a_trial_that_waits_for_a_slot_waits_until_another_one_ends(clock: Clock
     assert summary["trials"]["b"]["seconds"] == {"waiting": 20.0, "start_up": 2.5, "other": 7.5}
 
 
-def test_only_the_first_time_of_an_event_counts(clock: Clock) -> None:
+def test_only_the_first_time_of_an_event_counts(clock: Any) -> None:
     timeline = Timeline()
     timeline.mark("a", "started_s", 1004.0)
     timeline.mark("a", "started_s", 1009.0)
@@ -86,7 +75,7 @@ def test_only_the_first_time_of_an_event_counts(clock: Clock) -> None:
     assert timeline.trials["a"] == {"started_s": 4.0, "ended_s": 6.0}
 
 
-def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Clock) -> None:
+def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Any) -> None:
     timeline = Timeline()
     timeline.phase("training")
     timeline.mark("a", "started_s", 1001.0)
@@ -100,13 +89,13 @@ def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Clock) -> None:
     assert summary["gaps_s"] == []
 
 
-def test_facts_stand_beside_the_phases(clock: Clock) -> None:
+def test_facts_stand_beside_the_phases(clock: Any) -> None:
     timeline = Timeline()
     timeline.facts["index_builds"] = 1
     assert timeline.summary(slots=1)["index_builds"] == 1
 
 
-def test_a_relaunch_keeps_the_launches_before_it_oldest_first(clock: Clock, tmp_path: Path) -> None:
+def test_a_relaunch_keeps_the_launches_before_it_oldest_first(clock: Any, tmp_path: Path) -> None:
     path = tmp_path / "timeline.json"
     assert earlier_launches(path) == []
     for phase in ("first", "second", "third"):
