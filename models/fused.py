@@ -4,33 +4,35 @@ It computes what `MambaBlock.forward_composed` computes; a test holds both toget
 exists because at L = 5 a block's time goes into elementwise passes, not into its matrix products. What removes them:
 
 - Tensors are channel-major, (channels, L, B): the parts of the projection, and of its gradient, are contiguous blocks,
-  so nothing is split, concatenated or copied; a shift by k positions is a slice.
-- The convolution is one small Toeplitz matrix a channel, (L, L), in a batched product with (L, B).
-- The state space model runs along diagonals: y[t] = sum over k of M_k[t] x[t-k] with
-  M_k[t] = (C[t] . B[t-k]) E_k[t] dt[t-k] and decays E_k[t] = E_{k-1}[t] exp(dt[t-k+1] A).
-  Products of numbers in [0, 1] cannot overflow, and no state is formed.
+  so nothing is split, concatenated or copied; a shift by k positions is another row.
+- Between the two projections `models.kernels` takes channel by channel through everything at once.
+- Of the large tensors only the projection and its gated result are kept for the backward pass.
 - The norm is a scalar a token, so it is applied after the output projection, where columns are shorter, and its weight
   goes into the projection's. Its gradient needs (d out . out) only, not another pass over the inner width.
 
-Letters: d d_model, I d_inner, N d_state, H heads, P head_dim, K taps, L positions, B windows, T = L * B.
+Letters: d d_model, I d_inner, N d_state, H heads, P head_dim, K taps, L positions, B windows, T = L * B,
+Q = L (L + 1) / 2 pairs of positions.
 """
-
-# ruff: noqa: PLR0917  (tensors of the formulas, in their order)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.diagonals import decays, decays_backward, dot, dot_backward, mix, mix_backward
+from models import kernels
 from models.layers import NORM_EPS
 
 MAX_LENGTH = 16
-"""Longest window for which the diagonals and the Toeplitz product, both of cost L * L, are worth it."""
+"""Longest window for which the pairs of positions, of cost L * L, are worth it."""
 
 
 class Weights(NamedTuple):
@@ -46,12 +48,9 @@ class Weights(NamedTuple):
     out_proj: Tensor  # (d, I)
 
 
-class Rows(NamedTuple):
-    """The projection's output, or its gradient, cut into its parts: views, no copies."""
-
-    z: Tensor  # (I, T)
-    mixed: Tensor  # (I + 2 N, L, B): x, B, C before the convolution
-    dt: Tensor  # (H, L, B)
+def takes(u: Tensor, weight: Tensor) -> bool:
+    """Say whether the fused form can do u (B, L, d) with weights of that type."""
+    return u.device.type == "cpu" and u.shape[1] <= MAX_LENGTH and weight.dtype in {torch.float32, torch.float64}
 
 
 def fused_block(u: Tensor, weights: Weights) -> Tensor:
@@ -68,25 +67,18 @@ class _FusedBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, low: bool, *parameters: Tensor) -> Tensor:
         w = Weights(*parameters)
+        inner, num_heads = w.norm_weight.shape[0], w.D.shape[0]
         low_u, low_in = rounded(u.view(u.shape[0], -1), low), rounded(w.in_proj, low)
-        projected = torch.mm(low_in, low_u).to(u.dtype)  # (2 I + 2 N + H, T)
-        rows = cut(projected, w, u.shape[1:])
-        taps = toeplitz(w.conv_weight, u.shape[1])
-        before = torch.baddbmm(w.conv_bias[:, None, None], taps, rows.mixed)  # (I + 2 N, L, B)
-        after = F.silu(before)
-        dt = F.softplus(rows.dt + w.dt_bias[:, None, None])  # (H, L, B)
-        x, B, C = heads(after, w)
-        scores, faded, mixing = mixing_diagonals(dt, B, C, w)
-        y = mix(mixing, x).view(rows.z.shape)
-        gate = F.silu(rows.z)
-        gated = y * gate  # (I, T)
-        scale = torch.rsqrt(gated.square().mean(0) + NORM_EPS)  # (T,)
-        low_gated, low_out = rounded(gated, low), rounded(w.out_proj * w.norm_weight, low)
+        projected = torch.mm(low_in, low_u).to(u.dtype).view(-1, *u.shape[1:])  # (2 I + 2 N + H, L, B)
+        dt = F.softplus(projected[-num_heads:] + w.dt_bias[:, None, None])  # (H, L, B)
+        scores, decays, mixing = mixing_matrix(projected, dt, w)
+        gated, squares = mix_and_gate(projected, mixing, w)
+        scale = torch.rsqrt(squares / inner + NORM_EPS).flatten()  # (T,)
+        low_gated, low_out = rounded(gated.view(inner, -1), low), rounded(w.out_proj * w.norm_weight, low)
         out = torch.mm(low_out, low_gated).to(u.dtype).mul_(scale)  # (d, T)
         ctx.low, ctx.shape = low, u.shape
-        ctx.small = (scores, faded, mixing)  # made in here: no inputs or outputs of the function, so safe to keep
         ctx.save_for_backward(
-            *(low_u, low_in, low_gated, low_out, projected, taps, before, after, dt, y, gate, gated, scale, out),
+            *(low_u, low_in, low_gated, low_out, projected, dt, scores, decays, mixing, scale, out),
             *parameters,
         )
         return out.view(u.shape)
@@ -94,31 +86,25 @@ class _FusedBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        low_u, low_in, low_gated, low_out, projected, taps, before, after, *rest = ctx.saved_tensors
-        dt, y, gate, gated, scale, out, *parameters = rest
+        low_u, low_in, low_gated, low_out, projected, dt, scores, decays, mixing, scale, out, *parameters = (
+            ctx.saved_tensors
+        )
         w = Weights(*parameters)
-        rows = cut(projected, w, ctx.shape[1:])
-        d_projected = torch.empty_like(projected)
-        d_rows = cut(d_projected, w, ctx.shape[1:])
+        inner, num_heads = w.norm_weight.shape[0], w.D.shape[0]
         grad = grad.reshape(out.shape)
         low_grad = rounded(grad * scale, ctx.low)
-        d_gated = torch.mm(low_out.t(), low_grad).to(grad.dtype)
-        d_gated.addcmul_(gated, through_norm(grad, out, scale, gated.shape[0]))
-        torch.mul(d_gated, y, out=d_rows.z)
-        torch.ops.aten.silu_backward.grad_input(d_rows.z, rows.z, grad_input=d_rows.z)
-        d_y = d_gated.mul_(gate)
-        d_after = torch.empty_like(after)
-        d_dt, d_A_log, d_D = ssm_backward(d_y, d_after, after, dt, ctx.small, w)
-        d_before = torch.ops.aten.silu_backward.grad_input(d_after, before, grad_input=d_after)
-        torch.bmm(taps.transpose(1, 2), d_before, out=d_rows.mixed)
-        d_conv = toeplitz_backward(torch.bmm(d_before, rows.mixed.transpose(1, 2)), w.conv_weight.shape[0])
-        d_raw = d_dt.mul_(torch.sigmoid(rows.dt + w.dt_bias[:, None, None]))  # derivative of softplus
-        d_rows.dt.copy_(d_raw)
-        low_d = rounded(d_projected, ctx.low)
+        d_gated = torch.mm(low_out.t(), low_grad).to(grad.dtype).view(inner, *ctx.shape[1:])
+        along = through_norm(grad, out, scale, inner).view(ctx.shape[1:])
+        d_projected, d_dt, d_conv, d_bias, d_A_log, d_D = ssm_backward(
+            d_gated, along, projected, dt, scores, decays, mixing, w
+        )
+        d_raw = d_dt.mul_(-torch.expm1(-dt))  # the derivative of softplus(raw) is 1 - exp(-softplus(raw))
+        d_projected[-num_heads:] = d_raw
+        low_d = rounded(d_projected.view(len(d_projected), -1), ctx.low)
         d_in_proj = torch.mm(low_d, low_u.t()).to(grad.dtype)
         d_u = torch.mm(low_in.t(), low_d).to(grad.dtype).view(ctx.shape)
         d_weighted = torch.mm(low_grad, low_gated.t()).to(grad.dtype)  # for out_proj * norm_weight
-        small = (d_conv, d_before.sum((1, 2)), d_raw.sum((1, 2)), d_A_log, d_D, (d_weighted * w.out_proj).sum(0))
+        small = (d_conv, d_bias, d_raw.sum((1, 2)), d_A_log, d_D, (d_weighted * w.out_proj).sum(0))
         return d_u, None, d_in_proj, *small, d_weighted.mul_(w.norm_weight)
 
 
@@ -127,56 +113,78 @@ def rounded(factor: Tensor, low: bool) -> Tensor:
     return factor.bfloat16() if low else factor
 
 
-def cut(projected: Tensor, w: Weights, shape: torch.Size) -> Rows:
-    """Return the parts of the projection (2 I + 2 N + H, T) as views; `shape` is (L, B)."""
-    inner, mixed = w.norm_weight.shape[0], w.conv_bias.shape[0]
-    z, x, dt = projected[:inner], projected[inner : inner + mixed], projected[inner + mixed :]
-    return Rows(z, x.view(mixed, *shape), dt.view(-1, *shape))
+def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    """Return the tensors' memory as the kernels take it."""
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
-def heads(after: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x (H, P, L, B), B and C (N, L, B) as views of the convolution's output."""
-    inner, num_heads = w.norm_weight.shape[0], w.D.shape[0]
-    state = (after.shape[0] - inner) // 2
-    x = after[:inner].view(num_heads, inner // num_heads, *after.shape[1:])
-    return x, after[inner : inner + state], after[inner + state :]
+def mixing_matrix(projected: Tensor, dt: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scores (Q, B), the decays and the matrix M (H, Q, B); see `models.kernels`."""
+    num_heads, length, windows = dt.shape
+    pairs = length * (length + 1) // 2
+    scores = projected.new_zeros(pairs, windows)
+    kernels.score_pairs(w.norm_weight.shape[0], *arrays(projected, w.conv_weight, w.conv_bias, scores))
+    step = torch.exp(dt * -torch.exp(w.A_log)[:, None, None])
+    decays, mixing = projected.new_empty(2, num_heads, pairs, windows).unbind()
+    kernels.mixing_matrix(*arrays(scores, dt, step, w.D, decays, mixing))
+    return scores, decays, mixing
 
 
-Small = tuple[list[Tensor], list[Tensor], list[Tensor]]
+def mix_and_gate(projected: Tensor, mixing: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
+    """Return the gated result (I, L, B) and the sum of its squares over the channels (L, B)."""
+    shape = projected.shape[1:]
+    gated = projected.new_empty(w.norm_weight.shape[0], *shape)
+    ranges = head_ranges(w.D.shape[0])
+    squares = projected.new_zeros(len(ranges), *shape)  # one sum a thread
+    inputs, sums = arrays(projected, w.conv_weight, w.conv_bias, mixing, gated), squares.numpy()
+    in_threads(lambda part, first, last: kernels.mix_and_gate(first, last, *inputs, *sums[part : part + 1]), ranges)
+    return gated, squares.sum(0)
 
 
-def mixing_diagonals(dt: Tensor, B: Tensor, C: Tensor, w: Weights) -> Small:
-    """Return the scores C . B (L-k, B), the decays (H, L-k, B) and their product with dt, skip connection included."""
-    length = dt.shape[1]
-    scores = dot(C, B)
-    faded = decays(torch.exp(dt * -torch.exp(w.A_log)[:, None, None]))
-    mixing = [scores[k] * faded[k] * dt[:, : length - k] for k in range(length)]
-    mixing[0] += w.D[:, None, None]
-    return scores, faded, mixing
+def ssm_backward(  # noqa: PLR0917  (tensors of the formulas, in their order)
+    d_gated: Tensor,
+    along: Tensor,
+    projected: Tensor,
+    dt: Tensor,
+    scores: Tensor,
+    decays: Tensor,
+    mixing: Tensor,
+    w: Weights,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients for the projection (its rows dt not yet written), dt, taps, their bias, A_log and D."""
+    d_projected, d_mixing = torch.empty_like(projected), torch.zeros_like(mixing)
+    d_conv, d_bias = torch.empty_like(w.conv_weight), torch.empty_like(w.conv_bias)
+    before = arrays(projected, w.conv_weight, w.conv_bias)
+    after = arrays(mixing, d_gated, along, d_projected, d_mixing, d_conv, d_bias)
+    in_threads(
+        lambda _, first, last: kernels.mix_and_gate_backward(first, last, *before, *after), head_ranges(len(w.D))
+    )
+    A = -torch.exp(w.A_log)
+    d_scores, d_dt, d_A, d_D = (torch.zeros_like(value) for value in (scores, dt, A, w.D))
+    kernels.mixing_matrix_backward(*arrays(d_mixing, scores, dt, decays, A, d_scores, d_dt, d_A, d_D))
+    kernels.score_pairs_backward(w.norm_weight.shape[0], *before, *arrays(d_scores, d_projected, d_conv, d_bias))
+    return d_projected, d_dt, d_conv, d_bias, d_A.mul_(A), d_D
 
 
-def ssm_backward(
-    d_y: Tensor, d_after: Tensor, after: Tensor, dt: Tensor, small: Small, w: Weights
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Write the gradient for x, B and C into `d_after`; return those for dt (H, L, B), A_log (H,) and D (H,)."""
-    scores, faded, mixing = small
-    length = dt.shape[1]
-    x, B, C = heads(after, w)
-    d_x, d_B, d_C = heads(d_after, w)
-    d_mixing = mix_backward(d_y.view(x.shape), mixing, x, d_x)
-    d_dt = torch.zeros_like(dt)
-    d_scores, log_grads = [], []
-    for k in range(length):
-        d_faded_dt = d_mixing[k] * faded[k]  # (H, L-k, B)
-        by_dt = d_faded_dt * scores[k]
-        d_dt[:, : length - k] += by_dt
-        d_scores.append(d_faded_dt.mul_(dt[:, : length - k]).sum(0))
-        log_grads.append(by_dt.mul_(dt[:, : length - k]))
-    dot_backward(d_scores, C, B, d_C, d_B)
-    rate = -torch.exp(w.A_log)[:, None, None]
-    d_exponent = decays_backward(log_grads)  # of dt * rate
-    d_A_log = (d_exponent * dt * rate).sum((1, 2))
-    return d_dt.addcmul_(d_exponent, rate), d_A_log, d_mixing[0].sum((1, 2))
+def in_threads(run: Callable[[int, int, int], None], ranges: list[tuple[int, int]]) -> None:
+    """Call run(number, first, last) for every range, side by side if there are several."""
+    if len(ranges) == 1:
+        run(0, *ranges[0])
+        return
+    for future in [_threads().submit(run, number, *heads) for number, heads in enumerate(ranges)]:
+        future.result()
+
+
+def head_ranges(num_heads: int) -> list[tuple[int, int]]:
+    """Cut the heads into as many ranges (first, last) as torch has threads, or one a head."""
+    parts = min(torch.get_num_threads(), num_heads)
+    edges = [num_heads * part // parts for part in range(parts + 1)]
+    return list(pairwise(edges))
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="heads")
 
 
 def through_norm(grad: Tensor, out: Tensor, scale: Tensor, inner: int) -> Tensor:
@@ -186,19 +194,3 @@ def through_norm(grad: Tensor, out: Tensor, scale: Tensor, inner: int) -> Tensor
     W^T (scale grad) - gated * scale ** 2 * (grad . out) / I, since d scale / d gated = -scale ** 3 gated / I.
     """
     return (grad * out).sum(0).mul_(scale.square()).div_(-inner)
-
-
-def toeplitz(weight: Tensor, length: int) -> Tensor:
-    """Return for each channel the matrix of the causal convolution: (K, channels) -> (channels, L, L)."""
-    matrices = weight.new_zeros(weight.shape[1], length, length)
-    for back in range(min(weight.shape[0], length)):
-        matrices.diagonal(-back, 1, 2).copy_(weight[-1 - back][:, None])
-    return matrices
-
-
-def toeplitz_backward(grad: Tensor, taps: int) -> Tensor:
-    """Return the gradient for the taps (K, channels) from that for the matrices (channels, L, L)."""
-    d_weight = grad.new_zeros(taps, grad.shape[0])
-    for back in range(min(taps, grad.shape[1])):
-        d_weight[-1 - back] = grad.diagonal(-back, 1, 2).sum(-1)
-    return d_weight

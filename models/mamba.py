@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fused import MAX_LENGTH, Weights, fused_block
+from models.fused import Weights, fused_block, takes
 from models.layers import WindowDropout, causal_conv, gated_rms_norm
 from models.ssd import ssd, ssd_reference, ssd_step
 
@@ -89,7 +89,7 @@ class MambaBlock(nn.Module):
         Short windows on a CPU take the fused form, all else the composed one; they differ by rounding alone. The fused
         form works on memory of order (d_model, L, B): an input that lies so is not copied, and the output lies so.
         """
-        if u.device.type == "cpu" and u.shape[1] <= MAX_LENGTH:
+        if takes(u, self.norm_weight):
             dropped: Tensor = self.dropout(fused_block(u.permute(2, 1, 0), self._weights()).permute(2, 1, 0))
             return dropped
         return self.forward_composed(u)
