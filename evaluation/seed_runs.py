@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from data.windows import load_window_provenance, load_windows
-from evaluation.clustered import cluster_sums
 from evaluation.compare import check_same_corpus
 from evaluation.results import Arrays, load_all_arrays, load_results
 from evaluation.significance import Float64, Outcomes
@@ -28,10 +27,9 @@ class SeedRun:
     articles: npt.NDArray[np.int32]  # (Q,)
     rows: dict[str, Outcomes]
 
-    def sums(self, metrics: Sequence[str]) -> Float64:
-        """(G, rows * metrics + 1) sums by article, rows first."""
-        columns = [outcomes.values(metric) for outcomes in self.rows.values() for metric in metrics]
-        return cluster_sums(np.column_stack(columns), self.articles)
+    def values(self, metrics: Sequence[str]) -> Float64:
+        """(Q, rows * metrics) values whose means are the metrics, rows first."""
+        return np.column_stack([outcomes.values(metric) for outcomes in self.rows.values() for metric in metrics])
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[SeedRun]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation import table_render
-from evaluation.clustered import resampled_mean_over_runs, run_means
+from evaluation.clustered import article_sums, resampled_mean_over_runs, run_means
 from evaluation.metrics import METRICS, RETRIEVAL_METRICS
 from evaluation.results import Row
 from evaluation.seed_runs import SeedRun, load_runs
@@ -28,6 +28,7 @@ from evaluation.table_columns import NAME, Column, Section
 
 MEANS = tuple(name for name in RETRIEVAL_METRICS if name != "eff@5")  # a ratio of means is no mean over queries
 SHOWN = "r@5,contain@50"
+_TITLES = {"mrr@10": "MRR@10"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ def pool(runs: Sequence[SeedRun], metrics: Sequence[str], against: str) -> Poole
     names = list(runs[0].rows)
     if against not in names:
         raise ValueError(f"--against: expected one of {', '.join(names)}, got {against!r}; name a row of the runs")
-    samples = [run.sums(metrics) for run in runs]
+    sums = article_sums([run.values(metrics) for run in runs], [run.articles for run in runs])
     shape = (-1, len(names), len(metrics))
-    by_run = run_means(samples).reshape(shape)  # (S, rows, metrics)
-    resampled = resampled_mean_over_runs(samples).reshape(shape)  # (R, rows, metrics)
+    by_run = run_means(sums).reshape(shape)  # (S, rows, metrics)
+    resampled = resampled_mean_over_runs(sums).reshape(shape)  # (R, rows, metrics)
     reference = names.index(against)
     pooled: Pooled = {name: {} for name in names}
     for row, name in enumerate(names):
@@ -83,9 +84,9 @@ def section(pooled: Pooled, metrics: Sequence[str], against: str) -> Section:
     """The table: three columns a metric."""
     columns = [NAME]
     for metric in metrics:
-        unit = " %" if METRICS[metric].unit == "share" else ""
+        title = _TITLES.get(metric, metric.capitalize()) + (" %" if METRICS[metric].unit == "share" else "")
         columns += [
-            Column(f"{metric}{unit}", _mean_cell(metric)),
+            Column(title, _mean_cell(metric)),
             Column(f"- {against}", _difference_cell(metric)),
             Column("by run", _by_run_cell(metric)),
         ]
