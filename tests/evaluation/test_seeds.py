@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from data.windows import Splits, WindowProvenance, WindowTable, save_windows
 from evaluation.seed_runs import SeedRun, articles_of
 from evaluation.seeds import main, pool
 from evaluation.significance import Outcomes
@@ -58,9 +59,23 @@ def test_differences_are_paired():
     assert pooled["base"]["r@5"].difference.ci == (0.0, 0.0)
 
 
-def test_the_article_of_a_query_is_that_of_its_window(run_folder):
-    targets = np.array([5, 12 + 11, 29 * 12 + 7], np.int32)  # twelve chunks an article
-    np.testing.assert_array_equal(articles_of(run_folder, targets), [0, 1, 29])
+@pytest.fixture
+def kept_windows(tmp_path):
+    """A folder whose test windows end at rows 9, 3 and 6, of articles 0, 1 and 2."""
+    rows = np.array([[8, 9], [2, 3], [5, 6]], np.int32)
+    test = WindowTable(rows, np.arange(3, dtype=np.int32))
+    provenance = WindowProvenance(payload_sha256="abc", context_length=1, min_article_chunks=2)
+    save_windows(tmp_path / "windows", Splits(train=test, val=test, test=test), provenance)
+    return tmp_path
+
+
+def test_the_article_of_a_query_is_that_of_its_window(kept_windows):
+    np.testing.assert_array_equal(articles_of(kept_windows, np.array([6, 9, 3, 6], np.int32)), [2, 0, 1, 2])
+
+
+def test_a_query_that_is_no_test_window_is_refused(kept_windows):
+    with pytest.raises(ValueError, match="got 2 of 3 that are not"):
+        articles_of(kept_windows, np.array([6, 7, 10], np.int32))
 
 
 def test_every_row_is_listed_in_the_runs_order_with_its_difference(runs, capsys):
