@@ -54,7 +54,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path) -> list[Compared]:
         FileNotFoundError, ValueError: in one line; a ValueError when corpus or queries differ.
     """
     results_a, results_b = load_results(run_a), load_results(run_b)
-    _check_same_corpus(results_a["protocol"], results_b["protocol"], run_a, run_b)
+    check_same_corpus(results_a["protocol"], results_b["protocol"], run_a, run_b)
     arrays_a, arrays_b = load_all_arrays(run_a, results_a["rows"]), load_all_arrays(run_b, results_b["rows"])
     named = [(name, name) for name in arrays_a if name in arrays_b and not _is_untrained(results_a, name)]
     best = (results_a.get("best"), results_b.get("best"))
@@ -71,7 +71,8 @@ def _is_untrained(results: Mapping[str, Any], name: str) -> bool:
     return any(row["variant"] == name and not row.get("params") for row in results["rows"])
 
 
-def _check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | Path, run_b: str | Path) -> None:
+def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | Path, run_b: str | Path) -> None:
+    """Refuse runs whose protocols name other data; ValueError naming both."""
     for key in ("data_sha256", "payload_sha256"):
         if a.get(key) != b.get(key):
             raise ValueError(

@@ -9,7 +9,8 @@ import pytest
 from orchestrator.config import ExperimentConfig, load_config
 from orchestrator.gates import EarlyStopping
 
-EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
+SHIPPED = Path(__file__).parents[2] / "experiments"
+EXPERIMENTS = sorted(SHIPPED.glob("*.yaml"))
 BASE = """
 name: example
 variants:
@@ -387,7 +388,31 @@ def test_nothing_changes_a_configuration_after_loading(tmp_path: Path) -> None:
 def test_a_shipped_experiment_loads(path: Path) -> None:
     config = load_config(path)
     assert any(variant.kind == "variant" for variant in config.resolved_variants.values())
-    assert config.gates.smoke
+
+
+@pytest.mark.parametrize("name", ["debug", "phase5", "phase5_wikipedia"])
+def test_the_shipped_experiments_that_select_have_gates(name: str) -> None:
+    assert load_config(SHIPPED / f"{name}.yaml").gates.smoke
+
+
+def changed(a: Any, b: Any) -> set[str]:
+    """The keys at which two dataclasses differ."""
+    first, second = dataclasses.asdict(a), dataclasses.asdict(b)
+    return {key for key in first if first[key] != second[key]}
+
+
+@pytest.mark.parametrize("name", ["ablation", "ablation_articles"])
+def test_the_ablation_starts_from_phase5s_defaults_and_changes_one_option_a_row(name: str) -> None:
+    phase5 = load_config(SHIPPED / "phase5.yaml").resolved_variants["mamba_s"]
+    base, *rows = load_config(SHIPPED / f"{name}.yaml").resolved_variants.values()
+    assert (base.spec, base.training.loss) == (phase5.spec, phase5.training.loss)
+    assert base.training == phase5.training.model_copy(update={"early_stopping": None})
+    for row in rows:
+        options = changed(base.spec, row.spec) | changed(base.training.loss, row.training.loss)
+        one_loss_alone = options <= {"infonce", "cosine", "mse"}
+        assert options
+        assert len(options) == 1 or one_loss_alone
+        assert row.training.model_copy(update={"loss": base.training.loss}) == base.training
 
 
 def test_the_shipped_experiments_are_found() -> None:
