@@ -69,16 +69,16 @@ class _FusedBlock(torch.autograd.Function):
         w = Weights(*parameters)
         inner, num_heads = w.norm_weight.shape[0], w.D.shape[0]
         low_u, low_in = rounded(u.view(u.shape[0], -1), low), rounded(w.in_proj, low)
-        projected = torch.mm(low_in, low_u).to(u.dtype).view(-1, *u.shape[1:])  # (2 I + 2 N + H, L, B)
-        dt = F.softplus(projected[-num_heads:] + w.dt_bias[:, None, None])  # (H, L, B)
+        projected = torch.mm(low_in, low_u).view(-1, *u.shape[1:])  # (2 I + 2 N + H, L, B)
+        dt = F.softplus(projected[-num_heads:].to(u.dtype) + w.dt_bias[:, None, None])  # (H, L, B)
         scores, decays, mixing = mixing_matrix(projected, dt, w)
         gated, squares = mix_and_gate(projected, mixing, w)
         scale = torch.rsqrt(squares / inner + NORM_EPS).flatten()  # (T,)
-        low_gated, low_out = rounded(gated.view(inner, -1), low), rounded(w.out_proj * w.norm_weight, low)
-        out = torch.mm(low_out, low_gated).to(u.dtype).mul_(scale)  # (d, T)
+        low_out = rounded(w.out_proj * w.norm_weight, low)
+        out = torch.mm(low_out, gated.view(inner, -1)).to(u.dtype).mul_(scale)  # (d, T)
         ctx.low, ctx.shape = low, u.shape
         ctx.save_for_backward(
-            *(low_u, low_in, low_gated, low_out, projected, dt, scores, decays, mixing, scale, out),
+            *(low_u, low_in, gated, low_out, projected, dt, scores, decays, mixing, scale, out),
             *parameters,
         )
         return out.view(u.shape)
@@ -86,24 +86,24 @@ class _FusedBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        low_u, low_in, low_gated, low_out, projected, dt, scores, decays, mixing, scale, out, *parameters = (
+        low_u, low_in, gated, low_out, projected, dt, scores, decays, mixing, scale, out, *parameters = (
             ctx.saved_tensors
         )
         w = Weights(*parameters)
         inner, num_heads = w.norm_weight.shape[0], w.D.shape[0]
         grad = grad.reshape(out.shape)
         low_grad = rounded(grad * scale, ctx.low)
-        d_gated = torch.mm(low_out.t(), low_grad).to(grad.dtype).view(inner, *ctx.shape[1:])
+        d_gated = torch.mm(low_out.t(), low_grad).view(inner, *ctx.shape[1:])
         along = through_norm(grad, out, scale, inner).view(ctx.shape[1:])
         d_projected, d_dt, d_conv, d_bias, d_A_log, d_D = ssm_backward(
             d_gated, along, projected, dt, scores, decays, mixing, w
         )
         d_raw = d_dt.mul_(-torch.expm1(-dt))  # the derivative of softplus(raw) is 1 - exp(-softplus(raw))
         d_projected[-num_heads:] = d_raw
-        low_d = rounded(d_projected.view(len(d_projected), -1), ctx.low)
+        low_d = d_projected.view(len(d_projected), -1)
         d_in_proj = torch.mm(low_d, low_u.t()).to(grad.dtype)
         d_u = torch.mm(low_in.t(), low_d).to(grad.dtype).view(ctx.shape)
-        d_weighted = torch.mm(low_grad, low_gated.t()).to(grad.dtype)  # for out_proj * norm_weight
+        d_weighted = torch.mm(low_grad, gated.view(inner, -1).t()).to(grad.dtype)  # for out_proj * norm_weight
         small = (d_conv, d_bias, d_raw.sum((1, 2)), d_A_log, d_D, (d_weighted * w.out_proj).sum(0))
         return d_u, None, d_in_proj, *small, d_weighted.mul_(w.norm_weight)
 
@@ -114,18 +114,18 @@ def rounded(factor: Tensor, low: bool) -> Tensor:
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
-    """Return the tensors' memory as the kernels take it."""
-    return [tensor.detach().numpy() for tensor in tensors]
+    """Return the tensors' memory as the kernels take it: bfloat16 as the int16 of its bits."""
+    return [(t.detach().view(torch.int16) if t.dtype == torch.bfloat16 else t.detach()).numpy() for t in tensors]
 
 
 def mixing_matrix(projected: Tensor, dt: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
     """Return the scores (Q, B), the decays and the matrix M (H, Q, B); see `models.kernels`."""
     num_heads, length, windows = dt.shape
     pairs = length * (length + 1) // 2
-    scores = projected.new_zeros(pairs, windows)
+    scores = dt.new_zeros(pairs, windows)
     kernels.score_pairs(w.norm_weight.shape[0], *arrays(projected, w.conv_weight, w.conv_bias, scores))
     step = torch.exp(dt * -torch.exp(w.A_log)[:, None, None])
-    decays, mixing = projected.new_empty(2, num_heads, pairs, windows).unbind()
+    decays, mixing = dt.new_empty(2, num_heads, pairs, windows).unbind()
     kernels.mixing_matrix(*arrays(scores, dt, step, w.D, decays, mixing))
     return scores, decays, mixing
 
@@ -135,7 +135,7 @@ def mix_and_gate(projected: Tensor, mixing: Tensor, w: Weights) -> tuple[Tensor,
     shape = projected.shape[1:]
     gated = projected.new_empty(w.norm_weight.shape[0], *shape)
     ranges = head_ranges(w.D.shape[0])
-    squares = projected.new_zeros(len(ranges), *shape)  # one sum a thread
+    squares = mixing.new_zeros(len(ranges), *shape)  # one sum a thread
     inputs, sums = arrays(projected, w.conv_weight, w.conv_bias, mixing, gated), squares.numpy()
     in_threads(lambda part, first, last: kernels.mix_and_gate(first, last, *inputs, *sums[part : part + 1]), ranges)
     return gated, squares.sum(0)
