@@ -16,8 +16,8 @@ Arrays are channel-major with the windows innermost. Pairs (t, s), s <= t, of po
 
 Letters: H heads, P head_dim, I = H P, N d_state, K taps, L positions, B windows, Q = L (L + 1) / 2 pairs.
 Arrays are float32 or float64; what goes into or comes from a matrix product (projected, gated and their gradients) may
-also be bfloat16, as int16 arrays of its bits, which are widened and rounded a channel at a time. `first` and `last` name
-a range of heads: each touches its own part of every result, so ranges may run in threads; the kernels release the
+also be bfloat16, as int16 arrays of its bits, which are widened and rounded a channel at a time. `first` and `last`
+name a range of heads: each touches its own part of every result, so ranges may run in threads; the kernels release the
 interpreter's lock.
 """
 
