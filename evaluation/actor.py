@@ -69,6 +69,7 @@ class Evaluator:
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
         self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
         self._num_builds = 0
+        self._shared: Any = None
         opened = self._open_file(index, waive) if index.file is not None else None
         self._index = opened or self._build(replace(index, file=None), payload.provenance.sha256, index_dir)
 
@@ -88,6 +89,18 @@ class Evaluator:
         index, built = open_or_build(self._corpus.vectors, config, payload_sha256, index_dir)
         self._num_builds += built
         return index
+
+    def share_payload(self) -> Any:
+        """Put the vectors (N, D) and article_index (N,) into Ray's object store, once; return the reference.
+
+        For workers on nodes that do not see the payload's folder.
+        """
+        if self._shared is None:
+            import ray
+
+            # Arrays of numpy's own class: a subclass such as a memory map would travel by value, as bytes.
+            self._shared = ray.put((np.asarray(self._corpus.vectors), np.asarray(self._corpus.article_index)))
+        return self._shared
 
     def ready(self) -> dict[str, Any]:
         """What was built and how. `index_builds` is 1 for the whole life of a run (0 when a kept index was opened),

@@ -77,6 +77,7 @@ def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
     copies = (np.asarray(vectors[np.where(inside, found, 0)], np.float32) == queries[:, None]).all(axis=2)
     own = (inside & copies & (alike | _is_coarse(index.faiss_index))).any(axis=1)
     elsewhere = int(np.count_nonzero(~own & alike.any(axis=1)))
+    detail = f"share of {len(rows)} payload rows found under their own number"
     return judge(
         "index_vectors",
         float(own.mean()),
@@ -85,8 +86,7 @@ def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
         "number the index's rows as the payload's, in the order of article_index and chunk_index"
         if elsewhere > len(rows) / 2
         else _ANOTHER,
-        detail=f"share of {len(rows)} payload rows found under their own number; "
-        f"{elsewhere} are there under another one",
+        detail=f"{detail}; {elsewhere} are there under another one" if elsewhere else detail,
     )
 
 

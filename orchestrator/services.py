@@ -25,7 +25,7 @@ def start_evaluator(run: Run) -> Any:
     flat = config.index.kind == "flat" and config.index.file is None
     return (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}/evaluator", num_cpus=0)
+        .options(name=f"{config.name}/evaluator", num_cpus=0, scheduling_strategy=_beside_driver())
         .remote(
             str(run.data.payload.path.resolve()),
             config.index,
@@ -61,6 +61,13 @@ def stream_orders(run: Run) -> Any:
 def start_predictor(run: Run) -> Any:
     """Start the process that predicts with checkpoints, in case it does not run yet; returns at once."""
     if run.predictor is None:
-        actor = ray.remote(final.PredictorProcess).options(name=f"{run.config.name}/predictor", num_cpus=0)
-        run.predictor = actor.remote()
+        options = {"name": f"{run.config.name}/predictor", "num_cpus": 0, "scheduling_strategy": _beside_driver()}
+        run.predictor = ray.remote(final.PredictorProcess).options(**options).remote()
     return run.predictor
+
+
+def _beside_driver() -> Any:
+    """Keep an actor on the driver's node, which sees payload, index file and run folder."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

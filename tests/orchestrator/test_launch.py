@@ -195,8 +195,8 @@ def test_the_line_about_an_index_of_another_payload_and_its_waiver(
     file = save_index(tmp_path / "other.faiss", np.ascontiguousarray(vectors[:, ::-1]))
     assert main([str(experiment), "--set", f"index.file={file}"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "preflight.index_vectors: expected >= 0.99, got 0 (share of 256 payload rows found under their own number; "
-        "0 are there under another one); it was built from another payload; name the one built from these vectors, "
+        "preflight.index_vectors: expected >= 0.99, got 0 (share of 256 payload rows found under their own number); "
+        "it was built from another payload; name the one built from these vectors, "
         "or leave index.file out and an index is built"
     )
     waived = ["--set", "preflight.waive=[index_vectors]", "--dry-run"]
