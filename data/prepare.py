@@ -83,15 +83,16 @@ def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> 
         others: Key and path of files that other sections name.
 
     Raises:
-        FileNotFoundError: names all that are missing, in one line.
+        FileNotFoundError: a file of the data section is missing; names all that are missing, in one line.
     """
+    if all(Path(path).exists() for path in config.files().values()):
+        return
     named = {**config.files(), **(others or {})}
     missing = [f"{name}: {path}" for name, path in named.items() if not Path(path).exists()]
-    if missing:
-        raise FileNotFoundError(
-            f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
-            "from text with python -m data.embed, from files with python -m data.build"
-        )
+    raise FileNotFoundError(
+        f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
+        "from text with python -m data.embed, from files with python -m data.build"
+    )
 
 
 def _payload_of_files(config: DataConfig, cache_dir: Path) -> Payload:

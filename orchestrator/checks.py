@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from data.check import Check, judge, report
 from data.preflight import blocking, check_alignment, run_preflight, stamp_waived, table_of
-from data.prepare import PreparedData
+from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.index_file_process import check_index_file
 from orchestrator.config import ExperimentConfig
@@ -34,6 +35,18 @@ class PreflightError(ValueError):
     def __init__(self, message: str, table: str) -> None:
         super().__init__(message)
         self.table = table
+
+
+def check_inputs(config: ExperimentConfig) -> None:
+    """Raise FileNotFoundError when a file that the experiment names is missing; one line names them all."""
+    index = config.index.file
+    others = {"index.file": index} if index is not None else {}
+    check_files(config.data, others)
+    if index is not None and not Path(index).is_file():
+        raise FileNotFoundError(
+            f"index.file: expected an existing file, got none at {index}; correct the path, or leave it out "
+            "(index.file: null) and an index is built"
+        )
 
 
 def check_data(config: ExperimentConfig, data: PreparedData) -> list[Check]:

@@ -193,10 +193,6 @@ class ExperimentConfig(_Section):
         """Return the rule that says which epoch's weights `best.pt` holds, with or without early stopping."""
         return (variant.training.early_stopping or EarlyStoppingConfig()).rule()
 
-    def index_files(self) -> dict[str, str]:
-        """Return the key and path of the index file, if there is one."""
-        return {} if self.index.file is None else {"index.file": self.index.file}
-
     def resolved(self) -> dict[str, Any]:
         """Return the configuration with every default written out, as plain JSON values."""
         plain: dict[str, Any] = self.model_dump(mode="json")

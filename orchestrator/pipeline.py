@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TextIO
 
-from data.prepare import check_files, prepare_data
+from data.prepare import prepare_data
 from data.windows import WindowProvenance, save_windows
 from models.variants import num_parameters
 from orchestrator import cluster, final, outcome, services
 from orchestrator.admission import ClusterResources, admit
-from orchestrator.checks import check_data, check_retrieval, records, stop_if_blocked
+from orchestrator.checks import check_data, check_inputs, check_retrieval, records, stop_if_blocked
 from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision
 from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
@@ -38,7 +38,7 @@ def prepare(
     check_tracking(config.tracking)
     timeline = Timeline()
     timeline.phase("data")
-    check_files(config.data, config.index_files())
+    check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     timeline.phase("preflight")
     checks = check_data(config, data)

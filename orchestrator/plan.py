@@ -7,18 +7,18 @@ from pathlib import Path
 from tabulate import tabulate
 
 from data.check import table_of
-from data.prepare import PreparedData, check_files, prepare_data
+from data.prepare import PreparedData, prepare_data
 from models.variants import flops_per_window, num_parameters
 from orchestrator import cluster
 from orchestrator.admission import admit, memory_gib
-from orchestrator.checks import check_data
+from orchestrator.checks import check_data, check_inputs
 from orchestrator.config import ExperimentConfig
 from orchestrator.ledger import Ledger
 
 
 def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
     """Return the plan; ValueError when data is missing or a variant cannot fit this machine."""
-    check_files(config.data, config.index_files())
+    check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
     admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())

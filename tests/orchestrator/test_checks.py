@@ -1,13 +1,20 @@
 """The part of the preflight that needs an index: its fidelity, the baselines, and gates beyond reach."""
 
+import io
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.checks import absolute_rules, check_gates, check_retrieval
+from orchestrator.checks import PreflightError, absolute_rules, check_gates, check_retrieval
 from orchestrator.config import ExperimentConfig, load_config
 from orchestrator.gates import parse_rule
+from orchestrator.ledger import Ledger
+from orchestrator.pipeline import finish_preflight
+from orchestrator.run import Run
+from orchestrator.timeline import Timeline
 
 EXPERIMENT = """
 name: checked
@@ -92,3 +99,28 @@ def test_only_absolute_rules_on_found_targets_are_held_against_the_oracle(config
         "contain@50 >= 0.40",
         "contain@50 >= 0.60",
     ]
+
+
+def run_with(config: ExperimentConfig, folder: Path, index: dict[str, Any], oracle: dict[str, float]) -> Run:
+    data: Any = None
+    run = Run(config=config, ledger=Ledger(folder), timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
+    run.index, run.smoke_baselines, run.oracle = {"index": index}, BASELINES, oracle
+    return run
+
+
+def test_a_warning_is_shown_and_kept_and_the_run_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
+    run = run_with(config, tmp_path, INDEX, {"r@5": 0.2, "contain@50": 0.7})
+    finish_preflight(run)
+    assert run.stream.getvalue().startswith("warn      preflight.gate.r@5: expected <= 0.2, got 0.35 (")
+    kept = {entry["name"]: entry["verdict"] for entry in json.loads(run.ledger.preflight.read_text())}
+    assert (kept["gate.r@5"], kept["index_fidelity"], kept["last_vector.r@5"]) == ("warn", "pass", "report")
+
+
+def test_a_failed_check_of_the_index_ends_the_launch_and_is_kept(config: ExperimentConfig, tmp_path: Path) -> None:
+    run = run_with(config, tmp_path, {**INDEX, "fidelity_disturbed": 0.5}, ORACLE)
+    with pytest.raises(
+        PreflightError, match=r"preflight.index_fidelity_disturbed: expected >= 0\.8, got 0\.5 "
+    ) as raised:
+        finish_preflight(run)
+    assert "FAIL    index_fidelity_disturbed" in raised.value.table
+    assert json.loads(run.ledger.preflight.read_text())[1]["verdict"] == "FAIL"
