@@ -6,7 +6,7 @@ not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight 
 
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import faiss
@@ -71,7 +71,7 @@ class Evaluator:
         self._num_builds = 0
         self._shared: Any = None
         opened = self._open_file(index, waive) if index.file is not None else None
-        self._index = opened or self._build(replace(index, file=None), payload.provenance.sha256, index_dir)
+        self._index = opened or self._build(index, payload.provenance.sha256, index_dir)
 
     def _open_file(self, config: IndexConfig, waive: Collection[str]) -> SearchIndex | None:
         index, checks = open_index_file(self._corpus.vectors, config, waive)
