@@ -13,9 +13,16 @@ from data.formats import import_payload
 from data.payload import Payload, open_payload
 from data.rows import UNKNOWN_EMBEDDER
 from data.sequences import SAME_COSINE, AlignedSequences, read_sequences
-from data.windows import Splits, WindowProvenance, WindowTable, build_windows, save_windows, split_by_article
+from data.windows import (
+    WINDOWS_FOLDER,
+    Splits,
+    WindowProvenance,
+    WindowTable,
+    build_windows,
+    save_windows,
+    split_by_article,
+)
 
-WINDOWS_FOLDER = "windows"
 _REALIGN = "embed both with one embedder, or use the payload's own rows instead with realign: true (--realign)"
 
 

@@ -15,6 +15,8 @@ class Check:
     """How value and limit must stand: ">=", "<=" or "=="."""
     passed: bool = True
     waived: bool = False
+    warning: bool = False
+    """A failure is shown and stops nothing."""
     detail: str = ""
     hint: str = ""
     """What to do when it fails."""
@@ -22,21 +24,39 @@ class Check:
     @property
     def blocks(self) -> bool:
         """Say whether this check stops the launch."""
-        return not self.passed and not self.waived
+        return self.verdict == "FAIL"
+
+    @property
+    def verdict(self) -> str:
+        """Return report, pass, waived, warn or FAIL."""
+        if self.limit is None:
+            return "report"
+        if self.passed:
+            return "pass"
+        return "warn" if self.warning else "waived" if self.waived else "FAIL"
 
     def line(self) -> str:
-        """Say a failed check in one line."""
+        """Say a failed check or a warning in one line."""
         return (
             f"preflight.{self.name}: expected {self.relation} {_number(self.limit)}, got {_number(self.value)}"
             f"{f' ({self.detail})' if self.detail else ''}; {self.hint}"
         )
 
 
-def judge(name: str, value: float, relation: str, limit: float, hint: str, *, detail: str = "") -> Check:
-    """Compare a value with its limit; NaN never passes."""
+def judge(
+    name: str, value: float, relation: str, limit: float, hint: str, *, detail: str = "", warning: bool = False
+) -> Check:
+    """Compare a value with its limit; NaN never passes. With `warning` a failure stops nothing."""
     passed = {"<=": value <= limit, ">=": value >= limit, "==": value == limit}[relation]
     return Check(
-        name=name, value=float(value), limit=limit, relation=relation, passed=bool(passed), detail=detail, hint=hint
+        name=name,
+        value=float(value),
+        limit=limit,
+        relation=relation,
+        passed=bool(passed),
+        warning=warning,
+        detail=detail,
+        hint=hint,
     )
 
 
@@ -53,7 +73,7 @@ def table_of(checks: Iterable[Check]) -> str:
     """Render checks as a short table of plain text: verdict, name, value, limit, detail."""
     rows = [
         (
-            "report" if check.limit is None else "waived" if check.waived else "pass" if check.passed else "FAIL",
+            check.verdict,
             check.name,
             _number(check.value),
             f"{check.relation} {_number(check.limit)}" if check.limit is not None else "",

@@ -14,14 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from data.check import Check, table_of
+from data.check import Check, report, table_of
 from data.checks import Targets, check_oracle, check_splits, check_targets, check_vectors, check_windows, own_targets
 from data.geometry import check_near_duplicates, check_neighbours, check_provenance
 from data.payload import Payload
 from data.seeding import derive_seed
-from data.windows import Splits
+from data.windows import WINDOWS_FOLDER, Splits, load_window_provenance
 
-__all__ = ["Check", "Targets", "blocking", "run_preflight", "save_checks", "stamp_waived", "table_of"]
+__all__ = [
+    "Check",
+    "Targets",
+    "blocking",
+    "check_alignment",
+    "run_preflight",
+    "save_checks",
+    "stamp_waived",
+    "table_of",
+]
 
 
 def run_preflight(
@@ -32,6 +41,7 @@ def run_preflight(
     others: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     waive: Collection[str] = (),
+    later: Collection[str] = (),
 ) -> list[Check]:
     """Run every check of the data; nothing is raised for a failed one, see `blocking`.
 
@@ -42,6 +52,7 @@ def run_preflight(
         others: Provenance of other parts by their name, for example {"index": {"sha256": ...}}.
         seed: Seed of the samples.
         waive: Names of checks that may fail; they stay in the list, stamped.
+        later: Names of checks that others make, which `waive` may hold too.
 
     Raises:
         ValueError: a name in `waive` is no check.
@@ -55,7 +66,21 @@ def run_preflight(
     checks += check_oracle(payload, splits, rng)
     checks += check_neighbours(payload, splits, rng)
     checks += check_near_duplicates(payload, splits, rng)
+    _check_names(waive, [*(check.name for check in checks), *later])
     return stamp_waived(checks, waive)
+
+
+def check_alignment(payload: Payload) -> list[Check]:
+    """Report how the vectors in the sequence files, which were replaced by row numbers, agreed with the payload."""
+    folder = payload.path / WINDOWS_FOLDER
+    if not (folder / "windows.json").is_file():
+        return []
+    found = load_window_provenance(folder).alignment
+    return [
+        report(f"{split}.{name}", float(facts[name]), f"of {facts['file']}{', realigned' * facts['realigned']}")
+        for split, facts in found.items()
+        for name in ("target_cosine_mean", "context_cosine_mean")
+    ]
 
 
 def blocking(checks: Iterable[Check]) -> list[Check]:
@@ -64,18 +89,16 @@ def blocking(checks: Iterable[Check]) -> list[Check]:
 
 
 def stamp_waived(checks: list[Check], waive: Collection[str]) -> list[Check]:
-    """Mark the waived checks.
+    """Mark the failed checks whose names are waived."""
+    return [replace(check, waived=check.name in waive and not check.passed) for check in checks]
 
-    Raises:
-        ValueError: a name is no check.
-    """
-    names = [check.name for check in checks]
+
+def _check_names(waive: Collection[str], names: Collection[str]) -> None:
     for name in waive:
         if name not in names:
             raise ValueError(
                 f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name"
             )
-    return [replace(check, waived=check.name in waive and not check.passed) for check in checks]
 
 
 def save_checks(file: str | Path, checks: Iterable[Check]) -> None:

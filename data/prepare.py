@@ -3,18 +3,19 @@
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.assemble import WINDOWS_FOLDER, SequenceFiles, build
+from data.assemble import SequenceFiles, build
 from data.config import DataConfig
 from data.corpus import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
 from data.formats import import_payload
 from data.payload import Payload, open_payload, write_payload
-from data.windows import Splits, build_windows, load_window_provenance, load_windows, split_by_article
+from data.windows import WINDOWS_FOLDER, Splits, build_windows, load_window_provenance, load_windows, split_by_article
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,24 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
     return split_by_article(table, config.val_share, config.test_share, seed=seed)
 
 
-def check_files(config: DataConfig) -> None:
+def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> None:
     """Check that every file the configuration names is there.
 
+    Args:
+        config: The data section.
+        others: Key and path of files that other sections name.
+
     Raises:
-        FileNotFoundError: names all that are missing, in one line.
+        FileNotFoundError: a file of the data section is missing; names all that are missing, in one line.
     """
-    missing = [f"{name}: {path}" for name, path in config.files().items() if not Path(path).exists()]
-    if missing:
-        raise FileNotFoundError(
-            f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
-            "from text with python -m data.embed, from files with python -m data.build"
-        )
+    if all(Path(path).exists() for path in config.files().values()):
+        return
+    named = {**config.files(), **(others or {})}
+    missing = [f"{name}: {path}" for name, path in named.items() if not Path(path).exists()]
+    raise FileNotFoundError(
+        f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
+        "from text with python -m data.embed, from files with python -m data.build"
+    )
 
 
 def _payload_of_files(config: DataConfig, cache_dir: Path) -> Payload:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data.keys import Int32, combine
 from data.seeding import derive_seed
 
+WINDOWS_FOLDER = "windows"  # inside a payload folder
 _SPLITS = ("train", "val", "test")
 
 

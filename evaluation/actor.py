@@ -5,7 +5,7 @@ not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight 
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data.payload import open_payload
+from data.preflight import blocking
 from evaluation.baselines import BASELINES, PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
-from evaluation.index import SearchIndex, build_index
+from evaluation.index import SearchIndex, build_index, sampled_fidelity
+from evaluation.index_file import open_index_file
 from evaluation.index_store import open_or_build
 from evaluation.latency import Latency, measure, measure_interleaved
 from evaluation.metrics import K_MAX
+from evaluation.oracle import neighbourhood_oracle
 from evaluation.rerank import Reranker
 from evaluation.retrieval import (
     Corpus,
@@ -46,10 +49,16 @@ class Evaluator:
         threads: int = 1,
         index_dir: str | None = None,
         rerank: RerankConfig | None = None,
+        waive: Collection[str] = (),
     ) -> None:
         """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs.
 
-        With `rerank` every evaluation is reranked, and `baselines` has the further row `prior-only`.
+        With `index.file` that file is searched instead. With `rerank` every evaluation is reranked, and `baselines` has
+        the further row `prior-only`. `waive`: names of checks of the file that may fail; a file that cannot be searched
+        at all is then left aside, and an index is built.
+
+        Raises:
+            ValueError: the file is not an index of this payload.
         """
         faiss.omp_set_num_threads(threads)
         self._threads = threads
@@ -60,7 +69,18 @@ class Evaluator:
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
         self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
         self._num_builds = 0
-        self._index = self._build(index, payload.provenance.sha256, index_dir)
+        self._shared: Any = None
+        opened = self._open_file(index, waive) if index.file is not None else None
+        self._index = opened or self._build(index, payload.provenance.sha256, index_dir)
+
+    def _open_file(self, config: IndexConfig, waive: Collection[str]) -> SearchIndex | None:
+        index, checks = open_index_file(self._corpus.vectors, config, waive)
+        for check in blocking(checks):
+            raise ValueError(check.line())
+        if index is not None:
+            found = sampled_fidelity(index, np.ascontiguousarray(self._corpus.vectors, dtype=np.float32))
+            index.notes |= {name: round(value, 4) for name, value in found.items()}
+        return index
 
     def _build(self, config: IndexConfig, payload_sha256: str, index_dir: str | None) -> SearchIndex:
         if index_dir is None:
@@ -69,6 +89,18 @@ class Evaluator:
         index, built = open_or_build(self._corpus.vectors, config, payload_sha256, index_dir)
         self._num_builds += built
         return index
+
+    def share_payload(self) -> Any:
+        """Put the vectors (N, D) and article_index (N,) into Ray's object store, once; return the reference.
+
+        For workers on nodes that do not see the payload's folder.
+        """
+        if self._shared is None:
+            import ray
+
+            # Arrays of numpy's own class: a subclass such as a memory map would travel by value, as bytes.
+            self._shared = ray.put((np.asarray(self._corpus.vectors), np.asarray(self._corpus.article_index)))
+        return self._shared
 
     def ready(self) -> dict[str, Any]:
         """What was built and how. `index_builds` is 1 for the whole life of a run (0 when a kept index was opened),
@@ -154,6 +186,12 @@ class Evaluator:
         if self._reranker is not None:
             answers[PRIOR_ONLY] = self._prior_only(queries, self._reranker, latency_queries)
         return answers
+
+    def reach(self, query_set: str) -> dict[str, float]:
+        """Metrics of the oracle of the neighbourhood on a query set; see evaluation.oracle."""
+        queries = self._query_set(query_set)
+        oracle = neighbourhood_oracle(self._corpus, queries)
+        return evaluate(self._index, queries, oracle, self._corpus, variant="oracle", reranker=self._reranker).metrics()
 
     def _prior_only(self, queries: QuerySet, reranker: Reranker, latency_queries: int) -> dict[str, Any]:
         def answer_one(row: int) -> object:

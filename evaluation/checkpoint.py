@@ -46,6 +46,7 @@ class Task:
     windows: npt.NDArray[np.int32]  # (Q, L + 1)
     truth_cosine: Float64  # (Q,) cosine of the given target and the payload's row
     index: IndexConfig
+    waive: tuple[str, ...]  # checks of an index file that may fail
     rules: tuple[Rule, ...]
 
 
@@ -63,14 +64,15 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     payload = _payload(args.payload, run, scratch)
     windows, cosine = _queries(args, run, config, payload)
     rules = args.gate or _gates(config, args.epoch)
-    kind = {"kind": args.index} if args.index else {}
+    kind = {"kind": args.index, "file": None} if args.index else {}
     index = IndexConfig(**{**config.get("index", {}), **kind})
-    return Task(checkpoint, run, payload, windows, cosine, index, tuple(parse(rule) for rule in rules))
+    waive = tuple(config.get("preflight", {}).get("waive", ()))
+    return Task(checkpoint, run, payload, windows, cosine, index, waive, tuple(parse(rule) for rule in rules))
 
 
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[Judged]]:
     """Metrics of the checkpoint on the queries, and its gates."""
-    evaluator = Evaluator(str(task.payload.path), task.index, {"queries": task.windows})
+    evaluator = Evaluator(str(task.payload.path), task.index, {"queries": task.windows}, waive=task.waive)
     wanted = {rule.baseline for rule in task.rules if rule.baseline}
     baselines = {name: _baseline(evaluator, task, name, device) for name in sorted(wanted)}
     metrics = _evaluate_one(evaluator, task, task.checkpoint, device)

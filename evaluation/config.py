@@ -6,6 +6,17 @@ from typing import Literal, get_args
 IndexKind = Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw"]
 INDEX_KINDS: tuple[str, ...] = get_args(IndexKind)
 
+INDEX_CHECKS = (
+    "index_file",
+    "index_dimension",
+    "index_metric",
+    "index_rows",
+    "index_vectors",
+    "index_fidelity",
+    "index_fidelity_disturbed",
+)
+"""The checks of the preflight that need an index, by name: `preflight.waive` may hold them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexConfig:
@@ -25,6 +36,11 @@ class IndexConfig:
 
     k_factor: int = 4
     """ivf_pq: candidates scored again, per result asked for; auto finds its own."""
+
+    file: str | None = None
+    """A FAISS index of the payload that exists already, row i of it being row i of the payload. The preflight compares
+    it with the payload, then it is searched with nprobe, k_factor or hnsw_ef, and kind, nlist and hnsw_links are the
+    file's. None: an index is built."""
 
     hnsw_links: int = 32
     """hnsw: links per row."""

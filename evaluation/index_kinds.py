@@ -3,7 +3,7 @@
 N corpus rows, D dimension. Vectors are float32 of norm 1; the metric is the inner product.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.config import IndexConfig
+from evaluation.config import IndexConfig, IndexKind
 
 Vectors = npt.NDArray[np.float32]
 
@@ -136,9 +136,37 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 
 def set_breadth(index: Any, config: IndexConfig) -> None:
     """Set on a built index what decides how much of it a search reads: nprobe, k_factor, ef."""
-    if config.kind.startswith("ivf"):
-        faiss.extract_index_ivf(index).nprobe = config.nprobe
-    if config.kind == "ivf_pq":
-        index.k_factor = config.k_factor
-    if config.kind == "hnsw":
-        index.hnsw.efSearch = config.hnsw_ef
+    for layer in layers(index):
+        if isinstance(layer, faiss.IndexIVF):
+            layer.nprobe = config.nprobe
+        if isinstance(layer, faiss.IndexRefine):
+            layer.k_factor = config.k_factor
+        if isinstance(layer, faiss.IndexHNSW):
+            layer.hnsw.efSearch = config.hnsw_ef
+
+
+def layers(index: Any) -> Iterator[Any]:
+    """Yield an index and what it wraps, outermost first: ID maps, projections, refinements, the index itself."""
+    while True:
+        yield index
+        if isinstance(index, (faiss.IndexIDMap, faiss.IndexPreTransform)):
+            index = faiss.downcast_index(index.index)
+        elif isinstance(index, faiss.IndexRefine):
+            index = faiss.downcast_index(index.base_index)
+        else:
+            return
+
+
+def kind_of(index: Any) -> IndexKind | None:
+    """Say which of our kinds a FAISS index is; None for others."""
+    *_, innermost = layers(index)
+    return next((kind for kind, classes in _CLASSES if isinstance(innermost, classes)), None)
+
+
+_CLASSES: tuple[tuple[IndexKind, tuple[type, ...]], ...] = (
+    ("flat", (faiss.IndexFlat,)),
+    ("ivf_flat", (faiss.IndexIVFFlat,)),
+    ("ivf_sq8", (faiss.IndexIVFScalarQuantizer,)),
+    ("ivf_pq", (faiss.IndexIVFPQ, faiss.IndexIVFPQFastScan)),
+    ("hnsw", (faiss.IndexHNSWFlat, faiss.IndexHNSWSQ)),
+)

@@ -1,14 +1,13 @@
 """Predict in a process of its own: for command lines that also search, since torch and FAISS never share a process."""
 
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from evaluation.child import run_module
 
 
 def predict_in_process(
@@ -27,11 +26,9 @@ def predict_in_process(
     with tempfile.TemporaryDirectory() as folder:
         queries, out = Path(folder) / "windows.npy", Path(folder) / "predictions.npz"
         np.save(queries, windows)
-        command = [sys.executable, "-m", "evaluation.predict", str(checkpoint), str(payload), str(queries), str(out)]
-        options = ["--device", device, "--latency-queries", str(latency_queries)]
-        # The child finds the packages where this process found them, installed or not.
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=env)
+        files = (str(checkpoint), str(payload), str(queries), str(out))
+        options = ("--device", device, "--latency-queries", str(latency_queries))
+        done = run_module("evaluation.predict", *files, *options)
         if done.returncode == 2:
             raise ValueError(done.stderr.strip().splitlines()[-1])
         if done.returncode != 0:

@@ -171,6 +171,8 @@ def _check_badge(check: Row) -> str:
         return '<span class="badge tie">waived</span>'
     if check.get("limit") is None:
         return '<span class="badge">reported</span>'
+    if check.get("warning") and not check.get("passed"):
+        return '<span class="badge tie">warning</span>'
     return '<span class="badge good">passed</span>' if check.get("passed") else '<span class="badge bad">failed</span>'
 
 

@@ -1,7 +1,8 @@
 """The stages of a run in order; read this first.
 
-configuration -> data -> preflight -> run folder -> Ray -> admission -> index and baselines -> trials -> final
-evaluation -> decision -> table -> best/. One call a stage; what a stage does lies in the file it is called from.
+configuration -> data -> preflight -> run folder -> Ray -> admission -> index and baselines -> preflight of both ->
+trials -> final evaluation -> decision -> table -> best/. One call a stage; what a stage does lies in the file it is
+called from.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from data.windows import WindowProvenance, save_windows
 from models.variants import num_parameters
 from orchestrator import cluster, final, outcome, services
 from orchestrator.admission import ClusterResources, admit
-from orchestrator.checks import run_checks
+from orchestrator.checks import check_data, check_inputs, check_retrieval, records, stop_if_blocked
 from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision
 from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
@@ -37,9 +38,11 @@ def prepare(
     check_tracking(config.tracking)
     timeline = Timeline()
     timeline.phase("data")
+    check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     timeline.phase("preflight")
-    checks = run_checks(config, data)
+    checks = check_data(config, data)
+    stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
@@ -48,7 +51,7 @@ def prepare(
     ledger.check_same(config.resolved(), fingerprint, data_sha256)
     timeline.earlier = [*earlier_launches(ledger.timeline)]
     ledger.open(config.resolved(), manifest(config, data_sha256))
-    write_json(ledger.preflight, checks)
+    write_json(ledger.preflight, records(checks))
     save_windows(
         ledger.path / "windows",
         data.splits,
@@ -77,6 +80,7 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
         run.evaluator = services.start_evaluator(run)
         stream = services.stream_orders(run)
         services.measure_baselines(run)
+        finish_preflight(run)
         run.timeline.phase("training")
         train(run, stream)
         run.timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
@@ -85,6 +89,18 @@ def execute(run: Run, *, address: str | None, verbose: bool) -> dict[str, Any]:
     finally:
         ray.shutdown()
     return results
+
+
+def finish_preflight(run: Run) -> None:
+    """Add the checks that need the index to the others; PreflightError when one of them fails."""
+    assert run.index is not None and run.smoke_baselines is not None and run.oracle is not None
+    found = check_retrieval(run.config, run.index["index"], run.smoke_baselines, run.oracle)
+    run.checks += found
+    write_json(run.ledger.preflight, records(run.checks))
+    stop_if_blocked(run.checks)
+    for check in found:
+        if check.verdict in ("warn", "waived"):
+            run.say(f"{check.verdict:9} {check.line()}")
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -131,7 +147,7 @@ def run_facts(run: Run) -> outcome.Facts:
         dim=run.data.payload.dim,
         embedder=run.data.payload.provenance.embedder,
         payload_path=run.data.payload.path,
-        waived=[check["name"] for check in run.checks if check["waived"]],
+        waived=[check.name for check in run.checks if check.waived],
     )
 
 

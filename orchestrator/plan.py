@@ -6,21 +6,21 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from data.preflight import run_preflight
+from data.check import table_of
 from data.prepare import PreparedData, prepare_data
 from models.variants import flops_per_window, num_parameters
 from orchestrator import cluster
 from orchestrator.admission import admit, memory_gib
-from orchestrator.checks import check_sizes, check_table
+from orchestrator.checks import check_data, check_inputs
 from orchestrator.config import ExperimentConfig
 from orchestrator.ledger import Ledger
 
 
 def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
     """Return the plan; ValueError when data is missing or a variant cannot fit this machine."""
+    check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
-    check_sizes(config, data)
-    checks = run_preflight(data.payload, data.splits, seed=config.seed, waive=config.preflight.waive)
+    checks = check_data(config, data)
     admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in data.splits.items())
     sections = [
@@ -29,7 +29,7 @@ def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
         f"from {data.payload.path}; windows: {sizes}",
         f"resources: {admission.device}, {admission.arithmetic}",
         variant_table(config, data),
-        check_table(checks),
+        f"{table_of(checks)}\nat launch: the index's fidelity, the baselines' figures, gates beyond reach",
         rule_lines(config),
     ]
     return "\n\n".join(sections)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from data.check import Check
 from data.prepare import PreparedData
 from orchestrator.admission import Admission
 from orchestrator.config import ExperimentConfig
@@ -22,11 +23,12 @@ class Run:
     timeline: Timeline
     data: PreparedData
     stream: TextIO
-    checks: list[dict[str, Any]]
+    checks: list[Check]
     interrupt: Interrupt = field(default_factory=Interrupt)
     admission: Admission | None = None
     evaluator: Any = None
     predictor: Any = None
+    oracle: dict[str, float] | None = None
     smoke_baselines: dict[str, dict[str, float]] | None = None
     index: dict[str, Any] | None = None
 

@@ -22,29 +22,34 @@ def start_evaluator(run: Run) -> Any:
         "smoke": smoke_queries(splits, config.smoke.queries, config.seed).rows,
         "final": final_queries(splits, config.final.queries, config.seed).rows,
     }
+    flat = config.index.kind == "flat" and config.index.file is None
     return (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}/evaluator", num_cpus=0)
+        .options(name=f"{config.name}/evaluator", num_cpus=0, scheduling_strategy=_beside_driver())
         .remote(
             str(run.data.payload.path.resolve()),
             config.index,
             queries,
             rerank=config.rerank,
+            waive=config.preflight.waive,
             # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.
-            index_dir=None if config.index.kind == "flat" else str(Path(config.data.cache_dir).resolve() / "index"),
+            index_dir=None if flat else str(Path(config.data.cache_dir).resolve() / "index"),
         )
     )
 
 
 def measure_baselines(run: Run) -> None:
-    """Wait for the index and measure the baselines on the smoke queries: relative gates need their figures."""
+    """Wait for the index; measure baselines and oracle on the smoke queries, against which gates are held."""
     config = run.config
     run.index = ray.get(run.evaluator.ready.remote())
     assert run.index is not None and not run.index["torch_imported"], "FAISS and torch must not share a process"
     answers = ray.get(run.evaluator.baselines.remote("smoke", latency_queries=config.smoke.latency_queries))
+    run.oracle = ray.get(run.evaluator.reach.remote("smoke"))
     run.smoke_baselines = {name: answers[name]["metrics"] for name in config.baselines}
     r_at_5 = ", ".join(f"{name} {100 * m['r@5']:.1f} %" for name, m in run.smoke_baselines.items())
-    run.say(f"index     {run.index['index']['kind']}, {run.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
+    index = run.index["index"]
+    kind = f"{index['kind']} of {index['file']}" if "file" in index else index["kind"]
+    run.say(f"index     {kind}, {run.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
 
 
 def stream_orders(run: Run) -> Any:
@@ -56,6 +61,13 @@ def stream_orders(run: Run) -> Any:
 def start_predictor(run: Run) -> Any:
     """Start the process that predicts with checkpoints, in case it does not run yet; returns at once."""
     if run.predictor is None:
-        actor = ray.remote(final.PredictorProcess).options(name=f"{run.config.name}/predictor", num_cpus=0)
-        run.predictor = actor.remote()
+        options = {"name": f"{run.config.name}/predictor", "num_cpus": 0, "scheduling_strategy": _beside_driver()}
+        run.predictor = ray.remote(final.PredictorProcess).options(**options).remote()
     return run.predictor
+
+
+def _beside_driver() -> Any:
+    """Keep an actor on the driver's node, which sees payload, index file and run folder."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections import Counter
 from typing import Any
 
 from evaluation import table_render
@@ -25,16 +26,16 @@ _OUTPUTS = (
 def show_start(run: Run) -> None:
     """Say what is about to run."""
     config, splits = run.config, run.data.splits
-    failed = [check for check in run.checks if check["verdict"] == "waived"]
     run.say(f"run       {run.ledger.path}  (Ray's own output: {run.ledger.log})")
     run.say(
         f"data      {run.data.payload.num_rows:,} chunks, {run.data.payload.dim}-D, "
         f"{run.data.payload.provenance.embedder}; "
         f"windows {len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test"
     )
-    waived = f", waived: {', '.join(check['name'] for check in failed)}" if failed else ""
-    judged = [check for check in run.checks if check["limit"] is not None]
-    run.say(f"preflight {len(judged)} checks passed{waived}, {len(run.checks) - len(judged)} reported")
+    names = ", ".join(check.name for check in run.checks if check.waived)
+    num = Counter(check.verdict for check in run.checks)
+    waived = f", waived: {names}" if names else ""
+    run.say(f"preflight {num['pass']} checks passed{waived}, {num['report']} reported")
     run.say(f"variants  {', '.join(config.resolved_variants)}")
 
 

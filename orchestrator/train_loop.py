@@ -17,7 +17,6 @@ import ray
 import torch
 
 from data.duplicates import duplicate_ids
-from data.payload import open_payload
 from data.stream import EpochBatches, iter_epochs
 from data.windows import load_windows, sample_queries
 from models.checkpoint import load_training_state, save_model, save_training_state
@@ -26,6 +25,7 @@ from models.negatives import ArticleNegatives
 from orchestrator.gates import Epoch, best_epoch
 from orchestrator.learner import GatherTable, Learner
 from orchestrator.ledger import VariantFolder, append_line, epoch_of, finite, write_json
+from orchestrator.payload_share import open_arrays
 from orchestrator.queries import smoke_queries
 from orchestrator.trial import TrialSetup, to_report
 
@@ -86,8 +86,9 @@ class _Run:
         self.setup = setup
         self.rank, self.num_workers = rank, num_workers
         self.folder = VariantFolder(setup.folder)
-        payload = open_payload(setup.payload_path)
-        splits = load_windows(setup.windows_path, payload_sha256=payload.provenance.sha256)
+        sha256 = setup.provenance["payload_sha256"]
+        payload = open_arrays(setup.payload_path, sha256, setup.evaluator)
+        splits = load_windows(setup.windows_path, payload_sha256=sha256)
         self.train_rows = splits.train.rows
         self.val_rows = sample_queries(splits.val, setup.training.val_windows, setup.seed).rows
         self.smoke_rows = smoke_queries(splits, setup.num_smoke_queries, setup.seed).rows

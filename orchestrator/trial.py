@@ -24,8 +24,9 @@ CONTROLLER_FAILURE_LIMIT = 5
 class TrialSetup:
     """Everything a trial's worker needs, picklable.
 
-    folder, payload_path, windows_path: the variant's folder, the payload's and that of the window tables, on storage
-    that every node sees. selection: which epoch's weights best.pt holds. evaluator: handle of the evaluation actor.
+    folder, windows_path: the variant's folder and that of the window tables, on storage that every node sees.
+    payload_path: the payload's folder; a node that does not see it gets the vectors from the object store.
+    selection: which epoch's weights best.pt holds. evaluator: handle of the evaluation actor.
     """
 
     variant: Variant

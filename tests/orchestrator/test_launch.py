@@ -155,11 +155,59 @@ def test_a_failed_preflight_check_shows_all_checks_and_writes_nothing(
     )
     assert main([str(experiment), "--set", f"data.payload={longer.path}"]) == 2
     table = capsys.readouterr().err.splitlines()
-    assert [line.split() for line in table if line.startswith("unit_norm")] == [
-        ["unit_norm", "0.5", "<=", "0.001", "FAILED"]
+    assert [line.split()[:5] for line in table if "unit_norm" in line.split()[:2]] == [
+        ["FAIL", "unit_norm", "0.5", "<=", "0.001"]
     ]
     assert table[-1].startswith("preflight.unit_norm: ")
     assert everything_here() == []
+
+
+def save_index(file: Path, vectors: np.ndarray) -> str:
+    import faiss
+
+    index = faiss.index_factory(vectors.shape[1], "IVF16,Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(file))
+    return str(file)
+
+
+def test_an_index_of_another_payload_stops_the_launch_before_anything_is_written(
+    tmp_path: Path, rotation_payload: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = np.ascontiguousarray(np.asarray(open_payload(rotation_payload).vectors)[:, ::-1])
+    file = save_index(tmp_path / "other.faiss", other)
+    for options in ([], ["--dry-run"]):
+        code = main([str(experiment), "--set", f"index.file={file}", *options])
+        shown = capsys.readouterr()
+        assert code == (0 if options else 2)
+        table = (shown.out if options else shown.err).splitlines()
+        assert [line.split()[:5] for line in table if "index_vectors" in line.split()[:2]] == [
+            ["FAIL", "index_vectors", "0", ">=", "0.99"]
+        ]
+    assert everything_here() == []
+
+
+def test_the_line_about_an_index_of_another_payload_and_its_waiver(
+    tmp_path: Path, rotation_payload: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.asarray(open_payload(rotation_payload).vectors)
+    file = save_index(tmp_path / "other.faiss", np.ascontiguousarray(vectors[:, ::-1]))
+    assert main([str(experiment), "--set", f"index.file={file}"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "preflight.index_vectors: expected >= 0.99, got 0 (share of 256 payload rows found under their own number); "
+        "it was built from another payload; name the one built from these vectors, "
+        "or leave index.file out and an index is built"
+    )
+    waived = ["--set", "preflight.waive=[index_vectors]", "--dry-run"]
+    assert main([str(experiment), "--set", f"index.file={file}", *waived]) == 0
+    assert "waived  index_vectors" in capsys.readouterr().out
+
+
+def test_a_missing_index_file_is_named_with_the_others(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--set", "data.payload=a.npy", "--set", "index.file=b.faiss", "--dry-run"]
+    line = refused(capsys, experiment, *options)
+    assert line.startswith("data: expected existing files, got none at payload: a.npy, index.file: b.faiss; correct ")
 
 
 def test_the_folder_of_another_experiment_is_refused_and_left_as_it_is(

@@ -1,0 +1,63 @@
+"""The original experiment on files of its form: everything before the first trial, in an empty folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator import cluster
+from orchestrator.admission import ClusterResources
+from orchestrator.launch import main
+from tests.benchmarks.data_seed_files import make_seed_files, write_index
+from tests.data.helpers import unit_rows
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "phase5_wikipedia.yaml"
+NUM_ROWS, DIM = 1500, 16
+SMALL = ["--only", "amn", "--set", "variants.amn.d_model=16", "--set", "variants.amn.training.batch_size=64"]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    machine = ClusterResources(cpus=2, gpus=0, memory_gib=64, node_cpus=2, node_gpus=0, num_nodes=1)
+    monkeypatch.setattr(cluster, "local_resources", lambda: machine)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "artifacts" / "wikipedia"
+
+
+def test_without_the_files_all_of_them_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(EXPERIMENT), "--dry-run"]) == 2
+    names = ("payload: {}payload.npy", "train: {}train_sequences.npz", "val: {}val_sequences.npz")
+    missing = ", ".join([*names, "eval: {}eval_sequences.npz", "index.file: {}index.faiss"])
+    assert capsys.readouterr().err == (
+        f"data: expected existing files, got none at {missing.replace('{}', 'artifacts/wikipedia/')}; correct the "
+        "paths, or make a payload from text with python -m data.embed, from files with python -m data.build\n"
+    )
+
+
+def test_only_a_missing_index_is_said_so(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    (empty_folder / "index.faiss").unlink()
+    assert main([str(EXPERIMENT), "--dry-run"]) == 2
+    assert capsys.readouterr().err == (
+        "index.file: expected an existing file, got none at artifacts/wikipedia/index.faiss; "
+        "correct the path, or leave it out (index.file: null) and an index is built\n"
+    )
+
+
+def test_the_files_pass_the_preflight(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    assert main([str(EXPERIMENT), "--dry-run", *SMALL]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    verdicts = {row[1]: row[0] for row in rows if row and row[0] in {"pass", "report", "waived", "warn", "FAIL"}}
+    assert "FAIL" not in verdicts.values()
+    assert verdicts["article_overlap"] == "waived"
+    assert verdicts["train.target_cosine_mean"] == "report"
+    assert verdicts["index_vectors"] == verdicts["truth_cosine_mean"] == "pass"
+
+
+def test_the_index_of_another_payload_stops_the_launch(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    write_index(empty_folder / "index.faiss", np.ascontiguousarray(unit_rows(NUM_ROWS, DIM, seed=5)))
+    assert main([str(EXPERIMENT), *SMALL]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("preflight.index_vectors: expected >= 0.99, got 0 (")
+    assert not Path("runs").exists()
