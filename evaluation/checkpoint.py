@@ -29,9 +29,10 @@ from evaluation.actor import Evaluator
 from evaluation.baselines import BASELINES
 from evaluation.config import INDEX_KINDS, IndexConfig
 from evaluation.latency import MIN_TIMED_SMOKE
+from evaluation.metrics import metric
 from evaluation.predict_process import predict_in_process
 from evaluation.results import plain, run_payload
-from evaluation.rules import ORIGINAL_GATES, Judged, Rule, judge, parse
+from evaluation.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
 
 Float64 = npt.NDArray[np.float64]
 
@@ -67,17 +68,17 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     kind = {"kind": args.index, "file": None} if args.index else {}
     index = IndexConfig(**{**config.get("index", {}), **kind})
     waive = tuple(config.get("preflight", {}).get("waive", ()))
-    return Task(checkpoint, run, payload, windows, cosine, index, waive, tuple(parse(rule) for rule in rules))
+    return Task(checkpoint, run, payload, windows, cosine, index, waive, tuple(_rule(text) for text in rules))
 
 
-def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[Judged]]:
+def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
     """Metrics of the checkpoint on the queries, and its gates."""
     evaluator = Evaluator(str(task.payload.path), task.index, {"queries": task.windows}, waive=task.waive)
     wanted = {rule.baseline for rule in task.rules if rule.baseline}
     baselines = {name: _baseline(evaluator, task, name, device) for name in sorted(wanted)}
     metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
     metrics["index"] = evaluator.ready()["index"]
-    return metrics, judge(task.rules, metrics, baselines)
+    return metrics, [check_rule(rule, metrics, baselines) for rule in task.rules]
 
 
 def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: str) -> dict[str, Any]:
@@ -135,6 +136,15 @@ def _queries(
     return given.table.rows[chosen[:, 0]], given.target_cosine[chosen[:, 0]].astype(np.float64)
 
 
+def _rule(text: str) -> Rule:
+    try:
+        rule = parse_rule(text)
+        metric(rule.metric)
+    except ValueError as error:
+        raise ValueError(f"gate: {error}") from error
+    return rule
+
+
 def _gates(config: dict[str, Any], epoch: int | None) -> tuple[str, ...]:
     if "gates" not in config:
         return ORIGINAL_GATES.get(epoch, ())
@@ -152,14 +162,18 @@ def eval_line(metrics: dict[str, Any], truth_cosine: Float64) -> str:
     return f"[EVAL] {shares} P95={metrics['p95_ms']:.2f}ms truth->payload_cos(mean={mean:.3f}, p5={p5:.3f})"
 
 
-def gate_lines(judged: list[Judged]) -> str:
+def gate_lines(judged: list[RuleCheck]) -> str:
     """One line a gate: passed or failed, rule, value, limit."""
     if not judged:
         return "no gates at this epoch"
-    lines = [
-        f"{'pass' if one.passed else 'FAIL'}  {one.rule}: got {one.value:.4g}, limit {one.limit:.4g}" for one in judged
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        f"{'pass' if one.passed else 'FAIL'}  {one.rule}: got {_shown(one.value)}, limit {one.limit:.4g}"
+        for one in judged
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.4g}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,8 +18,8 @@ from data.preflight import blocking, check_alignment, run_preflight, stamp_waive
 from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.index_file_process import check_index_file
+from evaluation.rules import Rule, parse_rule
 from orchestrator.config import ExperimentConfig
-from orchestrator.gates import Rule, parse_rule
 
 SHOWN_METRICS = ("r@5", "contain@50")
 MIN_FIDELITY = {"fidelity": 0.9, "fidelity_disturbed": 0.8}

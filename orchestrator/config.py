@@ -20,10 +20,11 @@ from data.config import DataConfig
 from evaluation.baselines import BASELINES
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
+from evaluation.rules import Rule, parse_rule
 from models.loss_config import LossConfig
 from models.optim_config import OptimConfig
 from models.variants import VARIANTS, VariantSpec
-from orchestrator.gates import EarlyStopping, Gate, Rule, StopRules, parse_rule
+from orchestrator.gates import EarlyStopping, Gate, StopRules
 from orchestrator.validation import suggest, validate
 from orchestrator.yaml_source import load_raw
 

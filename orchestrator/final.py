@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from evaluation.baselines import PRIOR_ONLY
 from evaluation.results import save_arrays
+from evaluation.rules import Metrics, RuleCheck, check_rule, parse_rule
 from evaluation.significance import Outcomes, intervals
 from orchestrator.config import ExperimentConfig, Variant
-from orchestrator.gates import Metrics, RuleCheck, check_rule, parse_rule
 from orchestrator.ledger import Ledger, TrialEnd, VariantFolder, write_json
 
 # A batch-of-one forward pass is timed this often.

@@ -1,86 +1,19 @@
-"""Pure rules that end a trial or let it go on: gates on retrieval metrics and early stopping. No Ray, no files.
+"""What ends a trial or lets it go on: gates on retrieval metrics and early stopping. Pure: no Ray, no files.
 
-A rule is text, `r@5 >= 0.35` or, relative to a baseline measured on the same queries and index,
-`r@5 >= 1.2 * baseline.last_vector`. A missing or NaN value fails its rule: nothing passes for want of evidence.
+The rules of a gate are text, see `evaluation.rules`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Metrics = Mapping[str, float | None]
+from evaluation.rules import Metrics, Rule, RuleCheck, check_rule
+
 Action = Literal["continue", "warn", "prune", "early_stop", "diverge", "finish", "fail", "interrupt"]
 ENDING: frozenset[str] = frozenset({"prune", "early_stop", "diverge", "finish", "fail", "interrupt"})
-
-_RULE = re.compile(
-    r"^\s*(?P<metric>(?:exclude_context\.)?[a-z0-9_]+(?:@[0-9]+)?)\s*(?P<op>>=|<=)\s*"
-    r"(?:(?P<number>[-+0-9.eE]+)\s*(?P<times>\*)?\s*)?(?:baseline\.(?P<baseline>\w+))?\s*$"
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """`metric op factor [* baseline]`; the text it was parsed from is kept for records."""
-
-    text: str
-    metric: str
-    op: Literal[">=", "<="]
-    factor: float
-    baseline: str | None
-
-    def limit(self, baselines: Mapping[str, Metrics]) -> float:
-        """Return the number to compare with; NaN when the baseline's metric is not known."""
-        if self.baseline is None:
-            return self.factor
-        reference = baselines.get(self.baseline, {}).get(self.metric)
-        return math.nan if reference is None else self.factor * reference
-
-
-def parse_rule(text: str) -> Rule:
-    """Parse one rule; ValueError says what a rule looks like."""
-    match = _RULE.match(text)
-    number, baseline = (match["number"], match["baseline"]) if match else (None, None)
-    well_formed = match and (number or baseline) and bool(match["times"]) == bool(number and baseline)
-    try:
-        factor = float(number) if number else 1.0
-    except ValueError:
-        well_formed = None
-    if not match or not well_formed:
-        raise ValueError(
-            f"{text!r}: expected 'metric >= number' or 'metric >= factor * baseline.name', got neither; "
-            "e.g. 'r@5 >= 1.2 * baseline.last_vector'"
-        )
-    op: Literal[">=", "<="] = ">=" if match["op"] == ">=" else "<="
-    return Rule(text=text.strip(), metric=match["metric"], op=op, factor=factor, baseline=baseline)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RuleCheck:
-    """One rule held against one value; `passed` is False for a missing or NaN value or limit."""
-
-    rule: str
-    metric: str
-    value: float | None
-    limit: float
-    passed: bool
-
-    def describe(self) -> str:
-        """Return `r@5 0.0812 (limit >= 0.1128, failed)`."""
-        value = "missing" if self.value is None else f"{self.value:.4g}"
-        op = ">=" if ">=" in self.rule else "<="
-        return f"{self.metric} {value} (limit {op} {self.limit:.4g}, {'passed' if self.passed else 'failed'})"
-
-
-def check_rule(rule: Rule, metrics: Metrics, baselines: Mapping[str, Metrics]) -> RuleCheck:
-    """Hold one rule against measured metrics. Comparisons with NaN are False, so NaN fails."""
-    value = metrics.get(rule.metric)
-    limit = rule.limit(baselines)
-    passed = value is not None and (value >= limit if rule.op == ">=" else value <= limit)
-    return RuleCheck(rule=rule.text, metric=rule.metric, value=value, limit=limit, passed=passed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

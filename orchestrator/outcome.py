@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.model_card import write_model_card
+from evaluation.rules import Metrics
 from evaluation.table import ComparisonTable
 from evaluation.verdict import decide
 from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult, baseline_row, check_final_rules, trained_row
-from orchestrator.gates import Metrics
 from orchestrator.ledger import Ledger, TrialEnd, write_json, write_text
 from orchestrator.report import render
 from orchestrator.timeline import Timeline

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.rules import Metrics
 from models.variants import flops_per_window
 from orchestrator import final
 from orchestrator.admission import longest_first
-from orchestrator.gates import Decision, Metrics, StopRules
+from orchestrator.gates import Decision, StopRules
 from orchestrator.ledger import SURVIVED, UNFINISHED
 from orchestrator.monitor import Monitor
 from orchestrator.queries import final_queries

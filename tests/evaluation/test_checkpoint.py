@@ -94,7 +94,7 @@ def test_wrong_input_is_one_line_and_code_two(checkpoint, capsys, tmp_path):
     cases = [
         (["--checkpoint", tmp_path / "none.pt"], "none.pt: expected a checkpoint, got no file"),
         (["--checkpoint", tmp_path / "best.pt"], "--payload: expected a payload, got none"),
-        (["--checkpoint", checkpoint, "--gate", "r@5 > 1"], "gate: expected 'metric >= number'"),
+        (["--checkpoint", checkpoint, "--gate", "r@5 > 1"], "gate: 'r@5 > 1': expected 'metric >= number'"),
         (["--checkpoint", checkpoint, "--gate", "r@5 >= baseline.gpt"], "baseline.gpt: expected one of last_vector"),
     ]
     for arguments, message in cases:

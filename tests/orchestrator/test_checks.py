@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from evaluation.rules import parse_rule
 from orchestrator.checks import PreflightError, absolute_rules, check_gates, check_retrieval
 from orchestrator.config import ExperimentConfig, load_config
-from orchestrator.gates import parse_rule
 from orchestrator.ledger import Ledger
 from orchestrator.pipeline import finish_preflight
 from orchestrator.run import Run

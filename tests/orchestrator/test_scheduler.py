@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gates import Decision, EarlyStopping, Gate, StopRules, parse_rule
+from evaluation.rules import parse_rule
+from orchestrator.gates import Decision, EarlyStopping, Gate, StopRules
 from orchestrator.ledger import Ledger, append_line
 from orchestrator.scheduler import GateScheduler
 from orchestrator.trial import to_report
