@@ -1,7 +1,8 @@
 """The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
 
 Packages own their settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
-dataclasses there); this file nests them, adds what belongs to the run as a whole, and checks what crosses packages.
+dataclasses there); this file nests them and adds what belongs to the run as a whole. What one section says about another
+is checked in `orchestrator.references`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Set
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,18 +17,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data.config import DataConfig
-from evaluation.baselines import BASELINES
 from evaluation.config import IndexConfig, RerankConfig
-from evaluation.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
-from evaluation.rules import Rule, parse_rule
+from evaluation.rules import parse_rule
 from models.loss_config import LossConfig
 from models.optim_config import OptimConfig
 from models.variants import VARIANTS, VariantSpec
 from orchestrator.gates import EarlyStopping, Gate, StopRules
+from orchestrator.references import LEARNED_BASELINE, check_references
 from orchestrator.validation import suggest, validate
 from orchestrator.yaml_source import load_raw
 
-LEARNED_BASELINE = "amn"
 EPOCH_METRICS = {"val_loss": "min", "val_cosine": "max", "val_mrr": "max"}
 
 RuleText = Annotated[str, BeforeValidator(lambda text: parse_rule(str(text)).text)]
@@ -228,7 +226,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = (), only: tuple[str, ..
         _check_variants(config)
         if only:
             config = _keep_only(config, only)
-        _check_references(config)
+        check_references(config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return config
@@ -282,91 +280,6 @@ def _keep_only(config: ExperimentConfig, only: tuple[str, ...]) -> ExperimentCon
             raise ValueError(f"--only {name}: unknown variant; {suggest(name, config.resolved_variants)}")
     kept = {name: config.variants[name] for name in config.variants if name in only}
     return config.model_copy(update={"variants": kept, "stages": None})
-
-
-def _check_references(config: ExperimentConfig) -> None:
-    """Check what one section says about another."""
-    variants = config.resolved_variants
-    for name in config.baselines:
-        if name not in BASELINES:
-            raise ValueError(f"baselines: unknown baseline {name!r}; {suggest(name, BASELINES)}")
-    most_epochs = max(variant.training.epochs for variant in variants.values())
-    for position, epoch in enumerate(config.smoke.epochs):
-        if epoch > most_epochs:
-            raise ValueError(
-                f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
-                "that epoch never comes: drop it or train longer"
-            )
-    for name in variants:
-        if name in BASELINES:
-            raise ValueError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
-    _check_smoke_gates(config)
-    learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
-    known_at_end = set(config.baselines) | learned
-    _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
-    _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
-    reference = config.gates.reference
-    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE}:
-        raise ValueError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
-    for name, variant in variants.items():
-        if variant.training.batch_size % variant.training.workers:
-            raise ValueError(
-                f"variants.{name}.training.batch_size: expected a multiple of workers {variant.training.workers}, "
-                f"got {variant.training.batch_size}; choose another size"
-            )
-    _check_stages(config)
-
-
-def _check_smoke_gates(config: ExperimentConfig) -> None:
-    for position, gate in enumerate(config.gates.smoke):
-        if any(gate.epoch == earlier.epoch for earlier in config.gates.smoke[:position]):
-            raise ValueError(
-                f"gates.smoke[{position}].epoch: expected one gate an epoch, got a second one at {gate.epoch}; "
-                "put its rules into the first one"
-            )
-        if gate.epoch not in config.smoke.epochs:
-            raise ValueError(
-                f"gates.smoke[{position}].epoch: expected one of smoke.epochs {list(config.smoke.epochs)}, "
-                f"got {gate.epoch}; add it to smoke.epochs or move the gate"
-            )
-        for variant in config.resolved_variants.values():
-            if variant.kind == "variant" and variant.training.epochs < gate.epoch:
-                raise ValueError(
-                    f"gates.smoke[{position}].epoch: expected at most {variant.training.epochs} (the epochs of "
-                    f"variants.{variant.name}), got {gate.epoch}; that epoch never comes: move the gate or train longer"
-                )
-        if not gate.continue_if and not gate.prune_unless:
-            raise ValueError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
-        for key in ("continue_if", "prune_unless"):
-            path = f"gates.smoke[{position}].{key}"
-            _check_rules(getattr(gate, key), path, set(config.baselines), unmeasured={"predict_p95_ms"})
-
-
-def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasured: Set[str] = frozenset()) -> None:
-    """Refuse rules that no trial could pass or fail: a metric that is not measured would prune them all."""
-    measured = [*METRICS, *(EXCLUDE_CONTEXT + name for name in RETRIEVAL_METRICS if name != "cosine")]
-    legal = [name for name in measured if name not in unmeasured]
-    for position, text in enumerate(rules):
-        rule: Rule = parse_rule(text)
-        if rule.metric not in legal:
-            raise ValueError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, legal)}")
-        share = METRICS[rule.metric.removeprefix(EXCLUDE_CONTEXT)].unit == "share"
-        if share and rule.baseline is None and not 0.0 <= rule.factor <= 1.0:
-            raise ValueError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
-        if rule.baseline is not None and rule.baseline not in baselines:
-            late = " (a trained baseline is known only at the end)" if rule.baseline == LEARNED_BASELINE else ""
-            raise ValueError(
-                f"{path}[{position}]: unknown baseline {rule.baseline!r}{late}; {suggest(rule.baseline, baselines)}"
-            )
-
-
-def _check_stages(config: ExperimentConfig) -> None:
-    if config.stages is None:
-        return
-    staged = [name for stage in config.stages for name in stage]
-    expected = list(config.resolved_variants)
-    if sorted(staged) != sorted(expected):
-        raise ValueError(f"stages: expected each of {expected} in exactly one stage, got {staged}; mend the list")
 
 
 def _plain(spec: Any) -> dict[str, Any]:
