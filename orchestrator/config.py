@@ -1,8 +1,8 @@
 """The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
 
 Packages own their settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
-dataclasses there); this file nests them and adds what belongs to the run as a whole. What one section says about another
-is checked in `orchestrator.references`.
+dataclasses there); this file nests them and adds what belongs to the run as a whole. What one section says about
+another is checked in `orchestrator.references`.
 """
 
 from __future__ import annotations
