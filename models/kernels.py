@@ -45,8 +45,12 @@ EXP2_TERMS = tuple(np.float32(math.log(2.0) ** k / math.factorial(k)) for k in r
 
 
 def compiled(function: Function) -> Function:
-    """Compile for this processor at the first call; later processes load it from the cache on disk."""
-    result: Function = njit(nogil=True, cache=True, fastmath=REASSOCIATE, error_model="numpy")(function)
+    """Compile for this processor at the first call; later processes load it from the cache on disk, if there is one."""
+    options = {"nogil": True, "fastmath": REASSOCIATE, "error_model": "numpy"}
+    try:
+        result: Function = njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written
+        result = njit(**options)(function)
     return result
 
 
