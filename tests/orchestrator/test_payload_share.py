@@ -20,6 +20,7 @@ from orchestrator.payload_share import open_arrays
 from orchestrator.trial import TrialSetup, from_report
 
 pytestmark = pytest.mark.ray
+QUERIES = {"smoke": np.arange(6, dtype=np.int32)[None]}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def local_ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def evaluator(local_ray: Any, rotation_payload: Path) -> Any:
-    queries = {"smoke": np.arange(6, dtype=np.int32)[None]}
-    return local_ray.remote(Evaluator).options(num_cpus=0).remote(str(rotation_payload), IndexConfig(), queries)
+    actor = local_ray.remote(Evaluator).options(num_cpus=0)
+    return actor.remote(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
 
 
 def look(path: Path, sha256: str, evaluator: Any) -> dict[str, Any]:
@@ -78,9 +79,16 @@ def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_
         assert sys.platform != "linux" or "plasma" in found["mapped"]
 
 
-def test_the_payload_is_put_into_the_store_once(local_ray: Any, evaluator: Any) -> None:
-    first, second = (local_ray.get(evaluator.share_payload.remote()) for _ in range(2))
-    assert first == second
+def test_the_payload_is_put_into_the_store_once_and_as_plain_arrays(
+    rotation_payload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[Any] = []
+    monkeypatch.setattr("ray.put", lambda value: put.append(value) or object())
+    evaluator = Evaluator(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
+    assert put == []
+    assert evaluator.share_payload() is evaluator.share_payload()
+    ((vectors, articles),) = put
+    assert type(vectors) is type(articles) is np.ndarray
 
 
 def test_a_worker_that_sees_the_folder_asks_for_nothing(rotation_payload: Path) -> None:
