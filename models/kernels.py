@@ -112,8 +112,28 @@ def _load(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
     return widened
 
 
+def room(stored: Array, work: Array) -> Array:
+    """Return where a channel (L, B) is to be written before `store`: its own place, or `work`. Compiled code only."""
+    raise NotImplementedError
+
+
+@overload(room)  # type: ignore[untyped-decorator]
+def _room(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
+    if isinstance(stored.dtype, types.Float):
+
+        def same(stored: Any, work: Any) -> Any:
+            return stored
+
+        return same
+
+    def aside(stored: Any, work: Any) -> Any:
+        return work
+
+    return aside
+
+
 def store(values: Array, stored: Array) -> None:
-    """Write a channel (L, B) of floats as it is, or rounded to the nearest bfloat16. Compiled code only."""
+    """Write a channel (L, B) of `room` rounded to the nearest bfloat16; floats are there. Compiled code only."""
     raise NotImplementedError
 
 
@@ -121,13 +141,10 @@ def store(values: Array, stored: Array) -> None:
 def _store(values: Any, stored: Any) -> Callable[[Any, Any], None]:
     if isinstance(stored.dtype, types.Float):
 
-        def copied(values: Any, stored: Any) -> None:
-            for t in range(stored.shape[0]):
-                row, out = values[t], stored[t]
-                for b in range(row.shape[0]):
-                    out[b] = row[b]
+        def nothing(values: Any, stored: Any) -> None:
+            pass
 
-        return copied
+        return nothing
 
     def rounded(values: Any, stored: Any) -> None:
         bits = values.view(np.int32)
@@ -306,13 +323,14 @@ def mix_and_gate(
     inner, length, windows = gated.shape
     width = inner // mixing.shape[0]
     work = np.empty((4, length, windows), conv.dtype)
-    x, gate, wide, result = work[0], work[1], work[2], work[3]
+    x, gate, wide = work[0], work[1], work[2]
     bits = np.empty(windows, np.int32)
     for channel in range(first * width, last * width):
         activate(load(projected[inner + channel], wide), conv, bias, channel, x, gate, bits)
         multiply(x, gate, x)
         z = load(projected[channel], wide)
         sigmoids(z, gate, bits)
+        result = room(gated[channel], work[3])
         for t in range(length):
             mix(mixing[channel // width], x, t, result[t])
             y, value, opened, total = result[t], z[t], gate[t], squares[t]
@@ -345,7 +363,7 @@ def mix_and_gate_backward(
     width = inner // mixing.shape[0]
     one = conv.dtype.type(1)
     work = np.empty((10, length, windows), conv.dtype)
-    before, gate, x, opened, d_y, d_x, d_row = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
+    before, gate, x, opened, d_y, d_x = work[0], work[1], work[2], work[3], work[4], work[5]
     y = np.empty(windows, conv.dtype)
     bits = np.empty(windows, np.int32)
     for channel in range(first * width, last * width):
@@ -355,6 +373,7 @@ def mix_and_gate_backward(
         activate(mixed, conv, bias, channel, before, gate, bits)
         multiply(before, gate, x)
         sigmoids(z, opened, bits)
+        d_row = room(d_projected[channel], work[6])
         for t in range(length):
             mix(mixing[head], x, t, y)
             value, s, grad, share, out, d_z = z[t], opened[t], d_out[t], along[t], d_y[t], d_row[t]
@@ -366,6 +385,7 @@ def mix_and_gate_backward(
             mix_backward(mixing[head], x, d_y, t, d_x, d_mixing[head])
         store(d_row, d_projected[channel])
         silu_backward(d_x, before, gate)
+        d_row = room(d_projected[inner + channel], work[6])
         convolve_backward(before, mixed, conv, channel, d_row, d_conv, d_bias)
         store(d_row, d_projected[inner + channel])
 
@@ -435,7 +455,7 @@ def score_pairs_backward(
     _, length, windows = projected.shape
     state = (conv.shape[1] - inner) // 2
     work = np.empty((9, length, windows), conv.dtype)
-    before_b, before_c, gate_b, gate_c, d_b, d_c, d_row = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
+    before_b, before_c, gate_b, gate_c, d_b, d_c = work[0], work[1], work[2], work[3], work[4], work[5]
     bits = np.empty(windows, np.int32)
     for n in range(state):
         b_channel, c_channel = inner + n, inner + state + n
@@ -453,8 +473,10 @@ def score_pairs_backward(
                     to_early[b] += grad[b] * late[b] * late_gate[b]
                     to_late[b] += grad[b] * early[b] * early_gate[b]
         silu_backward(d_b, before_b, gate_b)
+        d_row = room(d_projected[inner + b_channel], work[6])
         convolve_backward(before_b, mixed_b, conv, b_channel, d_row, d_conv, d_bias)
         store(d_row, d_projected[inner + b_channel])
         silu_backward(d_c, before_c, gate_c)
+        d_row = room(d_projected[inner + c_channel], work[6])
         convolve_backward(before_c, mixed_c, conv, c_channel, d_row, d_conv, d_bias)
         store(d_row, d_projected[inner + c_channel])
