@@ -71,7 +71,7 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
         decisions=_json_lines(run / "decisions.jsonl"),
         preflight=_preflight(run / "preflight.json"),
         timeline=_json(run / "timeline.json") or {},
-        pairs=results.get("pairs") or _pairs(rows, arrays),
+        pairs=results.get("pairs") or _pairs(results["rows"], arrays),
         payload=_payload(run, payload),
     )
 
