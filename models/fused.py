@@ -54,8 +54,11 @@ def takes(u: Tensor, weight: Tensor) -> bool:
 
 
 def fused_block(u: Tensor, weights: Weights) -> Tensor:
-    """Map u (d, L, B) to (d, L, B); under autocast the products are in bfloat16, all else in the weights' dtype."""
-    low = torch.is_autocast_enabled(u.device.type)
+    """Map u (d, L, B) to (d, L, B); under autocast float32's products are in bfloat16, all else in the weights' dtype.
+
+    Weights of float64 stay as they are, as under autocast they do in torch's own operations.
+    """
+    low = torch.is_autocast_enabled(u.device.type) and weights.in_proj.dtype == torch.float32
     with torch.autocast(u.device.type, enabled=False):
         out: Tensor = _FusedBlock.apply(u.to(weights.in_proj.dtype).contiguous(), low, *weights)  # type: ignore[no-untyped-call]
         return out

@@ -19,6 +19,9 @@ Arrays are float32 or float64; what goes into or comes from a matrix product (pr
 also be bfloat16, as int16 arrays of its bits, which are widened and rounded a channel at a time. `first` and `last`
 name a range of heads: each touches its own part of every result, so ranges may run in threads; the kernels release the
 interpreter's lock.
+
+Everything that is compiled lies in this one file: the cache on disk is renewed when a kernel's own file changes, not
+when one that it calls into does.
 """
 
 # ruff: noqa: PLR0917  (arrays of the formulas, in their order)
@@ -92,44 +95,9 @@ def load(stored: Array, work: Array) -> Array:
     raise NotImplementedError
 
 
-@overload(load)  # type: ignore[untyped-decorator]
-def _load(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
-    if isinstance(stored.dtype, types.Float):
-
-        def same(stored: Any, work: Any) -> Any:
-            return stored
-
-        return same
-
-    def widened(stored: Any, work: Any) -> Any:
-        bits = work.view(np.int32)
-        for t in range(stored.shape[0]):
-            row, out = stored[t], bits[t]
-            for b in range(row.shape[0]):
-                out[b] = np.int32(row[b]) << np.int32(16)
-        return work
-
-    return widened
-
-
 def room(stored: Array, work: Array) -> Array:
     """Return where a channel (L, B) is to be written before `store`: its own place, or `work`. Compiled code only."""
     raise NotImplementedError
-
-
-@overload(room)  # type: ignore[untyped-decorator]
-def _room(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
-    if isinstance(stored.dtype, types.Float):
-
-        def same(stored: Any, work: Any) -> Any:
-            return stored
-
-        return same
-
-    def aside(stored: Any, work: Any) -> Any:
-        return work
-
-    return aside
 
 
 def store(values: Array, stored: Array) -> None:
@@ -137,24 +105,49 @@ def store(values: Array, stored: Array) -> None:
     raise NotImplementedError
 
 
+@overload(load)  # type: ignore[untyped-decorator]
+def _load(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
+    return _itself if isinstance(stored.dtype, types.Float) else _widened
+
+
+@overload(room)  # type: ignore[untyped-decorator]
+def _room(stored: Any, work: Any) -> Callable[[Any, Any], Any]:
+    return _itself if isinstance(stored.dtype, types.Float) else _work
+
+
 @overload(store)  # type: ignore[untyped-decorator]
 def _store(values: Any, stored: Any) -> Callable[[Any, Any], None]:
-    if isinstance(stored.dtype, types.Float):
+    return _nothing if isinstance(stored.dtype, types.Float) else _rounded
 
-        def nothing(values: Any, stored: Any) -> None:
-            pass
 
-        return nothing
+def _itself(stored: Any, work: Any) -> Any:
+    return stored
 
-    def rounded(values: Any, stored: Any) -> None:
-        bits = values.view(np.int32)
-        half, one, width = np.int32(0x7FFF), np.int32(1), np.int32(16)
-        for t in range(stored.shape[0]):
-            row, out = bits[t], stored[t]
-            for b in range(row.shape[0]):
-                out[b] = np.int16((row[b] + half + ((row[b] >> width) & one)) >> width)  # ties to even
 
-    return rounded
+def _work(stored: Any, work: Any) -> Any:
+    return work
+
+
+def _nothing(values: Any, stored: Any) -> None:
+    pass
+
+
+def _widened(stored: Any, work: Any) -> Any:
+    bits = work.view(np.int32)
+    for t in range(stored.shape[0]):
+        row, out = stored[t], bits[t]
+        for b in range(row.shape[0]):
+            out[b] = np.int32(row[b]) << np.int32(16)
+    return work
+
+
+def _rounded(values: Any, stored: Any) -> None:
+    bits = values.view(np.int32)
+    half, one, width = np.int32(0x7FFF), np.int32(1), np.int32(16)
+    for t in range(stored.shape[0]):
+        row, out = bits[t], stored[t]
+        for b in range(row.shape[0]):
+            out[b] = np.int16((row[b] + half + ((row[b] >> width) & one)) >> width)  # ties to even
 
 
 @compiled
@@ -374,6 +367,7 @@ def mix_and_gate_backward(
         multiply(before, gate, x)
         sigmoids(z, opened, bits)
         d_row = room(d_projected[channel], work[6])
+        clear(d_x)
         for t in range(length):
             mix(mixing[head], x, t, y)
             value, s, grad, share, out, d_z = z[t], opened[t], d_out[t], along[t], d_y[t], d_row[t]
@@ -392,19 +386,14 @@ def mix_and_gate_backward(
 
 @compiled
 def mix_backward(mixing: Array, x: Array, d_y: Array, t: int, d_x: Array, d_mixing: Array) -> None:
-    """Bring position t's gradient d_y[t] to d_x (L, B), whose rows before t are there already, and to d_mixing."""
+    """Add what position t's gradient d_y[t] brings to d_x (L, B) and d_mixing (Q, B)."""
     windows = x.shape[1]
     grad = d_y[t]
     for s in range(t + 1):
         weight, value, out, total = mixing[pair(t, s)], x[s], d_x[s], d_mixing[pair(t, s)]
-        if s == t:
-            for b in range(windows):
-                out[b] = weight[b] * grad[b]
-                total[b] += grad[b] * value[b]
-        else:
-            for b in range(windows):
-                out[b] += weight[b] * grad[b]
-                total[b] += grad[b] * value[b]
+        for b in range(windows):
+            out[b] += weight[b] * grad[b]
+            total[b] += grad[b] * value[b]
 
 
 @compiled

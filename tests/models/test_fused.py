@@ -69,3 +69,21 @@ def test_extreme_decays_and_steps_stay_finite(extreme: dict[str, float], low: bo
         results = outputs_and_gradients(model, model, u)
     for name, result in results.items():
         assert torch.isfinite(result).all(), name
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    model, u = block_and_input(5, torch.float64)
+    want = outputs_and_gradients(model, model, u)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = outputs_and_gradients(model, model, u)
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+
+
+def test_under_autocast_output_and_every_gradient_are_near_those_of_float32() -> None:
+    model, u = block_and_input(5, torch.float32)
+    want = outputs_and_gradients(model, model, u)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = outputs_and_gradients(model, model, u)
+    for name, value in want.items():
+        assert (got[name] - value).norm() < 0.02 * value.norm(), name  # bfloat16 keeps 8 bits: 0.4 % a factor
