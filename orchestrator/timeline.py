@@ -92,12 +92,15 @@ def slot_freed(trials: Mapping[str, Mapping[str, Any]], slots: int) -> dict[str,
 
 
 def _account(trial: dict[str, Any], training: float, freed: float | None) -> None:
-    """Split a trial's time since training began: waiting for a slot, start-up, its measured phases, and the rest."""
+    """Split a trial's time since training began: waiting for a slot, start-up, its measured phases, and the rest.
+
+    Start-up ends where its first epoch begins, not with the first step, whose seconds the epoch measures.
+    """
     if "started_s" not in trial or "ended_s" not in trial:
         return
     spent = trial.setdefault("seconds", {})
-    begun = trial["started_s"] if freed is None else freed
-    first = trial.get("first_step_s", trial["ended_s"])
+    first = trial.get("first_epoch_s", trial["ended_s"])
+    begun = min(first, trial["started_s"] if freed is None else freed)
     spent["waiting"] = max(0.0, begun - training)
     spent["start_up"] = max(0.0, first - training - spent["waiting"])
     measured = sum(value for name, value in spent.items() if name not in {"waiting", "start_up", "other"})

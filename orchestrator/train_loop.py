@@ -69,9 +69,10 @@ def train(setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_worke
     epochs = range(first_epoch, setup.training.epochs + 1)
     with closing(iter_epochs(shard, len(run.train_rows), setup.training.batch_size, epochs)) as stream:
         for epoch, batches in stream:
+            began = time.time()
             record = run.train_epoch(batches)
             if epoch == first_epoch:
-                record |= {"started_at": started, "first_step_at": run.first_step_at}
+                record |= {"started_at": started, "first_epoch_at": began, "first_step_at": run.first_step_at}
             if rank == 0:
                 run.conclude(record)
             report(to_report(finite(record)) if rank == 0 else {})

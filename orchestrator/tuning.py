@@ -81,6 +81,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._heard = time.monotonic()
         if record.get("first_step_at"):
             self._timeline.mark(name, "worker_s", record["started_at"])
+            self._timeline.mark(name, "first_epoch_s", record["first_epoch_at"])
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
         self._timeline.add(name, record["seconds"])
         self._timeline.update(name, "last_report_s")

@@ -14,9 +14,9 @@ def clock(stopped_clock: Any) -> Any:
     return stopped_clock("orchestrator.timeline")
 
 
-def trained(timeline: Timeline, name: str, *, started: float, first: float, ended: float) -> None:
+def trained(timeline: Timeline, name: str, *, started: float, epoch: float, first: float, ended: float) -> None:
     """Mark a trial's events in seconds since the run's start."""
-    for event, at in (("started_s", started), ("first_step_s", first), ("ended_s", ended)):
+    for event, at in (("started_s", started), ("first_epoch_s", epoch), ("first_step_s", first), ("ended_s", ended)):
         timeline.mark(name, event, 1000.0 + at)
 
 
@@ -39,12 +39,13 @@ def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: A
     timeline.phase("data")
     clock.now = 1003.0
     timeline.phase("training")
-    trained(timeline, "a", started=4.0, first=10.0, ended=20.0)
+    trained(timeline, "a", started=4.0, epoch=9.5, first=10.0, ended=20.0)
     timeline.add("a", {"step": 3.0, "smoke": 1.0})
     timeline.add("a", {"step": 4.0})
     clock.now = 1025.0
-    # Training began at 3: 1 s of waiting, 6 of start-up; of the 10 s from first step to end, 7 + 1 were measured.
-    expected = {"step": 7.0, "smoke": 1.0, "waiting": 1.0, "start_up": 6.0, "other": 2.0}
+    # Training began at 3: 1 s of waiting, 5.5 of start-up; of the 10.5 s from the first epoch's begin to the end,
+    # 7 + 1 were measured, the half second of the first step among them.
+    expected = {"step": 7.0, "smoke": 1.0, "waiting": 1.0, "start_up": 5.5, "other": 2.5}
     for _ in range(2):
         summary = timeline.summary(slots=1)
         assert summary["trials"]["a"]["seconds"] == expected
@@ -56,14 +57,14 @@ def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: A
 def test_a_trial_that_waits_for_a_slot_waits_until_another_one_ends(clock: Any) -> None:
     timeline = Timeline()
     timeline.phase("training")
-    trained(timeline, "a", started=0.0, first=4.0, ended=20.0)
+    trained(timeline, "a", started=0.0, epoch=4.0, first=4.5, ended=20.0)
     # Handed to Tune at 5, long before its slot was free.
-    trained(timeline, "b", started=5.0, first=22.5, ended=30.0)
+    trained(timeline, "b", started=5.0, epoch=22.0, first=22.5, ended=30.0)
     clock.now = 1030.0
     summary = timeline.summary(slots=1)
     assert summary["gaps_s"] == [2.5]
     assert summary["trials"]["a"]["seconds"] == {"waiting": 0.0, "start_up": 4.0, "other": 16.0}
-    assert summary["trials"]["b"]["seconds"] == {"waiting": 20.0, "start_up": 2.5, "other": 7.5}
+    assert summary["trials"]["b"]["seconds"] == {"waiting": 20.0, "start_up": 2.0, "other": 8.0}
 
 
 def test_only_the_first_time_of_an_event_counts(clock: Any) -> None:

@@ -60,12 +60,13 @@ def test_an_epochs_seconds_are_counted_once_however_often_tune_repeats_it(ledger
     stage = Stage(ledger)
     stage.start("a")
     begun = stage.timeline.started
-    stage.report("a", 1, started_at=begun + 1.0, first_step_at=begun + 3.0)
+    stage.report("a", 1, started_at=begun + 1.0, first_epoch_at=begun + 2.5, first_step_at=begun + 3.0)
     stage.report("a", 1)
     stage.report("a", 2)
     times = stage.timeline.trials["a"]
     assert times["seconds"] == {"step": 4.0}
-    assert (times["worker_s"], times["first_step_s"]) == (pytest.approx(1.0), pytest.approx(3.0))
+    events = [times[name] for name in ("worker_s", "first_epoch_s", "first_step_s")]
+    assert events == [pytest.approx(1.0), pytest.approx(2.5), pytest.approx(3.0)]
 
 
 def test_a_report_that_tune_makes_up_is_passed_over(ledger: Ledger) -> None:
