@@ -11,6 +11,7 @@ from data.check import Check, judge, report
 from data.files import replace_folder
 from data.formats import import_payload
 from data.payload import Payload, open_payload
+from data.provenance import STATED, same_embedder
 from data.rows import UNKNOWN_EMBEDDER
 from data.sequences import SAME_COSINE, AlignedSequences, read_sequences
 from data.windows import (
@@ -109,12 +110,10 @@ def sequence_checks(split: str, aligned: AlignedSequences, payload: Payload, *, 
 
 
 def _embedder_check(split: str, aligned: AlignedSequences, payload: Payload) -> Check:
-    """Compare the names without the organisation before the slash; a side that does not say is not judged."""
     mine, given = payload.provenance.embedder, str(aligned.provenance.get("embedder", UNKNOWN_EMBEDDER))
-    short = {name.rsplit("/", 1)[-1].lower() for name in (mine, given)}
     return judge(
         f"{split}.embedder",
-        float(len(short) == 1 or UNKNOWN_EMBEDDER in short),
+        float(same_embedder(mine, given)),
         "==",
         1.0,
         "embed both with one embedder, or call it by one name with embedder: (--embedder)",
@@ -158,6 +157,7 @@ def _windows_of_files(
         checks += found
         alignment[split] = {
             "file": path.name,
+            "provenance": {name: str(aligned.provenance[name]) for name in STATED if name in aligned.provenance},
             "given": aligned.num_given,
             "used": len(aligned.table),
             "target_cosine_mean": _mean(aligned.target_cosine),

@@ -1,7 +1,6 @@
 """Checks of how the vectors lie to each other: is there something to predict, and does the order of chunks say it?"""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,35 +74,6 @@ def check_near_duplicates(payload: Payload, splits: Splits, rng: np.random.Gener
     return [report("near_duplicates_in_train", _mean(best > NEAR_COSINE), detail)]
 
 
-def check_provenance(payload: Payload, others: Mapping[str, Mapping[str, Any]]) -> list[Check]:
-    """Compare the payload's provenance with that of other parts, such as an index or windows, field by field.
-
-    Args:
-        payload: The corpus.
-        others: By the name of the part, what it says of embedder, norm, metric, sha256; what it lacks is not compared.
-    """
-    own = payload.provenance
-    mine = {"embedder": own.embedder, "norm": own.norm, "metric": own.metric, "sha256": own.sha256}
-    differing = [
-        f"{part}.{name} is {_short(found[name])}, payload.{name} is {_short(mine[name])}"
-        for part, found in others.items()
-        for name in mine
-        if name in found and found[name] != mine[name]
-    ]
-    if own.norm != "l2_once" or own.metric != "ip":
-        differing.append(f"the payload has norm {own.norm} and metric {own.metric}, not l2_once and ip")
-    return [
-        judge(
-            "provenance",
-            len(differing),
-            "==",
-            0,
-            "build payload, windows and index from one embedding of one corpus",
-            detail=", ".join(differing),
-        )
-    ]
-
-
 def _check_order(payload: Payload, table: WindowTable, last: Floats, rng: np.random.Generator) -> Check:
     first = np.searchsorted(payload.article_index, table.article_index, side="left")
     stop = np.searchsorted(payload.article_index, table.article_index, side="right")
@@ -142,8 +112,3 @@ def _cosine(payload: Payload, first: Any, second: Any) -> Floats:
 
 def _mean(values: NDArray[Any]) -> float:
     return float(values.mean()) if len(values) else math.nan
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:12] if len(text) == 64 else text

@@ -16,8 +16,9 @@ import numpy as np
 
 from data.check import Check, report, table_of
 from data.checks import Targets, check_oracle, check_splits, check_targets, check_vectors, check_windows, own_targets
-from data.geometry import check_near_duplicates, check_neighbours, check_provenance
+from data.geometry import check_near_duplicates, check_neighbours
 from data.payload import Payload
+from data.provenance import check_provenance
 from data.seeding import derive_seed
 from data.windows import WINDOWS_FOLDER, Splits, load_window_provenance
 
@@ -49,7 +50,7 @@ def run_preflight(
         payload: The corpus.
         splits: Its windows.
         targets: Targets that came as vectors (files of another program); by default the windows' own targets.
-        others: Provenance of other parts by their name, for example {"index": {"sha256": ...}}.
+        others: Provenance of other parts by their name, see `data.provenance`.
         seed: Seed of the samples.
         waive: Names of checks that may fail; they stay in the list, stamped.
         later: Names of checks that others make, which `waive` may hold too.

@@ -16,6 +16,7 @@ from typing import Any
 from data.check import Check, judge, report
 from data.preflight import blocking, check_alignment, run_preflight, stamp_waived, table_of
 from data.prepare import PreparedData, check_files
+from data.provenance import provenance_of_index, provenance_of_windows
 from evaluation.config import INDEX_CHECKS
 from evaluation.index_file_process import check_index_file
 from evaluation.rules import Rule, parse_rule
@@ -53,7 +54,10 @@ def check_data(config: ExperimentConfig, data: PreparedData) -> list[Check]:
     """Return the checks of data, windows and index file."""
     check_sizes(config, data)
     waive = config.preflight.waive
-    checks = run_preflight(data.payload, data.splits, seed=config.seed, waive=waive, later=INDEX_CHECKS)
+    parts = provenance_of_windows(data.payload)
+    if config.index.file is not None:
+        parts |= provenance_of_index(config.index.file)
+    checks = run_preflight(data.payload, data.splits, others=parts, seed=config.seed, waive=waive, later=INDEX_CHECKS)
     checks += check_alignment(data.payload)
     if config.index.file is not None:
         checks += check_index_file(config.index, data.payload.path, waive)

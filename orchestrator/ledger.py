@@ -150,8 +150,11 @@ class Ledger:
         """Return whether the run ended with its table."""
         return self.results.is_file()
 
-    def check_same(self, resolved: Mapping[str, Any], fingerprint: str, data_sha256: str) -> None:
-        """Refuse a folder that was made with another configuration or other data; ValueError shows the difference."""
+    def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
+        """Refuse a folder that was made with another configuration or other inputs; ValueError shows the difference.
+
+        `hashes` are those of `orchestrator.manifest.input_hashes`.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.manifest.is_file():
@@ -162,11 +165,12 @@ class Ledger:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             changes = differences(before, resolved) or ["one that another version of this program resolved"]
             raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
-        if stored["data_sha256"] != data_sha256:
-            raise ValueError(
-                f"{self.path}: expected the run's own data (sha256 {stored['data_sha256'][:16]}), "
-                f"got {data_sha256[:16]}; {advice}"
-            )
+        for key, found in hashes.items():
+            if (own := stored.get(key, found)) != found:
+                what = key.removesuffix("_sha256")
+                raise ValueError(
+                    f"{self.path}: expected the run's own {what} (sha256 {own[:16]}), got {found[:16]}; {advice}"
+                )
 
     def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
         """Create the folder with its configuration and manifest, or keep the ones it has."""

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data.prepare import PreparedData
 from orchestrator.config import ExperimentConfig
 
 _LIBRARIES = ("ray", "torch", "faiss-cpu", "numpy", "pyarrow", "wordllama")
 
 
-def manifest(config: ExperimentConfig, data_sha256: str) -> dict[str, Any]:
-    """Return what manifest.json holds."""
+def input_hashes(config: ExperimentConfig, data: PreparedData) -> dict[str, str]:
+    """Return the sha256 of what a run reads, by its key in manifest.json: payload, windows, and an index file."""
+    windows = hashlib.sha256()
+    for _, table in data.splits.items():
+        windows.update(table.rows.astype("<i4", copy=False).tobytes())
+    hashes = {"data_sha256": data.payload.provenance.sha256, "windows_sha256": windows.hexdigest()}
+    if config.index.file is not None:
+        with Path(config.index.file).open("rb") as file:
+            hashes["index_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def manifest(config: ExperimentConfig, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Return what manifest.json holds; `hashes` are those of `input_hashes`."""
     return {
         "name": config.name,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "config_sha256": config.fingerprint(),
-        "data_sha256": data_sha256,
+        **hashes,
         "seed": config.seed,
         "git_commit": git_commit(),
         "python": platform.python_version(),

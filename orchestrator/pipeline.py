@@ -19,7 +19,7 @@ from orchestrator.checks import check_data, check_inputs, check_retrieval, recor
 from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision
 from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
-from orchestrator.manifest import manifest
+from orchestrator.manifest import input_hashes, manifest
 from orchestrator.queries import final_queries
 from orchestrator.run import Run
 from orchestrator.timeline import Timeline, earlier_launches
@@ -47,16 +47,16 @@ def prepare(
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
         ledger.remove()
-    fingerprint, data_sha256 = config.fingerprint(), data.payload.provenance.sha256
-    ledger.check_same(config.resolved(), fingerprint, data_sha256)
+    hashes = input_hashes(config, data)
+    ledger.check_same(config.resolved(), config.fingerprint(), hashes)
     timeline.earlier = [*earlier_launches(ledger.timeline)]
-    ledger.open(config.resolved(), manifest(config, data_sha256))
+    ledger.open(config.resolved(), manifest(config, hashes))
     write_json(ledger.preflight, records(checks))
     save_windows(
         ledger.path / "windows",
         data.splits,
         WindowProvenance(
-            payload_sha256=data_sha256,
+            payload_sha256=data.payload.provenance.sha256,
             context_length=config.data.context_length,
             min_article_chunks=config.data.min_article_chunks,
             seed=config.seed,

@@ -14,6 +14,7 @@ from orchestrator.admission import admit, memory_gib
 from orchestrator.checks import check_data, check_inputs
 from orchestrator.config import ExperimentConfig
 from orchestrator.ledger import Ledger
+from orchestrator.manifest import input_hashes
 
 
 def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
@@ -40,7 +41,7 @@ def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -
     if not ledger.manifest.is_file():
         return "new"
     try:
-        ledger.check_same(config.resolved(), config.fingerprint(), data.payload.provenance.sha256)
+        ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
     except ValueError as error:
         return f"a launch refuses it: {str(error).removeprefix(f'{ledger.path}: ')}"
     return "complete: a launch prints its table again" if ledger.is_complete() else "unfinished: a launch continues it"

@@ -1,5 +1,6 @@
 """The command line without a cluster: wrong input is one line and exit code 2, a dry run shows the plan."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from data.payload import open_payload, write_payload
 from data.prepare import prepare_data
 from orchestrator import cluster, pipeline
 from orchestrator.admission import ClusterResources
+from orchestrator.config import load_config
 from orchestrator.launch import main
 from orchestrator.ledger import Ledger, write_json
 
@@ -202,6 +204,33 @@ def test_the_line_about_an_index_of_another_payload_and_its_waiver(
     waived = ["--set", "preflight.waive=[index_vectors]", "--dry-run"]
     assert main([str(experiment), "--set", f"index.file={file}", *waived]) == 0
     assert "waived  index_vectors" in capsys.readouterr().out
+
+
+def test_what_stands_beside_an_index_is_held_against_the_payload(
+    tmp_path: Path, rotation_payload: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = open_payload(rotation_payload)
+    file = save_index(tmp_path / "corpus.faiss", np.array(payload.vectors))
+    (tmp_path / "corpus.json").write_text(json.dumps({"payload_sha256": "ab" * 32}))
+    assert main([str(experiment), "--set", f"index.file={file}"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "preflight.provenance: expected == 0, got 1 (index.sha256 is abababababab, payload.sha256 is "
+        f"{payload.provenance.sha256[:12]}); build payload, windows and index from one embedding of one corpus"
+    )
+
+
+def test_a_run_is_not_continued_with_another_index(
+    tmp_path: Path, rotation_payload: Path, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.array(open_payload(rotation_payload).vectors)
+    file = save_index(tmp_path / "corpus.faiss", vectors)
+    options = [str(experiment), "--set", f"index.file={file}", "--set", "run_dir=runs"]
+    config = load_config(experiment, (f"index.file={file}", "run_dir=runs"))
+    stored = {"config_sha256": config.fingerprint(), "data_sha256": open_payload(rotation_payload).provenance.sha256}
+    Ledger(Path("runs/rotation")).open(config.resolved(), {**stored, "index_sha256": "ab" * 32})
+    line = refused(capsys, *options)
+    assert line.startswith("runs/rotation: expected the run's own index (sha256 abababababababab), got ")
+    assert line.endswith("; give another --run-dir or name, or start over with --fresh")
 
 
 def test_a_missing_index_file_is_named_with_the_others(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,14 +186,14 @@ def test_a_folder_opened_again_keeps_its_configuration_and_manifest(ledger: Ledg
 
 
 def test_a_new_folder_and_the_same_run_are_accepted(tmp_path: Path, ledger: Ledger) -> None:
-    Ledger(tmp_path / "new").check_same(CONFIG, "any", "any")
-    ledger.check_same(CONFIG, "c" * 64, "d" * 64)
+    Ledger(tmp_path / "new").check_same(CONFIG, "any", {"data_sha256": "any"})
+    ledger.check_same(CONFIG, "c" * 64, {"data_sha256": "d" * 64})
 
 
 def test_another_configuration_is_refused_with_the_difference(ledger: Ledger) -> None:
     changed = {"name": "x", "training": {"epochs": 5, "optimizer": {"lr": 1e-3}}, "variants": {"a": {}, "b": {"d": 1}}}
     with pytest.raises(ValueError) as refused:
-        ledger.check_same(changed, "e" * 64, "d" * 64)
+        ledger.check_same(changed, "e" * 64, {"data_sha256": "d" * 64})
     assert str(refused.value) == (
         f"{ledger.path}: expected the run's own configuration, got training.epochs: 4 -> 5; "
         "variants.b: (none) -> {'d': 1}; give another --run-dir or name, or start over with --fresh"
@@ -202,12 +202,16 @@ def test_another_configuration_is_refused_with_the_difference(ledger: Ledger) ->
 
 def test_a_configuration_that_only_hashes_differently_is_refused_in_words(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="got one that another version of this program resolved; give another"):
-        ledger.check_same(CONFIG, "e" * 64, "d" * 64)
+        ledger.check_same(CONFIG, "e" * 64, {"data_sha256": "d" * 64})
 
 
 def test_other_data_is_refused_with_both_hashes(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match=r"own data \(sha256 d{16}\), got e{16}; give another --run-dir"):
-        ledger.check_same(CONFIG, "c" * 64, "e" * 64)
+        ledger.check_same(CONFIG, "c" * 64, {"data_sha256": "e" * 64})
+
+
+def test_an_input_that_an_older_run_did_not_note_is_not_compared(ledger: Ledger) -> None:
+    ledger.check_same(CONFIG, "c" * 64, {"data_sha256": "d" * 64, "windows_sha256": "e" * 64})
 
 
 @pytest.mark.parametrize(
