@@ -7,13 +7,15 @@ from tests.data.helpers import unit_rows
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_each_row_gets_the_smallest_row_with_the_same_bytes(dtype: type) -> None:
-    vectors = unit_rows(6, 8).astype(dtype)[[3, 1, 3, 0, 1, 3]]
+@pytest.mark.parametrize("dim", [7, 8, 10])
+def test_each_row_gets_the_smallest_row_with_the_same_bytes(dim: int, dtype: type) -> None:
+    vectors = unit_rows(6, dim).astype(dtype)[[3, 1, 3, 0, 1, 3]]
     assert duplicate_ids(vectors).tolist() == [0, 1, 0, 3, 1, 0]
 
 
 def test_the_ids_equal_a_slow_reference_on_many_rows_and_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 37)
+    monkeypatch.setattr(duplicates, "_CACHED_ROWS", 37)
     vectors = unit_rows(50, 4)[np.random.default_rng(1).integers(0, 50, 400)]
     first: dict[bytes, int] = {}
     expected = [first.setdefault(row.tobytes(), number) for number, row in enumerate(vectors)]
