@@ -76,6 +76,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     if device == "cuda":
         _check_gpu_share(gpus)
     for variant in variants:
+        _check_compiles(variant, device)
         _check_fits(config, cluster, variant, dim, cpus=cpus, gpus=gpus)
     reserved = RESERVED_CPUS if cluster.cpus >= RESERVE_FROM_CPUS else 0
     workers = max(variant.training.workers for variant in variants)
@@ -111,6 +112,15 @@ def _check_gpu_share(gpus: float) -> None:
         raise ValueError(
             f"resources.gpus_per_worker: expected a share of one GPU or whole GPUs, got {gpus:g}; "
             f"use {int(gpus)} or {int(gpus) + 1}"
+        )
+
+
+def _check_compiles(variant: Variant, device: str) -> None:
+    if variant.training.compile and (device != "cuda" or variant.training.workers > 1):
+        found = f"{variant.training.workers} workers" if device == "cuda" else device
+        raise ValueError(
+            f"variants.{variant.name}.training.compile: expected one worker on cuda for true, got {found}; "
+            "leave it out (training.compile: false)"
         )
 
 

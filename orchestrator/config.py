@@ -60,6 +60,7 @@ class TrainingConfig(_Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimConfig = OptimConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/learner.py
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096
     max_retries: Annotated[int, Field(ge=0)] = 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,31 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.seeding import derive_seed
 from models import build_model
-from models.losses import build_loss
+from models.losses import LossOutput, build_loss
 from models.negatives import ArticleNegatives
 from models.optim import build_optimizer, clip_gradients, set_lr
 from orchestrator.config import TrainingConfig, Variant
 
 # The payload moves to the GPU whole when it leaves room for the training beside it.
 RESIDENT_SHARE = 0.5
+
+
+Objective = Callable[[Tensor, Tensor], LossOutput]
+
+
+def compiled(objective: Objective) -> Objective:
+    """Return the objective compiled for a GPU, its kernels and those of its gradient replayed as CUDA graphs.
+
+    A step of these models is hundreds of short kernels, which take longer to launch one by one than to run.
+    """
+    run = torch.compile(objective, mode="reduce-overhead")
+
+    def objective_of_a_step(vectors: Tensor, ids: Tensor) -> LossOutput:
+        # What the step before returned may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return run(vectors, ids)
+
+    return objective_of_a_step
 
 
 class GatherTable:
@@ -87,6 +106,7 @@ class Learner:
             self._replica = DistributedDataParallel(self.model)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
+        self._objective = compiled(self._loss_of) if self.training.compile else self._loss_of
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""
@@ -101,18 +121,26 @@ class Learner:
         # Seeded by the step, so that a resumed epoch draws what an uninterrupted one drew.
         vectors, ids = self.table.gather(self._with_negatives(rows, "train", self.steps))
         lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
-        with self._autocast():
-            pred = self._replica(vectors[self._own, : self._length])
-        output = self.loss(pred, vectors, ids, self._own)
+        output = self._objective(vectors, ids)
         self.optimizer.zero_grad(set_to_none=True)
-        output.total.backward()
+        output.total.backward()  # type: ignore[no-untyped-call]
         self._average_loss_gradients()
-        norm = float(clip_gradients(self._parameters, self.training.optimizer))
-        if math.isfinite(norm):
+        norm = clip_gradients(self._parameters, self.training.optimizer)
+        # All numbers in one transfer: on a GPU each would wait for the device.
+        numbers = {"grad_norm": norm, "loss": output.total.detach()}
+        numbers |= {f"loss_{name}": value for name, value in output.parts.items()}
+        result = dict(zip(numbers, torch.stack([*numbers.values()]).tolist(), strict=True))
+        if math.isfinite(result["grad_norm"]):
             self.optimizer.step()
             self.steps += 1
-        parts = {f"loss_{name}": float(value) for name, value in output.parts.items()}
-        return {"loss": float(output.total.detach()), **parts, "lr": lr, "grad_norm": norm}
+        return {**result, "lr": lr}
+
+    def _loss_of(self, vectors: Tensor, ids: Tensor) -> LossOutput:
+        """Return the loss of the own windows of vectors (B, L+1+E, D) with ids of the same rows."""
+        with self._autocast():
+            pred = self._replica(vectors[self._own, : self._length])
+        output: LossOutput = self.loss(pred, vectors, ids, self._own)
+        return output
 
     def _with_negatives(self, rows: NDArray[np.int32], *seed: str | int) -> NDArray[np.int32]:
         """Return windows (B, L+1) with their hard negatives, if any are configured, as further columns."""

@@ -3,26 +3,27 @@
     python -m tests.benchmarks.models_gpu            # on a GPU: timed steps of every variant, extrapolated to 20 epochs
     python -m tests.benchmarks.models_gpu --check    # anywhere: three tiny steps of every variant, to see that it runs
 
-Vectors are synthetic, of the right shape, and lie on the device, as does the gather. bfloat16 autocast, fused AdamW,
-forward and loss under `torch.compile(mode="reduce-overhead")`, replayed as CUDA graphs; --eager leaves that out.
+The steps are those of a trial (`orchestrator.learner`) with `training: {precision: bfloat16, compile: true}`: row
+numbers go to the device, the gather is there, forward, loss and backward are replayed as CUDA graphs, then clipping and
+the fused AdamW. --eager leaves the graphs out. Vectors are synthetic, of the right shape.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-import models
-from models.loss_config import LossConfig
-from models.losses import build_loss
-from models.optim import OptimConfig, build_optimizer, clip_gradients, set_lr
-from models.variants import flops_per_window
+from data.keys import Int32
+from data.windows import build_windows
+from models.negatives import ArticleNegatives
+from models.variants import flops_per_window, make_spec
+from orchestrator.config import TrainingConfig, resolve_variant
+from orchestrator.learner import GatherTable, Learner
+from tests.benchmarks.data_synthetic import make_keys, vector_blocks
 
 WINDOWS, EPOCHS, LENGTH = 396_258, 20, 5
 BATCH = {"mamba_s": 1024, "mamba_h": 1024, "mamba_xl": 768, "mamba_sandwich": 896}
@@ -44,52 +45,42 @@ FULL = Scale(dim=768, corpus_rows=584_545, warmup_steps=20, timed_steps=200, bat
 CHECK = Scale(dim=48, corpus_rows=500, warmup_steps=1, timed_steps=2, batch=8)
 
 
-def training_step(name: str, payload: Tensor, batch: int, total_steps: int, compiled: bool) -> Callable[[], None]:
-    """Return a function that draws a batch of rows and takes one training step."""
-    device = payload.device
-    model = models.build_variant(name, payload.shape[1]).to(device).train()
-    loss, config = build_loss(LossConfig()).to(device), OptimConfig()
-    optimizer = build_optimizer(model, config)
-    steps = 0
-
-    def objective(rows: Tensor) -> Tensor:
-        vectors = payload[rows.flatten()].view(*rows.shape, -1)
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            predictions = model(vectors[:, :LENGTH])
-        return loss(predictions, vectors, rows).total
-
-    run = torch.compile(objective, mode="reduce-overhead") if compiled else objective
-
-    def step() -> None:
-        nonlocal steps
-        rows = torch.randint(0, len(payload), (batch, LENGTH + 1), device=device)
-        set_lr(optimizer, steps, total_steps, config)
-        run(rows).backward()
-        clip_gradients(model.parameters(), config)
-        optimizer.step()
-        optimizer.zero_grad()
-        steps += 1
-
-    return step
+def synthetic_table(scale: Scale, device: torch.device) -> tuple[GatherTable, Int32]:
+    """Return the table of a payload with topic drift, float16, and its windows (W, L + 1)."""
+    article_index, chunk_index = make_keys(scale.corpus_rows)
+    vectors = np.concatenate([block.astype(np.float16) for block in vector_blocks(chunk_index, scale.dim)])
+    ids = np.arange(scale.corpus_rows, dtype=np.int32)
+    return GatherTable(vectors, ids, device), build_windows(article_index, chunk_index, LENGTH, LENGTH + 1).rows
 
 
-def measure(name: str, device: torch.device, scale: Scale, compiled: bool) -> dict[str, object]:
+def make_learner(name: str, table: GatherTable, batch: int, total_steps: int, *, compiled: bool) -> Learner:
+    """Return what a trial of this variant trains with, at the seed's sizes."""
+    training = TrainingConfig(batch_size=batch, precision="bfloat16", compile=compiled)
+    variant = resolve_variant(name, {}, training)
+    assert variant is not None
+    no_negatives = ArticleNegatives(np.zeros(1, np.int32), 0)
+    return Learner(
+        variant, table, no_negatives, context_length=LENGTH, total_steps=total_steps, seed=0, rank=0, num_workers=1
+    )
+
+
+def measure(name: str, table: GatherTable, windows: Int32, scale: Scale, *, compiled: bool) -> dict[str, object]:
     """Time steps of one variant and extrapolate to the whole training."""
-    torch.manual_seed(0)
-    payload = F.normalize(torch.randn(scale.corpus_rows, scale.dim, device=device), dim=-1)
     batch = scale.batch or BATCH[name]
     total_steps = EPOCHS * (WINDOWS // batch)
-    step = training_step(name, payload, batch, total_steps, compiled)
-    start = time.perf_counter()
-    for _ in range(scale.warmup_steps):
-        step()
-    synchronise(device)
-    warmup_s, start = time.perf_counter() - start, time.perf_counter()
-    for _ in range(scale.timed_steps):
-        step()
-    synchronise(device)
-    step_s = (time.perf_counter() - start) / scale.timed_steps
-    operations = 3 * batch * flops_per_window(models.variants.make_spec(name), scale.dim, LENGTH)
+    learner = make_learner(name, table, batch, total_steps, compiled=compiled)
+    learner.start_epoch(1)
+    rng = np.random.default_rng(0)
+
+    def seconds_of(num_steps: int) -> float:
+        start = time.perf_counter()
+        for _ in range(num_steps):
+            learner.step(windows[rng.integers(0, len(windows), batch)])  # returns numbers: the device is done
+        return time.perf_counter() - start
+
+    warmup_s = seconds_of(scale.warmup_steps)
+    step_s = seconds_of(scale.timed_steps) / scale.timed_steps
+    operations = 3 * batch * flops_per_window(make_spec(name), scale.dim, LENGTH)
     return {
         "name": f"gpu_{name}",
         "step_ms": round(1e3 * step_s, 3),
@@ -97,12 +88,6 @@ def measure(name: str, device: torch.device, scale: Scale, compiled: bool) -> di
         "warmup_s": round(warmup_s, 1),
         "training_s": round(step_s * total_steps + warmup_s, 1),
     }
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device's queue, where there is one."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def main() -> int:
@@ -118,8 +103,9 @@ def main() -> int:
         return 2
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled = device.type == "cuda" and not arguments.eager
-    torch.set_float32_matmul_precision("high")
-    rows = [measure(name, device, CHECK if arguments.check else FULL, compiled) for name in BATCH]
+    scale = CHECK if arguments.check else FULL
+    table, windows = synthetic_table(scale, device)
+    rows = [measure(name, table, windows, scale, compiled=compiled) for name in BATCH]
     if arguments.check:
         sys.stdout.write(
             f"{len(rows)} variants trained {CHECK.warmup_steps + CHECK.timed_steps} tiny steps on {device}\n"

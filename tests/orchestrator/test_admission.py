@@ -1,5 +1,6 @@
 """Which trials fit where: slots worked out by hand, refusals with their arithmetic."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ def machine(cpus: float, gpus: float = 0, memory: float = 1000, **changes: Any) 
             **changes,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("resources", "overrides", "found"),
+    [((4, 0), (), "cpu"), ((4, 2), ("variants.a.training.workers=2",), "2 workers")],
+)
+def test_cuda_graphs_are_for_one_worker_on_a_gpu(
+    tmp_path: Path, resources: tuple[float, float], overrides: tuple[str, ...], found: str
+) -> None:
+    line = (
+        f"variants.a.training.compile: expected one worker on cuda for true, got {found}; "
+        "leave it out (training.compile: false)"
+    )
+    with pytest.raises(ValueError, match=re.escape(line)):
+        admitted(tmp_path, machine(*resources), "variants.a.training={compile: true}", *overrides)
+
+
+def test_one_worker_on_a_gpu_may_use_cuda_graphs(tmp_path: Path) -> None:
+    assert admitted(tmp_path, machine(4, 1), "training.compile=true").device == "cuda"
 
 
 def admitted(folder: Path, resources: ClusterResources, *overrides: str) -> Admission:

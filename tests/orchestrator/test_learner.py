@@ -1,7 +1,10 @@
 """What a worker trains with: exact steps, with and without hard negatives, validation scores and exact resumes."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,18 +13,27 @@ import torch
 from data.duplicates import duplicate_ids
 from data.payload import open_payload
 from data.windows import build_windows
+from models import backbone, fused
 from models.loss_config import LossConfig
 from models.negatives import ArticleNegatives
 from orchestrator.config import TrainingConfig, resolve_variant
 from orchestrator.learner import GatherTable, Learner, mean_reciprocal_rank
 
 
-def learner(payload_folder: Path, *, dropout: float = 0.2, article_negatives: int = 0) -> tuple[Learner, np.ndarray]:
+def learner(
+    payload_folder: Path,
+    *,
+    model: str = "mamba_s",
+    dropout: float = 0.2,
+    article_negatives: int = 0,
+    compile: bool = False,
+) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
     rows = build_windows(payload.article_index, payload.chunk_index, 5, 7).rows
-    training = TrainingConfig(batch_size=32, loss=LossConfig(article_negatives=article_negatives))
-    entry = {"d_model": 16, "d_state": 8, "head_dim": 16, "dropout": dropout}
-    variant = resolve_variant("mamba_s", entry, training)
+    loss = LossConfig(article_negatives=article_negatives)
+    training = TrainingConfig(batch_size=32, loss=loss, precision="bfloat16" if compile else "float32", compile=compile)
+    sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
+    variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes}, training)
     assert variant is not None
     table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), torch.device("cpu"))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
@@ -71,6 +83,23 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
     assert made.steps == 0
     for left, right in zip(before, made.model.parameters(), strict=True):
         assert torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
+
+
+@pytest.mark.parametrize("model", ["mamba_s", "mamba_sandwich", "mamba_h", "mamba_xl", "amn"])
+def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(rotation_payload, model, monkeypatch):
+    """As on a GPU: the composed form, traced whole; the traced operations run here one by one, without a compiler."""
+    monkeypatch.setattr(fused, "MAX_LENGTH", 0)
+    monkeypatch.setattr(backbone, "MAX_LENGTH", 0)
+
+    trace = partial(torch.compile, backend="aot_eager", fullgraph=True)
+
+    def steps_with(compiler: Callable[..., Any]) -> list[dict[str, float]]:
+        monkeypatch.setattr(torch, "compile", lambda objective, mode: compiler(objective))
+        made, rows = learner(rotation_payload, model=model, compile=True)
+        made.start_epoch(1)
+        return [made.step(rows[start : start + 32]) for start in (0, 32, 64)]
+
+    assert steps_with(trace) == steps_with(lambda objective: objective)
 
 
 def test_validation_reports_loss_cosine_and_reciprocal_rank(rotation_payload):
