@@ -57,7 +57,6 @@ def evaluate_baselines(ledger: Ledger, config: ExperimentConfig, evaluator: Any)
 
 def evaluate_survivor(
     ledger: Ledger,
-    config: ExperimentConfig,
     name: str,
     windows: NDArray[np.int32],
     *,

@@ -20,7 +20,6 @@ from orchestrator.config import ExperimentConfig
 from orchestrator.gates import Decision
 from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
 from orchestrator.manifest import input_hashes, manifest
-from orchestrator.queries import final_queries
 from orchestrator.run import Run
 from orchestrator.timeline import Timeline, earlier_launches
 from orchestrator.tracking import check_tracking
@@ -106,7 +105,6 @@ def finish_preflight(run: Run) -> None:
 def evaluate(run: Run) -> dict[str, Any]:
     """Evaluate survivors and baselines on the final queries, decide, and write results, tables and best/."""
     config, ledger = run.config, run.ledger
-    windows = final_queries(run.data.splits, config.final.queries, config.seed).rows
     untrained = final.evaluate_baselines(ledger, config, run.evaluator)
     trained: dict[str, final.FinalResult] = {}
     ends: dict[str, TrialEnd] = {}
@@ -114,15 +112,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         end = ledger.end_of(name) or TrialEnd(status="FAILED", epoch=0, reason="no verdict was recorded")
         ends[name] = end
         if end.status in SURVIVED and ledger.variant(name).best.is_file():
-            trained[name] = final.evaluate_survivor(
-                ledger,
-                config,
-                name,
-                windows,
-                payload_path=run.data.payload.path.resolve(),
-                predictor=services.start_predictor(run),
-                evaluator=run.evaluator,
-            )
+            trained[name] = services.evaluate_survivor(run, name)
     run.interrupt.check()
     timed = final.add_latencies(ledger, config, {**trained, **untrained}, run.evaluator)
     trained = {name: timed[name] for name in trained}

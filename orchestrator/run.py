@@ -9,6 +9,7 @@ from data.check import Check
 from data.prepare import PreparedData
 from orchestrator.admission import Admission
 from orchestrator.config import ExperimentConfig
+from orchestrator.final import FinalResult
 from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import Ledger
 from orchestrator.timeline import Timeline
@@ -31,6 +32,7 @@ class Run:
     oracle: dict[str, float] | None = None
     smoke_baselines: dict[str, dict[str, float]] | None = None
     index: dict[str, Any] | None = None
+    survivors: dict[str, FinalResult] = field(default_factory=dict)
 
     def say(self, text: str = "") -> None:
         """Print one line for the person at the terminal."""

@@ -66,6 +66,20 @@ def start_predictor(run: Run) -> Any:
     return run.predictor
 
 
+def evaluate_survivor(run: Run, name: str) -> final.FinalResult:
+    """Evaluate a survivor on the final queries, once: a stage's gates and the table read the same result."""
+    if name not in run.survivors:
+        run.survivors[name] = final.evaluate_survivor(
+            run.ledger,
+            name,
+            final_queries(run.data.splits, run.config.final.queries, run.config.seed).rows,
+            payload_path=run.data.payload.path.resolve(),
+            predictor=start_predictor(run),
+            evaluator=run.evaluator,
+        )
+    return run.survivors[name]
+
+
 def _beside_driver() -> Any:
     """Keep an actor on the driver's node, which sees payload, index file and run folder."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -12,10 +12,9 @@ from orchestrator.admission import longest_first
 from orchestrator.gates import Decision, StopRules
 from orchestrator.ledger import SURVIVED, UNFINISHED
 from orchestrator.monitor import Monitor
-from orchestrator.queries import final_queries
 from orchestrator.run import Run
 from orchestrator.scheduler import GateScheduler
-from orchestrator.services import start_predictor
+from orchestrator.services import evaluate_survivor, start_predictor
 from orchestrator.tracking import tracking_callbacks
 from orchestrator.trial import TrialSetup
 from orchestrator.tuning import Bookkeeper, run_trials
@@ -90,20 +89,11 @@ def stage_passed(run: Run, stage: Sequence[str]) -> bool:
     baselines = final.evaluate_baselines(run.ledger, config, run.evaluator)
     references: dict[str, Metrics] = {name: result.metrics for name, result in baselines.items()}
     decisive = tuple(rule for rule in config.gates.success_if if rule.split()[0] in STAGE_METRICS)
-    windows = final_queries(run.data.splits, config.final.queries, config.seed).rows
     for name in stage:
         end = run.ledger.end_of(name)
         if end is None or end.status not in SURVIVED or config.resolved_variants[name].kind != "variant":
             continue
-        result = final.evaluate_survivor(
-            run.ledger,
-            config,
-            name,
-            windows,
-            payload_path=run.data.payload.path.resolve(),
-            predictor=start_predictor(run),
-            evaluator=run.evaluator,
-        )
+        result = evaluate_survivor(run, name)
         if all(check.passed for check in final.check_final_rules(decisive, result.metrics, references)):
             return True
     return False

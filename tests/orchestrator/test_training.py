@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluation.significance import Outcomes
-from orchestrator import training
+from orchestrator import services, training
 from orchestrator.config import load_config
 from orchestrator.final import FinalResult
 from orchestrator.gates import Decision
@@ -51,8 +51,8 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[l
 
     monkeypatch.setattr(training, "run_trials", run_trials)
     monkeypatch.setattr(training, "_setup", lambda *_: None)
-    monkeypatch.setattr(training, "start_predictor", lambda run: None)
-    monkeypatch.setattr(training, "final_queries", lambda *_: SimpleNamespace(rows=None))
+    monkeypatch.setattr(services, "start_predictor", lambda run: None)
+    monkeypatch.setattr(services, "final_queries", lambda *_: SimpleNamespace(rows=None))
     monkeypatch.setattr(training.final, "evaluate_baselines", lambda *_: {"last_vector": result(0.1)})
     data = SimpleNamespace(payload=SimpleNamespace(dim=16, path=tmp_path), splits=None)
     run = Run(config=load_config(path), ledger=ledger, timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
@@ -62,14 +62,14 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[l
 
 def test_the_second_stage_starts_when_a_survivor_of_the_first_passes(staged, monkeypatch):
     run, started = staged
-    monkeypatch.setattr(training.final, "evaluate_survivor", lambda *_, **__: result(0.5))
+    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.5))
     training.train(run, stream=None)
     assert [sorted(names) for names in started] == [["mamba_s"], ["amn", "mamba_h"]]
 
 
 def test_the_second_stage_is_pruned_unstarted_when_the_first_misses_its_gates(staged, monkeypatch):
     run, started = staged
-    monkeypatch.setattr(training.final, "evaluate_survivor", lambda *_, **__: result(0.3))
+    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.3))
     training.train(run, stream=None)
     assert started == [["mamba_s"]]
     for name in ("mamba_h", "amn"):
@@ -82,6 +82,20 @@ def test_the_second_stage_is_pruned_unstarted_when_the_first_misses_its_gates(st
 def test_the_latency_gate_does_not_hold_a_stage_back(staged, monkeypatch):
     # P95 is 9 ms against a limit of 1 ms: only R@5 and Contain@50 speak for the next stage.
     run, started = staged
-    monkeypatch.setattr(training.final, "evaluate_survivor", lambda *_, **__: result(0.4))
+    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.4))
     training.train(run, stream=None)
     assert len(started) == 2
+
+
+def test_a_survivor_is_evaluated_once_for_its_stage_and_the_table(staged, monkeypatch):
+    run, _ = staged
+    evaluated = []
+
+    def evaluate(ledger: Ledger, name: str, *_: Any, **__: Any) -> FinalResult:
+        evaluated.append(name)
+        return result(0.5)
+
+    monkeypatch.setattr(services.final, "evaluate_survivor", evaluate)
+    training.train(run, stream=None)
+    assert services.evaluate_survivor(run, "mamba_s").metrics["r@5"] == 0.5
+    assert evaluated == ["mamba_s"]
