@@ -10,6 +10,7 @@ Exit codes: 0 a best variant was selected; 3 no survivor; 2 bad input; 130 inter
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -65,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 def _dry_run(config: ExperimentConfig, ledger: Ledger) -> int:
     from orchestrator.plan import plan_text
 
-    print(plan_text(config, ledger))  # noqa: T201
+    plan = plan_text(config, ledger)
+    try:
+        print(plan, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # `| head` has read enough; without this the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BEST
 
 

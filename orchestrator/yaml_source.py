@@ -113,9 +113,19 @@ def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
 
 def load_raw(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the experiment's mapping after `extends` (relative to the file) and the `--set` overrides."""
-    chain = [path]
-    raw = read_yaml(path)
-    while (parent_name := raw.pop("extends", None)) is not None:
+    # From the root up: what a file drops must have been inherited by then.
+    raw: dict[str, Any] = {}
+    for layer in reversed(_layers(path)):
+        raw = merge(raw, layer)
+    for assignment in overrides:
+        raw = apply_override(raw, assignment)
+    return raw
+
+
+def _layers(path: Path) -> list[dict[str, Any]]:
+    """Return the file's own mapping, that of the file it extends, and so on; without `extends`."""
+    chain, layers = [path], [read_yaml(path)]
+    while (parent_name := layers[-1].pop("extends", None)) is not None:
         if not isinstance(parent_name, str):
             raise ValueError(f"{chain[-1]}: extends: expected one file name, got {parent_name!r}; name one file")
         parent = chain[-1].parent / parent_name
@@ -124,7 +134,5 @@ def load_raw(path: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
         if parent.resolve() in {link.resolve() for link in chain}:
             raise ValueError(f"{chain[-1]}: extends: expected no circle, got {parent_name} again; cut one link")
         chain.append(parent)
-        raw = merge(read_yaml(parent), raw)
-    for assignment in overrides:
-        raw = apply_override(raw, assignment)
-    return raw
+        layers.append(read_yaml(parent))
+    return layers

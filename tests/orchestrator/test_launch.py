@@ -1,6 +1,8 @@
 """The command line without a cluster: wrong input is one line and exit code 2, a dry run shows the plan."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from orchestrator.config import load_config
 from orchestrator.launch import main
 from orchestrator.ledger import Ledger, write_json
 
+REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = """
 name: rotation
 seed: 3
@@ -397,6 +400,15 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert "final, SUCCESS if r@5 >= 0.5" in plan
     assert "final, PRODUCTION READY if contain@50 >= 0.9" in plan
     assert everything_here() == []
+
+
+def test_a_dry_run_whose_reader_has_read_enough_ends_quietly(experiment: Path) -> None:
+    command = [sys.executable, "-m", "orchestrator.launch", str(experiment), "--dry-run"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
 
 
 def test_a_dry_run_of_what_cannot_fit_is_refused(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:

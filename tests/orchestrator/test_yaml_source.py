@@ -91,6 +91,13 @@ def test_a_file_extends_another_from_its_own_folder(tmp_path: Path) -> None:
     assert load_raw(path) == {"name": "top", "training": {"epochs": 10, "batch_size": 8}}
 
 
+def test_a_variant_of_the_root_is_dropped_by_any_file_of_the_chain(tmp_path: Path) -> None:
+    write(tmp_path, "variants: {a: {d_model: 1}, b: {d_model: 2}, c: {d_model: 3}}\n", "base.yaml")
+    write(tmp_path, "extends: base.yaml\nvariants: {a: {d_model: 4}, c: null}\n", "middle.yaml")
+    path = write(tmp_path, "extends: middle.yaml\nvariants: {a: null, c: {d_state: 5}}\n")
+    assert load_raw(path) == {"variants": {"b": {"d_model": 2}, "c": {"d_state": 5}}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
