@@ -159,7 +159,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     sizes = "; ".join(f"{len(run.articles):,} in {len(np.unique(run.articles)):,} articles" for run in runs)
     sys.stdout.write(f"{table_render.markdown(section(pooled, metrics, args.against))}\n\n")
-    sys.stdout.write(f"Means over {len(runs)} runs with 95 % intervals over articles; queries: {sizes}.\n")
+    means = f"Means over {len(runs)} runs" if len(runs) > 1 else "Means of one run"
+    sys.stdout.write(f"{means} with 95 % intervals over articles; queries: {sizes}.\n")
     return 0
 
 
