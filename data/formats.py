@@ -47,6 +47,7 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
         titles=rows.titles,
         embedder=embedder or rows.embedder,
         source={"kind": "file", "file": source.name, "bytes": _size(source), "read_at": _now()},
+        source_rows=rows.source_rows,
     )
 
 
@@ -168,6 +169,7 @@ def _rows_of_payload(payload: Payload) -> Rows:
         texts=[payload.text(row) for row in range(payload.num_rows)],
         titles={article: payload.article_title(article) for article in articles},
         embedder=payload.provenance.embedder,
+        source_rows=payload.source_rows,
     )
 
 

@@ -7,6 +7,7 @@
       texts.bin            the chunks' texts, UTF-8, one after the other
       text_offsets.npy     (N + 1,) int64, bytes into texts.bin
       payload.json         provenance, sizes, titles of the articles
+      source_rows.npy      (N,) int32, where each row stood in the file it came from; only if that had another order
 
 Letters: N rows, D vector dimension. Rows are sorted by (article_index, chunk_index).
 """
@@ -31,6 +32,7 @@ from data.keys import Int32, Int64, combine
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
 _ARRAYS = ("vectors.npy", "article_index.npy", "chunk_index.npy", "text_offsets.npy")
+_SOURCE_ROWS = "source_rows.npy"
 _BLOCK_BYTES = 64 << 20
 
 
@@ -69,6 +71,15 @@ class Payload:
     def dim(self) -> int:
         """Dimension of a vector, D."""
         return int(self.vectors.shape[1])
+
+    @cached_property
+    def source_rows(self) -> Int32 | None:
+        """Where each row stood in the file that the payload came from, (N,); None for the same order.
+
+        An index that was built beside that file numbers its rows so.
+        """
+        file = self.path / _SOURCE_ROWS
+        return open_array(file, (self.num_rows,)) if file.is_file() else None
 
     @cached_property
     def num_articles(self) -> int:
@@ -115,6 +126,7 @@ def write_payload(
     titles: Mapping[int, str] | None = None,
     embedder: str,
     source: Mapping[str, Any] | None = None,
+    source_rows: Int32 | None = None,
 ) -> Payload:
     """Write a payload folder in one step: a reader sees all of it or nothing.
 
@@ -127,6 +139,7 @@ def write_payload(
         titles: Title by article_index, or None.
         embedder: What made the vectors, with its version.
         source: Anything that says where the texts came from; plain JSON values.
+        source_rows: (N,) where each row stood in the file it came from; None if there is the order given here.
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)
@@ -138,6 +151,9 @@ def write_payload(
         ordered = _save_ordered(temporary / "vectors.npy", vectors, order)
         np.save(temporary / "article_index.npy", articles)
         np.save(temporary / "chunk_index.npy", chunks)
+        stood = order if source_rows is None else source_rows[order]
+        if np.any(stood != np.arange(len(order))):
+            np.save(temporary / _SOURCE_ROWS, stood.astype(np.int32))
         _write_texts(temporary, (texts[row] if texts is not None else "" for row in order), len(order))
         sha256 = content_sha256(ordered, articles, chunks)
         provenance = Provenance(embedder=embedder, sha256=sha256, created_at=_now(), source=dict(source or {}))

@@ -24,6 +24,8 @@ class Rows:
     texts: list[str] | None = None
     titles: Mapping[int, str] = field(default_factory=dict)
     embedder: str = UNKNOWN_EMBEDDER
+    source_rows: Int32 | None = None
+    """(N,) where each row stood in the file before, where rows were sorted since."""
 
 
 def as_float(vectors: NDArray[Any], where: Path) -> Vectors:

@@ -70,11 +70,13 @@ class Evaluator:
         self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
         self._num_builds = 0
         self._shared: Any = None
-        opened = self._open_file(index, waive) if index.file is not None else None
+        opened = self._open_file(index, waive, payload.source_rows) if index.file is not None else None
         self._index = opened or self._build(index, payload.provenance.sha256, index_dir)
 
-    def _open_file(self, config: IndexConfig, waive: Collection[str]) -> SearchIndex | None:
-        index, checks = open_index_file(self._corpus.vectors, config, waive)
+    def _open_file(
+        self, config: IndexConfig, waive: Collection[str], source_rows: npt.NDArray[np.int32] | None
+    ) -> SearchIndex | None:
+        index, checks = open_index_file(self._corpus.vectors, config, waive, source_rows)
         for check in blocking(checks):
             raise ValueError(check.line())
         if index is not None:

@@ -29,11 +29,22 @@ prediction's and 0.932 of such a row's; with coarse product codes 0.93, 0.79 and
 
 
 class SearchIndex:
-    """A built FAISS index with the resolved parameters that made it."""
+    """A built FAISS index with the resolved parameters that made it.
 
-    def __init__(self, index: Any, config: IndexConfig, build_s: float, notes: dict[str, Any] | None = None) -> None:
+    `source_rows` (N,): the number in the index of each corpus row, for an index that numbers them otherwise.
+    """
+
+    def __init__(
+        self,
+        index: Any,
+        config: IndexConfig,
+        build_s: float,
+        notes: dict[str, Any] | None = None,
+        source_rows: npt.NDArray[np.int32] | None = None,
+    ) -> None:
         assert config.kind in BUILDERS, "auto is resolved before"
         self.faiss_index = index
+        self._corpus_row = None if source_rows is None else _inverse(source_rows)
         self.config = config
         self.build_s = build_s
         self.notes = dict(notes or {})
@@ -52,6 +63,9 @@ class SearchIndex:
         """Scores (Q, k) float32 and corpus rows (Q, k) int64, best first; row -1 where fewer than k were found."""
         assert queries.ndim == 2 and queries.shape[1] == self.dim
         scores, rows = self.faiss_index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        if self._corpus_row is not None:
+            known = (rows >= 0) & (rows < self.num_rows)
+            rows = self._corpus_row[np.where(known, rows, self.num_rows)]
         return scores, rows
 
     def search_on_one_thread(self) -> AbstractContextManager[None]:
@@ -70,6 +84,13 @@ class SearchIndex:
         parameters = {name: getattr(self.config, name) for name in PARAMETERS[self.config.kind]}
         built = {"n": self.num_rows, "dim": self.dim, "build_s": round(self.build_s, 3)}
         return {"kind": self.config.kind, **parameters, **built, **self.notes}
+
+
+def _inverse(source_rows: npt.NDArray[np.int32]) -> Rows:
+    """Corpus row by number in the index, (N + 1,); the last entry, -1, is for numbers that are none."""
+    corpus_row = np.full(len(source_rows) + 1, -1, np.int64)
+    corpus_row[source_rows] = np.arange(len(source_rows))
+    return corpus_row
 
 
 def build_index(vectors: npt.NDArray[np.floating], config: IndexConfig) -> SearchIndex:

@@ -35,9 +35,14 @@ Vectors = npt.NDArray[np.floating]
 
 
 def open_index_file(
-    vectors: Vectors, config: IndexConfig, waive: Collection[str] = ()
+    vectors: Vectors,
+    config: IndexConfig,
+    waive: Collection[str] = (),
+    source_rows: npt.NDArray[np.int32] | None = None,
 ) -> tuple[SearchIndex | None, list[Check]]:
     """Open `config.file` and compare it with the payload's vectors (N, D).
+
+    An index may number its rows as the payload does, or as the file did that the payload came from: `source_rows` (N,).
 
     Returns:
         The index, memory-mapped, with the breadth of `config` and the kind and cells of the file; None where it cannot
@@ -53,8 +58,24 @@ def open_index_file(
         checks += _check_shape(read, vectors.shape)
         if (read.ntotal, read.d) == vectors.shape:
             index = _with_config_of_file(read, replace(config, kind=kind), started)
-            checks.append(check_vectors(index, vectors))
+            index, found = _numbered_alike(index, vectors, source_rows)
+            checks.append(found)
     return index, stamp_waived(checks, waive)
+
+
+def _numbered_alike(
+    index: SearchIndex, vectors: Vectors, source_rows: npt.NDArray[np.int32] | None
+) -> tuple[SearchIndex, Check]:
+    """Return the index with its rows numbered as the payload's, if one of the two numberings fits, and the check."""
+    found = check_vectors(index, vectors)
+    if found.passed or source_rows is None:
+        return index, found
+    notes = {**index.notes, "numbered_as": "source file"}
+    other = SearchIndex(index.faiss_index, index.config, index.build_s, notes, source_rows)
+    again = check_vectors(other, vectors)
+    if not again.passed:
+        return index, found
+    return other, replace(again, detail=f"{again.detail}, which is that in the file the payload came from")
 
 
 def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
@@ -83,7 +104,7 @@ def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
         float(own.mean()),
         ">=",
         0.99,
-        "number the index's rows as the payload's, in the order of article_index and chunk_index"
+        "number the index's rows by article_index and chunk_index, or as the file the payload was built from"
         if elsewhere > len(rows) / 2
         else _ANOTHER,
         detail=f"{detail}; {elsewhere} are there under another one" if elsewhere else detail,
@@ -165,7 +186,8 @@ def main(argv: list[str] | None = None) -> int:
         if not Path(args.file).is_file():
             raise FileNotFoundError(f"{args.file}: expected a FAISS index, got no file; check the path")
         config = IndexConfig(file=args.file, nprobe=args.nprobe)
-        checks = open_index_file(open_payload(args.payload).vectors, config)[1]
+        payload = open_payload(args.payload)
+        checks = open_index_file(payload.vectors, config, source_rows=payload.source_rows)[1]
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -51,6 +51,19 @@ def test_a_pickled_dict_of_float16_in_any_order_is_sorted_and_keeps_its_type(tmp
     payload = import_payload(save_pickled(tmp_path, dict(reversed(rows.items()))), tmp_path / "out")
     assert_same(payload, dtype=np.float16)
     assert payload.provenance.embedder == "unknown"
+    assert payload.source_rows is not None
+    assert payload.source_rows.tolist() == [3, 2, 1, 0]
+
+
+def test_where_rows_stood_in_the_file_is_kept_when_the_payload_is_read_again(tmp_path: Path) -> None:
+    file = save_pickled(tmp_path, dict(reversed(entries().items())))
+    first = import_payload(file, tmp_path / "first")
+    again = import_payload(first.path, tmp_path / "again")
+    assert again.source_rows is not None
+    assert again.source_rows.tolist() == [3, 2, 1, 0]
+    in_order = import_payload(save_pickled(tmp_path, entries()), tmp_path / "out")
+    assert in_order.source_rows is None
+    assert not (in_order.path / "source_rows.npy").exists()
 
 
 def test_a_pickled_dict_that_asks_for_code_is_refused_by_name_and_none_of_it_runs(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ def test_rows_are_sorted_by_key_with_their_texts(make_payload: MakePayload) -> N
     )
     assert [payload.text(row) for row in range(3)] == ["a0", "b0 é", "b1"]
     np.testing.assert_array_equal(payload.vectors, unit_rows(3, 4)[[1, 2, 0]])
+    assert payload.source_rows is not None
+    assert payload.source_rows.tolist() == [1, 2, 0]
 
 
 def test_vectors_are_a_read_only_map_in_their_own_type(make_payload: MakePayload) -> None:

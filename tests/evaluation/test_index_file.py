@@ -10,6 +10,7 @@ from data.payload import write_payload
 from data.preflight import blocking
 from evaluation.actor import Evaluator
 from evaluation.config import IndexConfig
+from evaluation.index import SearchIndex
 from evaluation.index_file import main, open_index_file
 from evaluation.index_file_process import check_index_file
 
@@ -156,9 +157,42 @@ def test_an_index_that_was_filled_in_another_order(file):
     order = np.random.default_rng(3).permutation(NUM)
     (line,) = lines(save(file, VECTORS[order]))
     assert line.endswith(
-        "256 are there under another one); number the index's rows as the payload's, "
-        "in the order of article_index and chunk_index"
+        "256 are there under another one); number the index's rows by article_index and chunk_index, "
+        "or as the file the payload was built from"
     )
+
+
+ORDER = np.random.default_rng(3).permutation(NUM).astype(np.int32)
+
+
+@pytest.mark.parametrize("spec", ["Flat", "IVF8,Flat", "IVF8,PQ8x4fs"])
+def test_an_index_that_is_numbered_as_the_file_the_payload_came_from(file, spec):
+    # Payload row r stood at ORDER[r] in the file, and so it does in the index.
+    before = np.empty_like(VECTORS)
+    before[ORDER] = VECTORS
+    index, checks = open_index_file(VECTORS, save(file, before, spec), source_rows=ORDER)
+    assert blocking(checks) == []
+    assert checks[-1].detail.endswith("under their own number, which is that in the file the payload came from")
+    assert index.describe()["numbered_as"] == "source file"
+    _, found = index.search(VECTORS[:50], 3)
+    assert np.mean(found[:, 0] == np.arange(50)) > (0.9 if spec != "IVF8,PQ8x4fs" else 0.3)
+
+
+def test_a_numbering_that_fits_neither_way_is_named_as_before(file):
+    config = save(file, VECTORS[np.random.default_rng(4).permutation(NUM)])
+    index, checks = open_index_file(VECTORS, config, source_rows=ORDER)
+    assert [check.line() for check in blocking(checks)] == lines(config)
+    assert "numbered_as" not in index.describe()
+
+
+def test_too_few_neighbours_and_foreign_numbers_are_row_minus_one_in_any_numbering(file):
+    config = save(file, VECTORS, "IDMap,IVF8,Flat", ids=np.where(np.arange(NUM) < 5, NUM + 7, np.arange(NUM)))
+    opened, _ = open_index_file(VECTORS, config)
+    index = SearchIndex(opened.faiss_index, opened.config, 0.0, source_rows=ORDER)
+    _, found = index.with_breadth(nprobe=1).search(VECTORS[:1], NUM)
+    assert found.min() == -1
+    assert found.max() < NUM
+    assert found[0, 0] == -1  # row 0 is its own nearest neighbour, under a number that is none
 
 
 def test_ids_that_are_not_row_numbers(file):

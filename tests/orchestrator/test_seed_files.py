@@ -61,3 +61,19 @@ def test_the_index_of_another_payload_stops_the_launch(empty_folder: Path, capsy
     assert main([str(EXPERIMENT), *SMALL]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("preflight.index_vectors: expected >= 0.99, got 0 (")
     assert not Path("runs").exists()
+
+
+def test_an_index_in_the_order_of_a_dict_that_is_not_sorted_is_used(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    content = np.load(empty_folder / "payload.npy", allow_pickle=True).item()
+    names = list(content)
+    shuffled = {names[place]: content[names[place]] for place in np.random.default_rng(1).permutation(NUM_ROWS)}
+    np.save(empty_folder / "payload.npy", np.array(shuffled, object), allow_pickle=True)
+    vectors = np.stack([vector for _, _, vector in shuffled.values()]).astype(np.float32)
+    write_index(empty_folder / "index.faiss", vectors)
+    assert main([str(EXPERIMENT), "--dry-run", *SMALL]) == 0
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if "index_vectors" in row]
+    assert line.split()[:3] == ["pass", "index_vectors", "1"]
+    assert line.endswith("under their own number, which is that in the file the payload came from")
