@@ -66,7 +66,10 @@ def report(name: str, value: float, detail: str) -> Check:
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
+    if value is None:
+        return "none"
+    # Whole numbers in full: 584,545 and 584,500 rows are 5.845e+05 alike.
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def table_of(checks: Iterable[Check]) -> str:

@@ -1,6 +1,7 @@
 """Every fault that was planted here is found, and the line that a person reads about it is the one written here."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.check import Check, table_of
+from data.check import Check, judge, table_of
 from data.payload import Payload
 from data.preflight import Targets, blocking, run_preflight, save_checks
 from data.windows import Splits, WindowTable, build_windows, split_by_article
@@ -299,3 +300,11 @@ def test_the_file_is_plain_json(payload: Payload, tmp_path: Path) -> None:
 def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
     check = Check(name="x", value=0.14, limit=0.98, relation=">=", passed=False, hint="embed again")
     assert check.line() == "preflight.x: expected >= 0.98, got 0.14; embed again"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [(584_545, 584_544, "== 584544, got 584545"), (0.12345, 1, "== 1, got 0.1235"), (math.nan, 0, "== 0, got nan")],
+)
+def test_whole_numbers_are_shown_in_full(value: float, limit: float, shown: str) -> None:
+    assert judge("rows", value, "==", limit, "mend it").line() == f"preflight.rows: expected {shown}; mend it"
