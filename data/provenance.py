@@ -68,7 +68,7 @@ def check_provenance(payload: Payload, others: Mapping[str, Mapping[str, Any]]) 
     ]
     if own.norm != "l2_once" or own.metric != "ip":
         differing.append(f"the payload has norm {own.norm} and metric {own.metric}, not l2_once and ip")
-    agreeing = ", ".join(f"{part}.{name}" for part, name, _ in stated)
+    parts = ", ".join(dict.fromkeys(part for part, _, _ in stated))
     return [
         judge(
             "provenance",
@@ -76,7 +76,7 @@ def check_provenance(payload: Payload, others: Mapping[str, Mapping[str, Any]]) 
             "==",
             0,
             "build payload, windows and index from one embedding of one corpus",
-            detail=", ".join(differing) or (f"equal to the payload's: {agreeing}" if agreeing else ""),
+            detail=", ".join(differing) or (f"{parts}: of the same vectors as the payload" if parts else ""),
         )
     ]
 

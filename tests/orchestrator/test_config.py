@@ -413,16 +413,9 @@ def test_the_ablation_starts_from_phase5s_defaults_and_changes_one_option_a_row(
         options |= changed(base.training.optimizer, row.training.optimizer)
         one_loss_alone = options <= {"infonce", "cosine", "mse"}
         assert options
-        assert len(options) == 1 or one_loss_alone or row.name == "small_step_last_position"
+        assert len(options) == 1 or one_loss_alone
         same = {"loss": base.training.loss, "optimizer": base.training.optimizer}
         assert row.training.model_copy(update=same) == base.training
-
-
-def test_the_last_row_on_articles_is_the_small_step_with_the_last_position_only() -> None:
-    *_, small, last = load_config(SHIPPED / "ablation_articles.yaml").resolved_variants.values()
-    assert (small.name, last.name) == ("small_step", "small_step_last_position")
-    assert (small.spec, small.training.optimizer) == (last.spec, last.training.optimizer)
-    assert changed(small.training.loss, last.training.loss) == {"dense"}
 
 
 def test_the_shipped_experiments_are_found() -> None:
