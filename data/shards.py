@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.embedders import load_embedder
+from data.embedders import Embedder, load_embedder
 
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
@@ -56,7 +57,11 @@ def local_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vect
 
 
 def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
-    """Embed with a Ray Data map over the shards: one actor a CPU of the cluster, each loads the embedder once."""
+    """Embed with a Ray Data map over the shards: one task a CPU of the cluster at a time.
+
+    Tasks, not actors: a worker process runs one after another and keeps the embedder, and a task whose node is lost is
+    simply run again.
+    """
     import pyarrow as pa
     import ray.data
 
@@ -65,15 +70,9 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
-    num_actors = max(1, min(len(shards), int(ray.cluster_resources().get("CPU", 1))))
     tables = [pa.table({"shard": [number], "texts": [texts]}) for number, texts in shards]
     embedded = ray.data.from_arrow(tables).map_batches(
-        _EmbedShard,
-        fn_constructor_args=[embedder],
-        batch_size=1,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        num_cpus=1,
+        _embed_shard, fn_args=[embedder], batch_size=1, batch_format="pyarrow", num_cpus=1
     )
     return (_unpack(batch) for batch in embedded.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
 
@@ -83,17 +82,18 @@ def _unpack(batch: Any) -> tuple[int, Vectors]:
     return batch["shard"][0].as_py(), np.frombuffer(content, np.float32).reshape(-1, dim)
 
 
-class _EmbedShard:
-    """What an actor does: one row is one shard, its vectors are bytes (Ray takes a tensor apart by row)."""
+def _embed_shard(batch: Any, embedder: str) -> Any:
+    """Embed one row, which is one shard; its vectors are bytes, since Ray takes a tensor apart by row."""
+    import pyarrow as pa
 
-    def __init__(self, embedder: str) -> None:
-        self.embedder = load_embedder(embedder)
+    vectors = _loaded(embedder).embed(batch["texts"][0].as_py())
+    return pa.table({"shard": batch["shard"], "dim": [vectors.shape[1]], "vectors": [vectors.tobytes()]})
 
-    def __call__(self, batch: Any) -> Any:
-        import pyarrow as pa
 
-        vectors = self.embedder.embed(batch["texts"][0].as_py())
-        return pa.table({"shard": batch["shard"], "dim": [vectors.shape[1]], "vectors": [vectors.tobytes()]})
+@lru_cache(maxsize=1)
+def _loaded(embedder: str) -> Embedder:
+    """Load an embedder once a process."""
+    return load_embedder(embedder)
 
 
 @dataclass(slots=True)
