@@ -27,13 +27,14 @@ def learner(
     dropout: float = 0.2,
     article_negatives: int = 0,
     compile: bool = False,
+    **layers: int,
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
     rows = build_windows(payload.article_index, payload.chunk_index, 5, 7).rows
     loss = LossConfig(article_negatives=article_negatives)
     training = TrainingConfig(batch_size=32, loss=loss, precision="bfloat16" if compile else "float32", compile=compile)
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
-    variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes}, training)
+    variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
     assert variant is not None
     table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), torch.device("cpu"))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
@@ -85,8 +86,19 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
         assert torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
-@pytest.mark.parametrize("model", ["mamba_s", "mamba_sandwich", "mamba_h", "mamba_xl", "amn"])
-def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(rotation_payload, model, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [
+        ("mamba_s", {"ssm_layers": 1}),
+        ("mamba_sandwich", {"ssm_layers": 1, "attention_layers": 1}),
+        ("mamba_h", {"num_groups": 1, "ssm_per_group": 1}),
+        ("amn", {}),
+    ],
+)
+def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
+    rotation_payload, model, layers, monkeypatch
+):
     """As on a GPU: the composed form, traced whole; the traced operations run here one by one, without a compiler."""
     monkeypatch.setattr(fused, "MAX_LENGTH", 0)
     monkeypatch.setattr(backbone, "MAX_LENGTH", 0)
@@ -95,7 +107,7 @@ def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(ro
 
     def steps_with(compiler: Callable[..., Any]) -> list[dict[str, float]]:
         monkeypatch.setattr(torch, "compile", lambda objective, mode: compiler(objective))
-        made, rows = learner(rotation_payload, model=model, compile=True)
+        made, rows = learner(rotation_payload, model=model, compile=True, **layers)
         made.start_epoch(1)
         return [made.step(rows[start : start + 32]) for start in (0, 32, 64)]
 
