@@ -6,6 +6,7 @@ it is complete.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ def embed_in_shards(
     """Embed texts into `folder`, going on where an earlier run stopped; (N, D) float32, mapped from disk.
 
     Raises:
-        ValueError: the folder belongs to another plan.
+        ValueError: the folder belongs to another plan, or the embedder refuses its name or a text.
     """
     starts = range(0, len(texts), shard_texts)
     _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts})
@@ -42,10 +43,16 @@ def embed_in_shards(
         results = runner(shards, embedder)  # starts Ray, which is no part of the rate
         progress = Progress(total=len(texts), done=len(texts) - sum(len(part) for _, part in shards))
         progress.show()
-        for number, vectors in results:
-            _save_shard(_shard_file(folder, number), vectors)
-            progress.advance(len(vectors))
-        progress.finish()
+        try:
+            for number, vectors in results:
+                _save_shard(_shard_file(folder, number), vectors)
+                progress.advance(len(vectors))
+        except ValueError:
+            if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
+                shutil.rmtree(folder)  # a plan of nothing would only stand in the way of the next one
+            raise
+        finally:
+            progress.finish()
     return _join(folder, len(texts), len(starts))
 
 
@@ -78,16 +85,26 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
 
 
 def _unpack(batch: Any) -> tuple[int, Vectors]:
+    if refusal := batch["refusal"][0].as_py():
+        raise ValueError(refusal)
     dim, content = batch["dim"][0].as_py(), batch["vectors"][0].as_py()
     return batch["shard"][0].as_py(), np.frombuffer(content, np.float32).reshape(-1, dim)
 
 
 def _embed_shard(batch: Any, embedder: str) -> Any:
-    """Embed one row, which is one shard; its vectors are bytes, since Ray takes a tensor apart by row."""
+    """Embed one row, which is one shard; its vectors are bytes, since Ray takes a tensor apart by row.
+
+    What the person can mend comes back as `refusal`: raised here, Ray would wrap it in pages of its own.
+    """
     import pyarrow as pa
 
-    vectors = _loaded(embedder).embed(batch["texts"][0].as_py())
-    return pa.table({"shard": batch["shard"], "dim": [vectors.shape[1]], "vectors": [vectors.tobytes()]})
+    refusal = ""
+    try:
+        vectors = _loaded(embedder).embed(batch["texts"][0].as_py())
+    except ValueError as error:
+        refusal, vectors = str(error), np.empty((0, 0), np.float32)
+    columns = {"dim": [vectors.shape[1]], "vectors": [vectors.tobytes()], "refusal": [refusal]}
+    return pa.table({"shard": batch["shard"], **columns})
 
 
 @lru_cache(maxsize=1)

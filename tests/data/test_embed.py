@@ -122,6 +122,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert main([*arguments, "--out", "out", "--local"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("embedding 0 of")]
     assert len(lines) == 1 and message in lines[0]
+    assert [path.name for path in Path().iterdir()] == [corpus.name]
 
 
 class Clock:

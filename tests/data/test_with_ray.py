@@ -114,3 +114,19 @@ def test_ray_embeds_the_same_as_this_process(local_ray: Any) -> None:
     assert sorted(found) == list(range(5))
     for number, texts in shards:
         np.testing.assert_array_equal(found[number], embed_wordllama(texts))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("embedder", "texts", "message"),
+    [
+        ("no/such", ["one"], r"^embedder: expected .*'no/such'"),
+        ("wordllama", ["one", ""], r"^texts\[1\]: expected at least one token, got ''; leave it out$"),
+    ],
+)
+def test_what_an_embedder_refuses_on_ray_is_one_line(
+    local_ray: Any, embedder: str, texts: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        dict(ray_runner([(0, texts)], embedder))
+    assert len(str(refused.value).splitlines()) == 1
