@@ -18,6 +18,7 @@ import numpy as np
 
 from data.corpus import Article, corpus_sha256
 from data.embedders import WORDLLAMA, embed_wordllama, embedder_id, wordllama_id
+from data.interrupt import Interrupt
 from data.payload import Payload
 from data.prepare import write_articles
 from data.reading import ChunkRule, chunk, read_corpus
@@ -82,15 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the payload is written, 2 when the input is refused, 130 when stopped."""
     options = _parser().parse_args(arguments)
     try:
-        payload = embed_corpus(
-            options.corpus,
-            options.out,
-            embedder=options.embedder,
-            rule=ChunkRule(unit=options.chunk, min_chars=options.min_chars, max_chars=options.max_chars),
-            shard_chunks=options.shard_chunks,
-            dtype=options.dtype,
-            runner=local_runner if options.local else ray_runner,
-        )
+        with Interrupt():
+            payload = embed_corpus(
+                options.corpus,
+                options.out,
+                embedder=options.embedder,
+                rule=ChunkRule(unit=options.chunk, min_chars=options.min_chars, max_chars=options.max_chars),
+                shard_chunks=options.shard_chunks,
+                dtype=options.dtype,
+                runner=local_runner if options.local else ray_runner,
+            )
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from data.check import Check
+from data.interrupt import Interrupt
 from data.prepare import PreparedData
 from orchestrator.admission import Admission
 from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult
-from orchestrator.interrupt import Interrupt
 from orchestrator.ledger import Ledger
 from orchestrator.timeline import Timeline
 

@@ -1,4 +1,7 @@
-"""Ctrl-C that is not lost: a KeyboardInterrupt that some library swallows is raised again at the next check."""
+"""Ctrl-C that is not lost: a KeyboardInterrupt that some library swallows is raised again at the next check.
+
+Nor does it turn into another error: libraries that it hits in the wrong place answer with errors of their own.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ class Interrupt:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         signal.signal(signal.SIGINT, self._before)
+        if self._requested and isinstance(error, Exception):
+            raise KeyboardInterrupt from None
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self._requested = True
