@@ -164,10 +164,13 @@ def write_payload(
     return open_payload(target)
 
 
-def content_sha256(vectors: Vectors, article_index: Int32, chunk_index: Int32) -> str:
-    """Hash vectors and keys with their dtypes and shapes, in blocks: memory stays flat for any N."""
+def content_sha256(*arrays: NDArray[Any]) -> str:
+    """Hash arrays with their dtypes and shapes, in blocks: memory stays flat for any N.
+
+    A payload's hash is that of vectors, article_index and chunk_index.
+    """
     digest = hashlib.sha256()
-    for array in (vectors, article_index, chunk_index):
+    for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         row_bytes = max(1, array.nbytes // max(1, len(array)))
         step = max(1, _BLOCK_BYTES // row_bytes)

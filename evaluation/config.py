@@ -38,9 +38,9 @@ class IndexConfig:
     """ivf_pq: candidates scored again, per result asked for; auto finds its own."""
 
     file: str | None = None
-    """A FAISS index of the payload that exists already, row i of it being row i of the payload. The preflight compares
-    it with the payload, then it is searched with nprobe, k_factor or hnsw_ef, and kind, nlist and hnsw_links are the
-    file's. None: an index is built."""
+    """A FAISS index of the payload that exists already, its rows numbered as the payload's or as those of the file that
+    the payload was built from. The preflight compares it with the payload, then it is searched with nprobe, k_factor or
+    hnsw_ef, and kind, nlist and hnsw_links are the file's. None: an index is built."""
 
     hnsw_links: int = 32
     """hnsw: links per row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from evaluation.verdict import decide
 from orchestrator.config import ExperimentConfig
 from orchestrator.final import FinalResult, baseline_row, check_final_rules, trained_row
 from orchestrator.ledger import Ledger, TrialEnd, write_json, write_text
+from orchestrator.manifest import file_sha256
 from orchestrator.report import render
 from orchestrator.timeline import Timeline
 
@@ -123,11 +123,7 @@ def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:
     for name in ("config.yaml", "comparison.md", "comparison.csv"):
         shutil.copy2(ledger.path / name, beside / name)
     write_model_card(beside, ledger.path, results, payload)
-    listing = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(beside.iterdir()))
+    listing = "".join(f"{file_sha256(path)}  {path.name}\n" for path in sorted(beside.iterdir()))
     write_text(beside / "SHA256SUMS", listing)
     shutil.rmtree(ledger.best, ignore_errors=True)
     beside.replace(ledger.best)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

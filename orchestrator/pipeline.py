@@ -105,7 +105,7 @@ def finish_preflight(run: Run) -> None:
 def evaluate(run: Run) -> dict[str, Any]:
     """Evaluate survivors and baselines on the final queries, decide, and write results, tables and best/."""
     config, ledger = run.config, run.ledger
-    untrained = final.evaluate_baselines(ledger, config, run.evaluator)
+    untrained = services.evaluate_baselines(run)
     trained: dict[str, final.FinalResult] = {}
     ends: dict[str, TrialEnd] = {}
     for name in config.resolved_variants:

@@ -32,6 +32,7 @@ class Run:
     oracle: dict[str, float] | None = None
     smoke_baselines: dict[str, dict[str, float]] | None = None
     index: dict[str, Any] | None = None
+    untrained: dict[str, FinalResult] | None = None
     survivors: dict[str, FinalResult] = field(default_factory=dict)
 
     def say(self, text: str = "") -> None:

@@ -80,6 +80,13 @@ def evaluate_survivor(run: Run, name: str) -> final.FinalResult:
     return run.survivors[name]
 
 
+def evaluate_baselines(run: Run) -> dict[str, final.FinalResult]:
+    """Evaluate the untrained baselines on the final queries, once."""
+    if run.untrained is None:
+        run.untrained = final.evaluate_baselines(run.ledger, run.config, run.evaluator)
+    return run.untrained
+
+
 def _beside_driver() -> Any:
     """Keep an actor on the driver's node, which sees payload, index file and run folder."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -14,7 +14,7 @@ from orchestrator.ledger import SURVIVED, UNFINISHED
 from orchestrator.monitor import Monitor
 from orchestrator.run import Run
 from orchestrator.scheduler import GateScheduler
-from orchestrator.services import evaluate_survivor, start_predictor
+from orchestrator.services import evaluate_baselines, evaluate_survivor, start_predictor
 from orchestrator.tracking import tracking_callbacks
 from orchestrator.trial import TrialSetup
 from orchestrator.tuning import Bookkeeper, run_trials
@@ -86,8 +86,7 @@ def by_cost(run: Run) -> list[str]:
 def stage_passed(run: Run, stage: Sequence[str]) -> bool:
     """Return whether a survivor of the stage passes the final gates on R@5 and Contain@50; without such, any does."""
     config = run.config
-    baselines = final.evaluate_baselines(run.ledger, config, run.evaluator)
-    references: dict[str, Metrics] = {name: result.metrics for name, result in baselines.items()}
+    references: dict[str, Metrics] = {name: result.metrics for name, result in evaluate_baselines(run).items()}
     decisive = tuple(rule for rule in config.gates.success_if if rule.split()[0] in STAGE_METRICS)
     for name in stage:
         end = run.ledger.end_of(name)

@@ -53,7 +53,7 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[l
     monkeypatch.setattr(training, "_setup", lambda *_: None)
     monkeypatch.setattr(services, "start_predictor", lambda run: None)
     monkeypatch.setattr(services, "final_queries", lambda *_: SimpleNamespace(rows=None))
-    monkeypatch.setattr(training.final, "evaluate_baselines", lambda *_: {"last_vector": result(0.1)})
+    monkeypatch.setattr(services.final, "evaluate_baselines", lambda *_: {"last_vector": result(0.1)})
     data = SimpleNamespace(payload=SimpleNamespace(dim=16, path=tmp_path), splits=None)
     run = Run(config=load_config(path), ledger=ledger, timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
     run.admission = SimpleNamespace(slots=2)
