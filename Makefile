@@ -13,6 +13,7 @@ help:  ## Show the targets
 # The stamp is newer than what it was made from, so a second call installs nothing.
 $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 2; }
+	@case "$(CURDIR)" in *" "*) echo "Makefile: expected a folder without spaces in its path, got $(CURDIR); Ray cannot start its workers from there: move the clone"; exit 2;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.embedders import Embedder, load_embedder
+from data.interpreter import check_interpreter
 
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
@@ -40,19 +42,18 @@ def embed_in_shards(
     missing = [number for number in range(len(starts)) if not _shard_file(folder, number).is_file()]
     shards = [(number, list(texts[starts[number] : starts[number] + shard_texts])) for number in missing]
     if shards:
-        results = runner(shards, embedder)  # starts Ray, which is no part of the rate
-        progress = Progress(total=len(texts), done=len(texts) - sum(len(part) for _, part in shards))
-        progress.show()
         try:
-            for number, vectors in results:
-                _save_shard(_shard_file(folder, number), vectors)
-                progress.advance(len(vectors))
+            results = runner(shards, embedder)  # starts Ray, which is no part of the rate
+            progress = Progress(total=len(texts), done=len(texts) - sum(len(part) for _, part in shards))
+            with closing(progress):
+                progress.show()
+                for number, vectors in results:
+                    _save_shard(_shard_file(folder, number), vectors)
+                    progress.advance(len(vectors))
         except ValueError:
             if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
                 shutil.rmtree(folder)  # a plan of nothing would only stand in the way of the next one
             raise
-        finally:
-            progress.finish()
     return _join(folder, len(texts), len(starts))
 
 
@@ -75,6 +76,7 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
     from data.stream import quiet_ray_data
 
     if not ray.is_initialized():
+        check_interpreter()
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
     tables = [pa.table({"shard": [number], "texts": [texts]}) for number, texts in shards]
@@ -143,7 +145,7 @@ class Progress:
         self._shown = step
         self.out.flush()
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """End the line on a terminal."""
         if self.out.isatty():
             self.out.write("\n")

@@ -15,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from data.interpreter import check_interpreter
 from orchestrator import cluster
 from orchestrator.checks import PreflightError
 from orchestrator.config import ExperimentConfig, load_config
@@ -79,7 +80,11 @@ def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespac
     cluster.set_environment(options.address)
     from orchestrator import pipeline, summary
 
-    offered = None if options.address else cluster.local_resources()
+    if options.address:
+        offered = None
+    else:
+        check_interpreter()
+        offered = cluster.local_resources()
     run = pipeline.prepare(config, ledger, sys.stdout, fresh=options.fresh, offered=offered)
     if ledger.is_complete():
         summary.show_complete(run)

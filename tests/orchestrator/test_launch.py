@@ -269,6 +269,17 @@ def test_a_file_as_run_folder_is_one_line(experiment: Path, capsys: pytest.Captu
         assert line == "file: expected a run folder, got a file; give another --run-dir"
 
 
+def test_an_interpreter_that_ray_cannot_start_is_refused_instead_of_waited_for(
+    experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/my project/.venv/bin/python")
+    assert refused(capsys, experiment) == (
+        "python: expected an interpreter under a path without spaces, got /my project/.venv/bin/python; Ray cannot "
+        "start its workers from there: move the folder or make the environment elsewhere"
+    )
+    assert everything_here() == []
+
+
 def test_options_that_do_not_exist_are_exit_code_2() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["x.yaml", "--no-such-option"])
