@@ -6,7 +6,8 @@
     python -m data.build --payload artifacts/corpus --out corpus.parquet
 
 What it makes is opened with `source: payload` and `payload: artifacts/corpus` in an experiment. Steps: read the payload
-(data.formats), find the rows of the sequences (data.sequences) or cut windows by the rule (data.windows), check, write.
+(data.foreign.formats), find the rows of the sequences (data.foreign.sequences) or cut windows by the rule
+(data.windows.table), check, write.
 """
 
 import argparse
@@ -14,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.assemble import CutRule, SequenceFiles, build
-from data.check import table_of
-from data.parquet import write_parquet
-from data.payload import open_payload
+from data.foreign.assemble import CutRule, SequenceFiles, build
+from data.foreign.parquet import write_parquet
+from data.payload.store import open_payload
+from data.preflight.check import table_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,7 +5,8 @@
     python -m data.embed --corpus articles.parquet --out artifacts/gtr --embedder sentence-transformers/gtr-t5-base
 
 What it makes is opened with `source: payload` and `payload: artifacts/books` in an experiment. Stopped and started
-again with the same options, it goes on at the next shard. Forms of a corpus: data.reading. Embedders: data.embedders.
+again with the same options, it goes on at the next shard. Forms of a corpus:
+data.corpus.reading. Embedders: data.corpus.embedders.
 """
 
 import argparse
@@ -16,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.corpus import Article, corpus_sha256
-from data.embedders import WORDLLAMA, embed_wordllama, embedder_id, wordllama_id
+from data.corpus.docstrings import Article, corpus_sha256
+from data.corpus.embedders import WORDLLAMA, embed_wordllama, embedder_id, wordllama_id
+from data.corpus.reading import ChunkRule, chunk, read_corpus
+from data.corpus.shards import Runner, embed_in_shards, local_runner, ray_runner
 from data.interrupt import Interrupt
-from data.payload import Payload
+from data.payload.store import Payload
 from data.prepare import write_articles
-from data.reading import ChunkRule, chunk, read_corpus
-from data.shards import Runner, embed_in_shards, local_runner, ray_runner
 
 __all__ = ["embed_corpus", "embed_wordllama", "wordllama_id"]
 
@@ -42,7 +43,7 @@ def embed_corpus(
     """Read a corpus, cut it, embed its chunks and write them as a payload.
 
     Args:
-        corpus: A file or folder, see data.reading.
+        corpus: A file or folder, see data.corpus.reading.
         out: Folder of the payload; finished shards are kept beside it, in `out`.embedding, until it is written.
         embedder: wordllama, or a sentence-transformers model by name or folder.
         rule: How articles are cut.

@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from data.assemble import SequenceFiles, build
 from data.config import DataConfig
-from data.corpus import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
-from data.formats import import_payload
-from data.payload import Payload, open_payload, write_payload
-from data.windows import WINDOWS_FOLDER, Splits, build_windows, load_window_provenance, load_windows, split_by_article
+from data.corpus.docstrings import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.foreign.assemble import SequenceFiles, build
+from data.foreign.formats import import_payload
+from data.payload.store import Payload, open_payload, write_payload
+from data.windows.table import (
+    WINDOWS_FOLDER,
+    Splits,
+    build_windows,
+    load_window_provenance,
+    load_windows,
+    split_by_article,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ def _file_recipe(config: DataConfig) -> dict[str, Any]:
 
 def docstring_recipe(config: DataConfig) -> dict[str, Any]:
     """Return all that the docstring payload depends on; no source is read and no package imported for it."""
-    from data.embedders import wordllama_id
+    from data.corpus.embedders import wordllama_id
 
     return {
         "kind": "docstrings",
@@ -138,7 +145,7 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
 
 
 def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder: Path) -> Payload:
-    from data.embedders import embed_wordllama
+    from data.corpus.embedders import embed_wordllama
 
     articles = docstring_articles(
         config.packages,

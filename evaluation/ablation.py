@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from evaluation.baselines import PRIOR_ONLY
 from evaluation.config import IndexConfig, RerankConfig
-from evaluation.index import SearchIndex, build_index
-from evaluation.latency import measure
-from evaluation.metrics import K_MAX
-from evaluation.rerank import Reranker
-from evaluation.retrieval import evaluate, evaluate_prior_only
+from evaluation.index.build import build_index
+from evaluation.index.search import SearchIndex
+from evaluation.measures.latency import measure
+from evaluation.measures.metrics import K_MAX
+from evaluation.retrieval.baselines import PRIOR_ONLY
+from evaluation.retrieval.evaluate import evaluate, evaluate_prior_only
+from evaluation.retrieval.rerank import Reranker
 from evaluation.subject import Subject, load_subject
 
 DEFAULT = RerankConfig()

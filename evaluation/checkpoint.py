@@ -20,19 +20,19 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from data.formats import import_payload
-from data.payload import Payload, open_payload
+from data.foreign.formats import import_payload
+from data.foreign.sequences import read_sequences
+from data.payload.store import Payload, open_payload
 from data.seeding import derive_seed
-from data.sequences import read_sequences
-from data.windows import WindowTable, load_windows, sample_queries
-from evaluation.actor import Evaluator
-from evaluation.baselines import BASELINES
+from data.windows.table import WindowTable, load_windows, sample_queries
 from evaluation.config import INDEX_KINDS, IndexConfig
-from evaluation.latency import MIN_TIMED_SMOKE
-from evaluation.metrics import metric
-from evaluation.predict_process import predict_in_process
+from evaluation.measures.latency import MIN_TIMED_SMOKE
+from evaluation.measures.metrics import metric
+from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
 from evaluation.results import plain, run_payload
-from evaluation.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
+from evaluation.retrieval.baselines import BASELINES
+from evaluation.service.actor import Evaluator
+from evaluation.service.predict_process import predict_in_process
 
 Float64 = npt.NDArray[np.float64]
 
@@ -185,8 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", required=True, help="best.pt or last.pt of a variant")
     parser.add_argument("--limit", type=int, help="how many queries; default: all")
     parser.add_argument("--epoch", type=int, help="whose gates; default: the final ones")
-    parser.add_argument("--payload", help="payload folder, or a file that data.formats reads")
-    parser.add_argument("--eval", help="npz of query sequences that data.sequences reads")
+    parser.add_argument("--payload", help="payload folder, or a file that data.foreign.formats reads")
+    parser.add_argument("--eval", help="npz of query sequences that data.foreign.sequences reads")
     parser.add_argument("--index", choices=INDEX_KINDS, help="kind of index; default: the run's, else auto")
     parser.add_argument("--gate", action="append", help="a rule instead of the run's; may be repeated")
     parser.add_argument("--device", default="cpu", help="where the model runs")

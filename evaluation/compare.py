@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from evaluation.metrics import METRICS, RETRIEVAL_METRICS
+from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
 from evaluation.results import Arrays, load_all_arrays, load_results
-from evaluation.significance import DECISION_METRIC, Difference, Outcomes, compare_all
+from evaluation.statistics.significance import DECISION_METRIC, Difference, Outcomes, compare_all
 
 WORSE = 4
 SHOWN = ("r@1", "r@5", "r@10", "contain@50", "eff@5", "mrr@10", "cosine")

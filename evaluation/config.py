@@ -29,7 +29,7 @@ class IndexConfig:
     component. hnsw: a neighbour graph (slow to build, so auto does not try it)."""
 
     nlist: int | None = None
-    """Cells of an inverted file; None: from N, see `evaluation.index_kinds.auto_nlist`."""
+    """Cells of an inverted file; None: from N, see `evaluation.index.kinds.auto_nlist`."""
 
     nprobe: int = 64
     """Cells read per query (at most nlist); auto finds its own. 64 is the number of the original protocol."""
@@ -70,7 +70,7 @@ class IndexConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RerankConfig:
-    """The weights of `evaluation.rerank`; the defaults are those of the original protocol. Off unless it is given."""
+    """The weights of `evaluation.retrieval.rerank`, by default the original protocol's. Off unless given."""
 
     k_local: int = 20
     """Nearest chunks of the same article that join the candidates; 0: none."""

@@ -132,7 +132,7 @@ def _configured_payload(config: Path) -> Path:
 
 
 def _check_same_payload(folder: Path, sha256: str | None) -> None:
-    from data.payload import open_payload
+    from data.payload.store import open_payload
 
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):

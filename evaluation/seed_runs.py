@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.windows import load_window_provenance, load_windows
+from data.windows.table import load_window_provenance, load_windows
 from evaluation.compare import check_same_corpus
 from evaluation.results import Arrays, load_all_arrays, load_results
-from evaluation.significance import Float64, Outcomes
+from evaluation.statistics.significance import Float64, Outcomes
 
 # What may differ between the runs of one experiment, beside the rows themselves.
 _FREE = ("name", "seed", "run_dir", "tracking", "resources")

@@ -2,9 +2,9 @@
 
     python -m evaluation.seeds RUN RUN RUN [--against base] [--metrics r@5,contain@50] [--format md|csv]
 
-Each seed holds out other articles and trains anew. Brackets are 95 % intervals over articles (evaluation.clustered);
-the runs' own differences stand beside them, since only they show what another training changes. Exit codes: 0 the
-table is printed, 2 the runs do not fit together.
+Each seed holds out other articles and trains anew. Brackets are 95 % intervals over articles, see
+evaluation.statistics.clustered; the runs' own differences stand beside them, since only they show what another
+training changes. Exit codes: 0 the table is printed, 2 the runs do not fit together.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation import table_render
-from evaluation.clustered import article_sums, resampled_mean_over_runs, run_means
-from evaluation.metrics import METRICS, RETRIEVAL_METRICS
+from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
+from evaluation.report import render
+from evaluation.report.columns import NAME, Column, Section
 from evaluation.results import Row
 from evaluation.seed_runs import SeedRun, load_runs
-from evaluation.significance import Float64, Interval, percentile_bounds
-from evaluation.table_columns import NAME, Column, Section
+from evaluation.statistics.clustered import article_sums, resampled_mean_over_runs, run_means
+from evaluation.statistics.significance import Float64, Interval, percentile_bounds
 
 MEANS = tuple(name for name in RETRIEVAL_METRICS if name != "eff@5")  # a ratio of means is no mean over queries
 SHOWN = "r@5,contain@50"
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(csv_text(pooled))
         return 0
     sizes = "; ".join(f"{len(run.articles):,} in {len(np.unique(run.articles)):,} articles" for run in runs)
-    sys.stdout.write(f"{table_render.markdown(section(pooled, metrics, args.against))}\n\n")
+    sys.stdout.write(f"{render.markdown(section(pooled, metrics, args.against))}\n\n")
     means = f"Means over {len(runs)} runs" if len(runs) > 1 else "Means of one run"
     sys.stdout.write(f"{means} with 95 % intervals over articles; queries: {sizes}.\n")
     return 0

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from data.payload import open_payload
-from evaluation.predict_process import predict_in_process
+from data.payload.store import open_payload
 from evaluation.results import load_arrays, load_results, payload_folder
-from evaluation.retrieval import Corpus, QuerySet, corpus_of
+from evaluation.retrieval.evaluate import Corpus, QuerySet, corpus_of
+from evaluation.service.predict_process import predict_in_process
 
 
 @dataclass(frozen=True, slots=True)

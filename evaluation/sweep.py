@@ -16,12 +16,13 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from evaluation.config import IndexConfig
-from evaluation.index import SearchIndex, build_kind, exact_neighbours, overlap
-from evaluation.index_auto import K_FACTORS, NPROBES
-from evaluation.index_kinds import resolve, train_cells
-from evaluation.latency import measure
-from evaluation.metrics import K_MAX
-from evaluation.retrieval import evaluate
+from evaluation.index.auto import K_FACTORS, NPROBES
+from evaluation.index.fidelity import exact_neighbours, overlap
+from evaluation.index.kinds import resolve, train_cells
+from evaluation.index.search import SearchIndex, build_kind
+from evaluation.measures.latency import measure
+from evaluation.measures.metrics import K_MAX
+from evaluation.retrieval.evaluate import evaluate
 from evaluation.subject import Subject, load_subject
 
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq")

@@ -5,7 +5,7 @@ python -m models.warm
 
 import torch
 
-from models.mamba import MambaBlock
+from models.blocks.mamba import MambaBlock
 
 
 def compile_kernels() -> None:

@@ -1,6 +1,6 @@
 """What ends a trial or lets it go on: gates on retrieval metrics and early stopping. Pure: no Ray, no files.
 
-The rules of a gate are text, see `evaluation.rules`.
+The rules of a gate are text, see `evaluation.measures.rules`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluation.rules import Metrics, Rule, RuleCheck, check_rule
+from evaluation.measures.rules import Metrics, Rule, RuleCheck, check_rule
 
 Action = Literal["continue", "warn", "prune", "early_stop", "diverge", "finish", "fail", "interrupt"]
 ENDING: frozenset[str] = frozenset({"prune", "early_stop", "diverge", "finish", "fail", "interrupt"})

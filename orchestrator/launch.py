@@ -16,10 +16,11 @@ import traceback
 from pathlib import Path
 
 from data.interpreter import check_interpreter
-from orchestrator import cluster
-from orchestrator.checks import PreflightError
-from orchestrator.config import ExperimentConfig, load_config
-from orchestrator.ledger import Ledger
+from orchestrator.cluster import start as cluster
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.load import load_config
+from orchestrator.preflight import PreflightError
+from orchestrator.run.ledger import Ledger
 
 BEST, FAILED, BAD_INPUT, NO_SURVIVOR, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dry_run(config: ExperimentConfig, ledger: Ledger) -> int:
-    from orchestrator.plan import plan_text
+    from orchestrator.screen.plan import plan_text
 
     plan = plan_text(config, ledger)
     try:
@@ -78,7 +79,8 @@ def _dry_run(config: ExperimentConfig, ledger: Ledger) -> int:
 
 def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespace) -> int:
     cluster.set_environment(options.address)
-    from orchestrator import pipeline, summary
+    from orchestrator import pipeline
+    from orchestrator.screen import summary
 
     if options.address:
         offered = None

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from data.prepare import prepare_data
-from data.windows import WindowProvenance, save_windows
-from models.variants import num_parameters
-from orchestrator import cluster, final, outcome, services
-from orchestrator.admission import ClusterResources, admit
-from orchestrator.checks import check_data, check_inputs, check_retrieval, records, stop_if_blocked
-from orchestrator.config import ExperimentConfig
+from data.windows.table import WindowProvenance, save_windows
+from models.spec.registry import num_parameters
+from orchestrator import services
+from orchestrator.cluster import start as cluster
+from orchestrator.cluster.admission import ClusterResources, admit
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.final import evaluate as final
+from orchestrator.final import outcome
 from orchestrator.gates import Decision
-from orchestrator.ledger import SURVIVED, Ledger, TrialEnd, write_json
-from orchestrator.manifest import input_hashes, manifest
-from orchestrator.run import Run
-from orchestrator.timeline import Timeline, earlier_launches
-from orchestrator.tracking import check_tracking
-from orchestrator.training import train
+from orchestrator.preflight import check_data, check_inputs, check_retrieval, records, stop_if_blocked
+from orchestrator.run.ledger import SURVIVED, Ledger, TrialEnd, write_json
+from orchestrator.run.manifest import input_hashes, manifest
+from orchestrator.run.timeline import Timeline, earlier_launches
+from orchestrator.state import Run
+from orchestrator.trials.tracking import check_tracking
+from orchestrator.trials.training import train
 
 
 def prepare(

@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from evaluation.report import write_report
+from evaluation.report.page import write_report
+from evaluation.report.table import ComparisonTable
 from evaluation.results import load_results
-from evaluation.table import ComparisonTable
 
 
 def render(run: Path, payload: str | None = None) -> list[Path]:

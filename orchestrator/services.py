@@ -7,15 +7,15 @@ from typing import Any
 
 import ray
 
-from data.stream import build_stream
-from orchestrator import final
-from orchestrator.queries import final_queries, smoke_queries
-from orchestrator.run import Run
+from data.windows.queries import final_queries, smoke_queries
+from data.windows.stream import build_stream
+from orchestrator.final import evaluate as final
+from orchestrator.state import Run
 
 
 def start_evaluator(run: Run) -> Any:
     """Start the evaluation actor, which builds the run's one index in its own process; returns at once."""
-    from evaluation.actor import Evaluator
+    from evaluation.service.actor import Evaluator
 
     config, splits = run.config, run.data.splits
     queries = {

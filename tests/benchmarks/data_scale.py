@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from data.stream import build_stream, epoch_order, iter_epochs
-from data.windows import build_windows
+from data.windows.stream import build_stream, epoch_order, iter_epochs
+from data.windows.table import build_windows
 from tests.benchmarks.data_synthetic import make_keys, make_payload
 
 SEED_ROWS, SEED_DIM, SEED_WINDOWS = 584_545, 768, 396_258
@@ -31,8 +31,8 @@ _BUILD = """
 import json, sys, time
 from pathlib import Path
 from tests.benchmarks.data_scale import peak_bytes
-from data.payload import open_payload
-from data.windows import WindowProvenance, build_windows, save_windows, split_by_article
+from data.payload.store import open_payload
+from data.windows.table import WindowProvenance, build_windows, save_windows, split_by_article
 start = time.perf_counter()
 payload = open_payload(sys.argv[1])
 opened = time.perf_counter()
@@ -43,7 +43,7 @@ save_windows(Path(sys.argv[1]) / "windows", splits, provenance)
 built = time.perf_counter()
 found = {"open_s": opened - start, "build_s": built - opened, "windows": len(table), "peak_bytes": peak_bytes()}
 if sys.argv[2] == "preflight":
-    from data.preflight import blocking, run_preflight
+    from data.preflight.run import blocking, run_preflight
     found["blocking"] = len(blocking(run_preflight(payload, splits)))
     found["preflight_s"] = time.perf_counter() - built
     found["preflight_peak_bytes"] = peak_bytes()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.windows import WindowTable, build_windows
+from data.windows.table import WindowTable, build_windows
 from tests.benchmarks.data_synthetic import make_keys, vector_blocks
 
 CONTEXT_LENGTH, MIN_ARTICLE_CHUNKS = 5, 10

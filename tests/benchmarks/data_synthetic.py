@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.payload import Payload, write_payload
+from data.payload.store import Payload, write_payload
 
 MEAN_CHUNKS = 69
 _BLOCK_ROWS = 32_768

@@ -14,9 +14,11 @@ import faiss
 import numpy as np
 
 from evaluation.config import IndexConfig
-from evaluation.index import SearchIndex, build_index, build_kind, disturb, exact_neighbours, overlap, sample_rows
-from evaluation.latency import measure_interleaved
-from evaluation.metrics import K_MAX
+from evaluation.index.build import build_index
+from evaluation.index.fidelity import disturb, exact_neighbours, overlap, sample_rows
+from evaluation.index.search import SearchIndex, build_kind
+from evaluation.measures.latency import measure_interleaved
+from evaluation.measures.metrics import K_MAX
 from tests.benchmarks.evaluation_synthetic import drifting_vectors
 
 NUM_ROWS, DIM = 584_545, 768

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from data.payload import write_payload
-from evaluation.actor import Evaluator
+from data.payload.store import write_payload
 from evaluation.config import IndexConfig
-from evaluation.index import disturb
-from evaluation.metrics import K_MAX
+from evaluation.index.fidelity import disturb
+from evaluation.measures.metrics import K_MAX
+from evaluation.service.actor import Evaluator
 from tests.benchmarks.evaluation_synthetic import CHUNKS, drifting_vectors, keys
 
 NUM_ROWS, DIM, NUM_QUERIES, CONTEXT = 584_545, 768, 1_000, 5

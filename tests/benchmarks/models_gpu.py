@@ -3,7 +3,7 @@
     python -m tests.benchmarks.models_gpu            # on a GPU: timed steps of every variant, extrapolated to 20 epochs
     python -m tests.benchmarks.models_gpu --check    # anywhere: three tiny steps of every variant, to see that it runs
 
-The steps are those of a trial (`orchestrator.learner`) with `training: {precision: bfloat16, compile: true}`: row
+The steps are a trial's (`orchestrator.trials.learner`) with `training: {precision: bfloat16, compile: true}`: row
 numbers go to the device, the gather is there, forward, loss and backward are replayed as CUDA graphs, then clipping and
 the fused AdamW. --eager leaves the graphs out. Vectors are synthetic, of the right shape.
 """
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.keys import Int32
-from data.windows import build_windows
-from models.negatives import ArticleNegatives
-from models.variants import flops_per_window, make_spec
-from orchestrator.config import TrainingConfig, resolve_variant
-from orchestrator.learner import GatherTable, Learner
+from data.payload.keys import Int32
+from data.windows.table import build_windows
+from models.spec.registry import flops_per_window, make_spec
+from models.training.negatives import ArticleNegatives
+from orchestrator.config.experiment import TrainingConfig, resolve_variant
+from orchestrator.trials.learner import GatherTable, Learner
 from tests.benchmarks.data_synthetic import make_keys, vector_blocks
 
 WINDOWS, EPOCHS, LENGTH = 396_258, 20, 5

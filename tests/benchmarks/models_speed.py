@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import models.mamba
-from models.loss_config import LossConfig
-from models.losses import build_loss
-from models.mamba import MambaBlock, ssd, ssd_reference
-from models.memory import keep_freed_memory
-from models.optim import OptimConfig, build_optimizer, clip_gradients
-from models.variants import flops_per_window
+import models.blocks.mamba
+from models.blocks.mamba import MambaBlock, ssd, ssd_reference
+from models.cpu.memory import keep_freed_memory
+from models.spec.loss import LossConfig
+from models.spec.registry import flops_per_window
+from models.training.losses import build_loss
+from models.training.optim import OptimConfig, build_optimizer, clip_gradients
 
 BATCH, LENGTH, STATE = 256, 5, 128
 CORPUS_ROWS = 20_000

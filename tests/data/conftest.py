@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.payload import Payload, write_payload
+from data.payload.store import Payload, write_payload
 from tests.data.helpers import MakePayload, unit_rows
 
 

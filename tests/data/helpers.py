@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data.payload import Payload
+from data.payload.store import Payload
 
 MakePayload = Callable[..., Payload]
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data import shards
+from data.corpus import shards
+from data.corpus.embedders import embed_wordllama, load_embedder
+from data.corpus.reading import ChunkRule
+from data.corpus.shards import Progress, Shard, Vectors, local_runner
 from data.embed import embed_corpus, main
-from data.embedders import embed_wordllama, load_embedder
-from data.payload import Payload
-from data.reading import ChunkRule
-from data.shards import Progress, Shard, Vectors, local_runner
+from data.payload.store import Payload
 
 PARAGRAPHS = [f"Paragraph number {number} of this article has more than forty characters." for number in range(10)]
 

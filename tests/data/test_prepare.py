@@ -8,8 +8,8 @@ import pytest
 
 from data import prepare
 from data.config import DataConfig
-from data.parquet import write_parquet
-from data.preflight import blocking, run_preflight
+from data.foreign.parquet import write_parquet
+from data.preflight.run import blocking, run_preflight
 from data.prepare import docstring_recipe, prepare_data, prepare_payload, prepare_splits, recipe_hash
 from tests.data.helpers import MakePayload
 
@@ -66,7 +66,7 @@ def test_a_build_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("data.embedders.embed_wordllama", fail)
+    monkeypatch.setattr("data.corpus.embedders.embed_wordllama", fail)
     monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [prepare.Article("t", ("text",) * 7)])
     with pytest.raises(RuntimeError, match="out of memory"):
         prepare_payload(NUMPY_ONLY, tmp_path)

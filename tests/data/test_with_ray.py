@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.embedders import embed_wordllama
-from data.shards import ray_runner
-from data.stream import build_stream, epoch_order, iter_epochs, order_digest
+from data.corpus.embedders import embed_wordllama
+from data.corpus.shards import ray_runner
+from data.windows.stream import build_stream, epoch_order, iter_epochs, order_digest
 
 NUM_WINDOWS = 1000
 

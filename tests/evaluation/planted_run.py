@@ -14,7 +14,7 @@ def unit(vectors):
 
 def write_payload(folder: Path, seed: int = 0) -> str:
     """Articles that drift: each chunk is near the one before it, so context predicts the target."""
-    from data.payload import write_payload as write
+    from data.payload.store import write_payload as write
 
     rng = np.random.default_rng(seed)
     chunks = [rng.standard_normal((NUM_ARTICLES, DIM))]
@@ -44,8 +44,8 @@ def save_variant(run: Path, name: str, seed: int, epoch: int = 4) -> Path:
     """An untrained AMN: with its residual on the context it already predicts something."""
     import torch
 
-    from models import build_variant
-    from models.checkpoint import save_model
+    from models.blocks.build import build_variant
+    from models.training.checkpoint import save_model
 
     torch.manual_seed(seed)
     folder = run / "variants" / name
@@ -74,12 +74,12 @@ def write_training_log(run: Path, name: str, epochs: int) -> None:
 
 def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     """The run folder; two variants, one pruned variant, AMN and the untrained baselines."""
-    from evaluation.actor import Evaluator
     from evaluation.config import IndexConfig
-    from evaluation.predict import Predictor
     from evaluation.results import save_arrays, save_results
-    from evaluation.significance import Outcomes, intervals
-    from evaluation.verdict import decide
+    from evaluation.service.actor import Evaluator
+    from evaluation.service.predict import Predictor
+    from evaluation.statistics.significance import Outcomes, intervals
+    from evaluation.statistics.verdict import decide
 
     payload = payload or write_payload(folder / "payload")
     run = folder / "run"
@@ -152,8 +152,8 @@ gates:
 
 def write_windows(run: Path, payload: str) -> None:
     """The same windows in all three splits: smoke and final queries are then easy to foresee."""
-    from data.payload import open_payload
-    from data.windows import Splits, WindowProvenance, build_windows, save_windows
+    from data.payload.store import open_payload
+    from data.windows.table import Splits, WindowProvenance, build_windows, save_windows
 
     opened = open_payload(payload)
     table = build_windows(opened.article_index, opened.chunk_index, CONTEXT, CONTEXT + 1)

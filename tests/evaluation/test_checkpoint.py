@@ -55,7 +55,7 @@ def test_a_failed_gate_is_code_one(checkpoint, capsys):
 
 
 def test_the_original_files_and_gates_are_read_outside_a_run(run_folder, checkpoint, capsys, tmp_path):
-    from data.payload import open_payload
+    from data.payload.store import open_payload
 
     payload = open_payload(json.loads((run_folder / "results.json").read_text())["protocol"]["payload_path"])
     vectors = np.array(payload.vectors)

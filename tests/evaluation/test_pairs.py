@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.significance import (
+from evaluation.statistics.significance import (
     Outcomes,
     compare_all,
     holm,

@@ -2,11 +2,11 @@
 
 import pytest
 
-from evaluation.latency import Latency
-from evaluation.metrics import EXCLUDE_CONTEXT, summarise
+from evaluation.measures.latency import Latency
+from evaluation.measures.metrics import EXCLUDE_CONTEXT, summarise
+from evaluation.report.table import ComparisonTable
 from evaluation.results import load_all_arrays, load_results
-from evaluation.significance import Outcomes, compare_all, intervals
-from evaluation.table import ComparisonTable
+from evaluation.statistics.significance import Outcomes, compare_all, intervals
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data.windows import Splits, WindowProvenance, WindowTable, save_windows
+from data.windows.table import Splits, WindowProvenance, WindowTable, save_windows
 from evaluation.seed_runs import SeedRun, articles_of
 from evaluation.seeds import main, pool
-from evaluation.significance import Outcomes
+from evaluation.statistics.significance import Outcomes
 
 
 def seed_run(articles, **ranks):

@@ -7,8 +7,8 @@ from pathlib import Path
 SCRIPT = """
 import torch
 from numba.core.dispatcher import Dispatcher
-from models import kernels
-from models.mamba import MambaBlock
+from models.cpu import kernels
+from models.blocks.mamba import MambaBlock
 from models.warm import compile_kernels
 
 def signatures():

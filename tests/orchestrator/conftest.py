@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.payload import write_payload
+from data.payload.store import write_payload
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.stream import epoch_order, order_digest
-from data.windows import load_windows
-from evaluation.metrics import summarise
+from data.windows.stream import epoch_order, order_digest
+from data.windows.table import load_windows
+from evaluation.measures.metrics import summarise
 
 pytestmark = pytest.mark.ray
 
@@ -164,7 +164,7 @@ def test_best_holds_the_winner_with_right_checksums_and_loads_in_a_clean_process
     best = run / "best"
     listed = dict(reversed(line.split("  ")) for line in (best / "SHA256SUMS").read_text().splitlines())
     assert listed["best.pt"] == hashlib.sha256((best / "best.pt").read_bytes()).hexdigest()
-    code = "import sys, models.checkpoint as c; m = c.load_model(sys.argv[1]); print(m.spec.name, m.dim)"
+    code = "import sys, models.training.checkpoint as c; m = c.load_model(sys.argv[1]); print(m.spec.name, m.dim)"
     done = subprocess.run(
         [sys.executable, "-c", code, str(best / "best.pt")], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.rules import parse_rule
+from evaluation.measures.rules import parse_rule
 from orchestrator.gates import Decision, EarlyStopping, Epoch, Gate, StopRules, best_epoch
 
 NAN = math.nan

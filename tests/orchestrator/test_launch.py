@@ -11,13 +11,14 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from data.config import DataConfig
-from data.payload import open_payload, write_payload
+from data.payload.store import open_payload, write_payload
 from data.prepare import prepare_data
-from orchestrator import cluster, pipeline
-from orchestrator.admission import ClusterResources
-from orchestrator.config import load_config
+from orchestrator import pipeline
+from orchestrator.cluster import start as cluster
+from orchestrator.cluster.admission import ClusterResources
+from orchestrator.config.load import load_config
 from orchestrator.launch import main
-from orchestrator.ledger import Ledger, write_json
+from orchestrator.run.ledger import Ledger, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = """

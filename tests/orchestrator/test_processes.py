@@ -18,11 +18,11 @@ def imported(modules: str) -> set[str]:
 @pytest.mark.parametrize(
     ("process", "modules", "expected"),
     [
-        ("driver", "orchestrator.launch, orchestrator.pipeline, orchestrator.summary", set()),
-        ("Tune trial", "orchestrator.trial", set()),
-        ("training worker", "orchestrator.train_loop", {"torch"}),
-        ("predictor", "orchestrator.final, evaluation.predict", {"torch"}),
-        ("evaluator", "evaluation.actor", {"faiss"}),
+        ("driver", "orchestrator.launch, orchestrator.pipeline, orchestrator.screen.summary", set()),
+        ("Tune trial", "orchestrator.trials.trial", set()),
+        ("training worker", "orchestrator.trials.train_loop", {"torch"}),
+        ("predictor", "orchestrator.final.evaluate, evaluation.service.predict", {"torch"}),
+        ("evaluator", "evaluation.service.actor", {"faiss"}),
     ],
 )
 def test_a_process_imports_torch_or_faiss_or_neither(process: str, modules: str, expected: set[str]) -> None:

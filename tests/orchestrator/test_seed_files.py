@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator import cluster
-from orchestrator.admission import ClusterResources
+from orchestrator.cluster import start as cluster
+from orchestrator.cluster.admission import ClusterResources
 from orchestrator.launch import main
 from tests.benchmarks.data_seed_files import make_seed_files, write_index
 from tests.data.helpers import unit_rows

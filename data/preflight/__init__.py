@@ -1,0 +1,1 @@
+"""Checks before anything trains, above all that models learn from what the index holds."""

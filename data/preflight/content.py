@@ -1,0 +1,185 @@
+"""The checks of the preflight on payload, windows and targets; plain numpy, in blocks."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.payload.duplicates import duplicate_ids
+from data.payload.keys import Int32, KeyIndex
+from data.payload.store import Payload, Vectors
+from data.preflight.check import Check, judge, report
+from data.windows.table import Splits, take_sample
+
+_NORM_TOLERANCE = {"float32": 1e-3, "float16": 5e-3}
+_ROUNDING = {"float32": 1e-5, "float16": 2e-3}  # of one inner product of unit rows stored in this type
+_SAMPLE_TARGETS = 5_000
+_SAMPLE_ORACLE = 256
+_BLOCK_ROWS = 8_192
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Targets:
+    """Target vectors from outside the payload with the truth keys that say which chunk each one is."""
+
+    vectors: Vectors
+    """(M, D)"""
+    article_index: Int32
+    """(M,)"""
+    chunk_index: Int32
+    """(M,)"""
+
+
+def check_vectors(payload: Payload) -> list[Check]:
+    """Check that all numbers are finite and all rows have norm 1, reading the vectors once in blocks."""
+    num_bad, worst = 0, 0.0
+    for start in range(0, payload.num_rows, _BLOCK_ROWS):
+        block = np.asarray(payload.vectors[start : start + _BLOCK_ROWS], np.float32)
+        norms = np.sqrt(np.einsum("nd,nd->n", block, block))
+        finite = np.isfinite(norms)
+        num_bad += int(np.count_nonzero(~finite))
+        worst = max(worst, float(np.abs(norms[finite] - 1.0).max(initial=0.0)))
+    return [
+        judge("finite", num_bad, "==", 0, "embed the corpus again; rows with NaN or infinity can never be found"),
+        judge(
+            "unit_norm",
+            worst,
+            "<=",
+            _NORM_TOLERANCE[str(payload.vectors.dtype)],
+            "divide each vector by its norm once, before the payload is written",
+            detail="largest |norm - 1|",
+        ),
+    ]
+
+
+def check_windows(payload: Payload, splits: Splits) -> list[Check]:
+    """Check that every window is L + 1 consecutive chunks of one article of this payload."""
+    num_windows = sum(len(table) for _, table in splits.items())
+    if not num_windows:
+        raise ValueError("windows: expected windows in the splits, got none; build them from longer articles")
+    num_good = 0
+    for _, table in splits.items():
+        rows = table.rows
+        if rows.size and (rows.min() < 0 or rows.max() >= payload.num_rows):
+            raise ValueError(
+                f"windows: expected row numbers from 0 to {payload.num_rows - 1}, got {rows.min()} to {rows.max()}; "
+                "they belong to another payload, build them again"
+            )
+        same = (payload.article_index[rows] == table.article_index[:, None]).all(axis=1)
+        consecutive = (np.diff(payload.chunk_index[rows], axis=1) == 1).all(axis=1)
+        num_good += int(np.count_nonzero(same & consecutive))
+    share = num_good / num_windows
+    return [
+        judge("windows_consecutive", share, "==", 1.0, "the windows belong to another payload; build them again"),
+    ]
+
+
+def check_targets(payload: Payload, targets: Targets) -> list[Check]:
+    """Compare each target with the payload row that its truth key names: the same chunk must have the same vector."""
+    rows = KeyIndex(payload.article_index, payload.chunk_index).rows(targets.article_index, targets.chunk_index)
+    known = rows >= 0
+    coverage = float(known.mean()) if len(rows) else math.nan
+    cosine = _cosine(targets.vectors[known], payload.vectors[rows[known]])
+    hint = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
+    return [
+        judge(
+            "key_coverage",
+            coverage,
+            "==",
+            1.0,
+            "some targets name chunks that the payload lacks; build both from one corpus",
+            detail=f"{int(np.count_nonzero(~known))} of {len(rows)} truth keys missing",
+        ),
+        judge("truth_cosine_mean", float(cosine.mean()) if len(cosine) else math.nan, ">=", 0.98, hint),
+        judge("truth_cosine_p5", float(np.percentile(cosine, 5)) if len(cosine) else math.nan, ">=", 0.95, hint),
+    ]
+
+
+def check_splits(payload: Payload, splits: Splits) -> list[Check]:
+    """Check that no article is in two splits, and report how many chunks are exact copies of others."""
+    articles = {name: np.unique(table.article_index) for name, table in splits.items()}
+    shared = sum(
+        len(np.intersect1d(articles[first], articles[second]))
+        for first, second in (("train", "val"), ("train", "test"), ("val", "test"))
+    )
+    ids = duplicate_ids(payload.vectors)
+    train_ids = np.unique(ids[splits.train.rows])
+    checks = [
+        judge(
+            "article_overlap",
+            shared,
+            "==",
+            0,
+            "split by article; with windows of one article on both sides validation measures memory",
+            detail="articles in two splits",
+        ),
+        report("duplicate_rows", _share(np.bincount(ids, minlength=len(ids))[ids] > 1), "chunks with an exact copy"),
+    ]
+    checks += [
+        report(
+            f"{name}_targets_in_train",
+            _share(np.isin(ids[table.targets], train_ids)),
+            f"{name} targets with an exact copy in train",
+        )
+        for name, table in (("val", splits.val), ("test", splits.test))
+    ]
+    return checks
+
+
+def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> list[Check]:
+    """Search the targets themselves by brute force: each must find itself, or an exact copy of itself, first.
+
+    The test is on scores: nothing may score above the target by more than rounding. A row that does is another vector
+    with a larger inner product, so the metric and the norms do not fit together.
+    """
+    rows = take_sample(splits.test if len(splits.test) else splits.train, _SAMPLE_ORACLE, rng).targets
+    queries = np.asarray(payload.vectors[rows], np.float32)
+    own = np.einsum("qd,qd->q", queries, queries)
+    best = np.full(len(rows), -np.inf, np.float32)
+    for start in range(0, payload.num_rows, _BLOCK_ROWS):
+        block = np.asarray(payload.vectors[start : start + _BLOCK_ROWS], np.float32)
+        best = np.maximum(best, (queries @ block.T).max(axis=1))
+    tolerance = _ROUNDING[str(payload.vectors.dtype)]
+    return [
+        judge(
+            "oracle_recall",
+            _share(best <= own + tolerance),
+            "==",
+            1.0,
+            "a target does not find itself in the payload; check norms, NaN and metric",
+            detail=f"R@1 of {len(rows)} targets as queries, up to exact duplicates",
+        )
+    ]
+
+
+def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> Targets:
+    """Take a sample of the windows' targets, each with the key that its window claims, not the key of its row."""
+    picked = [take_sample(table, _SAMPLE_TARGETS, rng) for _, table in splits.items()]
+    rows = np.concatenate([table.targets for table in picked])
+    first = np.concatenate([table.rows[:, 0] for table in picked])
+    length = picked[0].rows.shape[1] - 1
+    articles = np.concatenate([table.article_index for table in picked])
+    return Targets(payload.vectors[rows], articles, payload.chunk_index[first] + np.int32(length))
+
+
+def _cosine(first: Any, second: Any) -> NDArray[np.float64]:
+    """Return the cosine of each pair of rows, (M,)."""
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"targets: expected dimension {second.shape[1]} of the payload, got {first.shape[1]}; "
+            "embed both with one embedder"
+        )
+    result = np.empty(len(first), np.float64)
+    for start in range(0, len(first), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        left, right = np.asarray(first[part], np.float64), np.asarray(second[part], np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+            result[part] = np.einsum("md,md->m", left, right) / norms
+    return result
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    return float(mask.mean()) if len(mask) else math.nan

@@ -1,0 +1,114 @@
+"""Checks of how the vectors lie to each other: is there something to predict, and does the order of chunks say it?"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.payload.store import Payload
+from data.preflight.check import Check, judge, report
+from data.windows.table import Splits, WindowTable, take_sample
+
+SAMPLE_WINDOWS = 20_000
+SAMPLE_NEAR = 256
+NEAR_COSINE = 0.98
+_ENOUGH_WINDOWS = 1_000
+_BLOCK_ROWS = 8_192
+Floats = NDArray[np.float64]
+
+
+def check_neighbours(payload: Payload, splits: Splits, rng: np.random.Generator) -> list[Check]:
+    """Compare each target with its last context chunk, with any chunk of its article, and with any chunk at all.
+
+    In text, neighbours are more alike than chunks of one article are on average. `chunk_order` is that difference in
+    standard errors: measured 22 on 15,000 windows of docstrings, 25 on 2,850 of encyclopaedia articles, 61 on 46,000 of
+    books; with the chunks of each article shuffled it is about 0.
+    """
+    table = _joined(splits, rng)
+    last = _cosine(payload, table.rows[:, -2], table.targets)
+    pairs = _cosine(payload, rng.permutation(table.targets), table.targets)
+    checks = [
+        judge(
+            "last_context_cosine",
+            _mean(last),
+            ">=",
+            0.02,
+            "a target has nothing in common with the chunk before it; check that keys and vectors belong together",
+            detail="mean cosine of target and last context chunk",
+        ),
+        judge(
+            "last_context_copies",
+            _mean(last > 0.999),
+            "<=",
+            0.5,
+            "most targets equal the chunk before them; drop repeated chunks",
+            detail="share of targets equal to the last context chunk",
+        ),
+        judge(
+            "random_pair_cosine",
+            _mean(pairs),
+            "<=",
+            0.95,
+            "all vectors point the same way; check the embedder, or subtract the mean before normalising",
+            detail="mean cosine of targets of different windows",
+        ),
+    ]
+    if len(table) >= _ENOUGH_WINDOWS:
+        checks.append(_check_order(payload, table, last, rng))
+    return checks
+
+
+def check_near_duplicates(payload: Payload, splits: Splits, rng: np.random.Generator) -> list[Check]:
+    """Report how many test targets have a training chunk within cosine 0.98, exact copies among them."""
+    if not len(splits.test) or not len(splits.train):
+        return []
+    targets = take_sample(splits.test, SAMPLE_NEAR, rng).targets
+    queries = np.asarray(payload.vectors[targets], np.float32)
+    train = np.unique(splits.train.rows)
+    best = np.full(len(queries), -np.inf, np.float32)
+    for start in range(0, len(train), _BLOCK_ROWS):
+        block = np.asarray(payload.vectors[train[start : start + _BLOCK_ROWS]], np.float32)
+        best = np.maximum(best, (queries @ block.T).max(axis=1))
+    detail = f"of {len(queries)} test targets, those with a train chunk of cosine > {NEAR_COSINE}"
+    return [report("near_duplicates_in_train", _mean(best > NEAR_COSINE), detail)]
+
+
+def _check_order(payload: Payload, table: WindowTable, last: Floats, rng: np.random.Generator) -> Check:
+    first = np.searchsorted(payload.article_index, table.article_index, side="left")
+    stop = np.searchsorted(payload.article_index, table.article_index, side="right")
+    other = first + (rng.random(len(table)) * (stop - first)).astype(np.int64)
+    different = other != table.targets
+    difference = (last - _cosine(payload, other, table.targets))[different]
+    spread = float(difference.std()) if len(difference) else 0.0
+    value = float(difference.mean()) / spread * math.sqrt(len(difference)) if spread > 0 else math.nan
+    return judge(
+        "chunk_order",
+        value,
+        ">=",
+        3.0,
+        "neighbours are no more alike than any two chunks of an article; check that chunk_index is the reading order",
+        detail="standard errors by which the last context chunk is nearer than a random chunk of the article",
+    )
+
+
+def _joined(splits: Splits, rng: np.random.Generator) -> WindowTable:
+    """Draw a sample of windows of all splits."""
+    tables = [table for _, table in splits.items() if len(table)]
+    rows = np.concatenate([table.rows for table in tables])
+    articles = np.concatenate([table.article_index for table in tables])
+    return take_sample(WindowTable(rows, articles), SAMPLE_WINDOWS, rng)
+
+
+def _cosine(payload: Payload, first: Any, second: Any) -> Floats:
+    """Return the inner product of two lists of rows, which is their cosine since rows have norm 1; (M,)."""
+    result = np.empty(len(first), np.float64)
+    for start in range(0, len(first), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        left, right = (np.asarray(payload.vectors[rows[part]], np.float32) for rows in (first, second))
+        result[part] = np.einsum("md,md->m", left, right)
+    return result
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else math.nan

@@ -1,0 +1,1 @@
+"""Aligned sequences as row numbers: windows, splits by article, and the stream that feeds training."""

@@ -1,0 +1,87 @@
+"""A built index on disk, found again by the payload's hash and the configuration, memory-mapped by later runs.
+
+<folder>/<key>.json     configuration, resolved parameters, what `auto` tried, the payload's sha256
+<folder>/<key>.faiss    the index; a flat one is left out, since it is the payload's vectors again
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.config import IndexConfig
+from evaluation.index.build import build_index
+from evaluation.index.search import SearchIndex, build_kind
+
+FORMAT = 1
+
+
+def open_or_build(
+    vectors: npt.NDArray[np.floating], config: IndexConfig, payload_sha256: str, folder: str | Path
+) -> tuple[SearchIndex, bool]:
+    """The index of this payload and configuration, and whether it was built now rather than opened.
+
+    Raises:
+        ValueError: when the folder holds a damaged index under this key.
+    """
+    stem = Path(folder) / key(config, payload_sha256)
+    if stem.with_suffix(".json").is_file():
+        return _open(vectors, stem), False
+    index = build_index(vectors, config)
+    _save(index, stem, payload_sha256)
+    return index, True
+
+
+def key(config: IndexConfig, payload_sha256: str) -> str:
+    """16 hex digits from the format, the whole configuration and the payload's hash."""
+    identity = json.dumps([FORMAT, asdict(config), payload_sha256], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _save(index: SearchIndex, stem: Path, payload_sha256: str) -> None:
+    """The index first and its description last: a description without an index never appears."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if index.config.kind != "flat":
+        part = stem.with_suffix(".faiss.part")
+        faiss.write_index(index.faiss_index, str(part))
+        part.replace(stem.with_suffix(".faiss"))
+    described = {
+        "payload_sha256": payload_sha256,
+        "num_rows": index.num_rows,
+        "dim": index.dim,
+        "config": asdict(index.config),
+        "notes": index.notes,
+    }
+    part = stem.with_suffix(".json.part")
+    part.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    part.replace(stem.with_suffix(".json"))
+
+
+def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
+    started = time.perf_counter()
+    described: dict[str, Any] = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    config = IndexConfig(**described["config"])
+    notes = {**described["notes"], "opened_from": stem.name}
+    if config.kind == "flat":
+        flat = build_kind(np.ascontiguousarray(vectors, dtype=np.float32), config).faiss_index
+        return SearchIndex(flat, config, time.perf_counter() - started, notes)
+    path = stem.with_suffix(".faiss")
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: expected a saved index, got a file that FAISS cannot read; delete {stem.name}.* and run again"
+        ) from error
+    expected, found = (described["num_rows"], described["dim"]), (index.ntotal, index.d)
+    if expected != found or expected != vectors.shape:
+        raise ValueError(
+            f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got {found[0]} "
+            f"in {found[1]}; delete {stem.name}.* and run again"
+        )
+    return SearchIndex(index, config, time.perf_counter() - started, notes)  # the file holds nprobe and k_factor, too

@@ -1,0 +1,1 @@
+"""What is measured, as plain functions: retrieval metrics from ranks, latency, rules on both."""

@@ -1,0 +1,1 @@
+"""Tables, charts, report.html and the model card."""

@@ -1,0 +1,1 @@
+"""From predictions to ranks: baselines, oracle, reranker, triage."""

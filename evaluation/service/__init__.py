@@ -1,0 +1,1 @@
+"""Evaluation in processes of their own, since FAISS and torch never share one."""

@@ -1,0 +1,1 @@
+"""The modules: state space model, attention, variants, and the AMN baseline."""

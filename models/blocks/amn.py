@@ -1,0 +1,57 @@
+"""AMN, the learned baseline: at every position the mean of the prefix asks, the chunks of the prefix answer.
+
+query  = norm(W_q' mean of positions 0..t)     memory = norm(W_m chunk)
+attended = causal attention(query, memory)
+hidden = MLP([attended, query])                prediction = unit(mean + W hidden)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.corruption import ContextCorruption
+from models.blocks.head import PredictionHead, prefix_mean
+from models.blocks.layers import WindowDropout, rms_norm
+from models.spec.specs import AmnSpec
+
+
+class Amn(nn.Module):
+    """The attention baseline as a causal map (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, spec: AmnSpec, dim: int) -> None:
+        super().__init__()
+        self.spec, self.dim = spec, dim
+        d = spec.d_model
+        self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
+        self.query_embed = nn.Linear(dim, d, bias=False)
+        self.memory_embed = nn.Linear(dim, d, bias=False)
+        self.q_proj = nn.Linear(d, d, bias=False)
+        self.kv_proj = nn.Linear(d, 2 * d, bias=False)
+        self.out_proj = nn.Linear(d, d, bias=False)
+        self.mlp_in = nn.Linear(2 * d, spec.mlp_ratio * d, bias=False)
+        self.mlp_out = nn.Linear(spec.mlp_ratio * d, d, bias=False)
+        self.dropout = WindowDropout(spec.dropout)
+        self.head = PredictionHead(d, dim, spec.residual)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        context = self.corruption(context)
+        scale = math.sqrt(self.dim)  # unit rows to unit variance
+        query = rms_norm(self.query_embed(prefix_mean(context) * scale))  # (B, L, d)
+        memory = rms_norm(self.memory_embed(context * scale))
+        mixed = rms_norm(self._attend(query, memory))
+        hidden = self.mlp_out(F.gelu(self.mlp_in(torch.cat([mixed, query], dim=-1))))
+        predictions: Tensor = self.head(query + self.dropout(hidden), context)
+        return predictions
+
+    def _attend(self, query: Tensor, memory: Tensor) -> Tensor:
+        """Return the causal attention of the queries over the memory (B, L, d)."""
+        parts = (self.q_proj(query), *self.kv_proj(memory).chunk(2, dim=-1))
+        q, k, v = (part.unflatten(-1, (self.spec.num_heads, -1)).transpose(1, 2) for part in parts)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return out

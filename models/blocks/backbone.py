@@ -1,0 +1,97 @@
+"""The stack that every Mamba variant is: embedding, pre-norm residual layers, prediction head."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.attention import LocalAttention
+from models.blocks.corruption import ContextCorruption
+from models.blocks.head import PredictionHead
+from models.blocks.layers import rms_norm
+from models.blocks.mamba import MambaBlock
+from models.cpu.fused import MAX_LENGTH
+from models.spec.specs import LayerKind, MambaGRSpec, MambaHSpec, MambaSandwichSpec, MambaSpec
+
+
+class ResidualLayer(nn.Module):
+    """x + block(norm(x)), the block optionally behind a gate that reads the same normed input."""
+
+    def __init__(self, block: nn.Module, gate: nn.Module | None = None) -> None:
+        super().__init__()
+        self.block = block
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, L, d_model) to the same shape."""
+        normed = rms_norm(x)
+        update: Tensor = self.block(normed)
+        if self.gate is not None:
+            update = update * self.gate(normed)
+        return x + update
+
+
+class GruGate(nn.Module):
+    """A gate in (0, 1) for every channel, from a GRU over the positions."""
+
+    def __init__(self, d_model: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(d_model, hidden, batch_first=True)
+        self.proj = nn.Linear(hidden, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, L, d_model) to gates (B, L, d_model)."""
+        return torch.sigmoid(self.proj(self.gru(x)[0]))
+
+
+class Backbone(nn.Module):
+    """A Mamba variant as a causal map (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, spec: MambaSpec, dim: int) -> None:
+        super().__init__()
+        self.spec, self.dim = spec, dim
+        self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
+        self.embed = nn.Linear(dim, spec.d_model)
+        self.layers = nn.ModuleList(_build_layer(spec, kind) for kind in spec.layers())
+        self.head = PredictionHead(spec.d_model, dim, spec.residual)
+        self._scale_down_outputs()
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        context = self.corruption(context)
+        hidden = self._embed(context)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        predictions: Tensor = self.head(hidden, context)
+        return predictions
+
+    def _embed(self, context: Tensor) -> Tensor:
+        """Return the layers' input (B, L, d_model), on a CPU channel-major in memory, where the blocks are fastest."""
+        scale = math.sqrt(self.dim)  # unit rows to unit variance
+        if context.device.type != "cpu" or context.shape[1] > MAX_LENGTH:
+            hidden: Tensor = self.embed(context * scale)
+            return hidden
+        batch, length, dim = context.shape
+        tokens = context.transpose(0, 1).reshape(length * batch, dim)
+        flat = torch.addmm(self.embed.bias[:, None], self.embed.weight, tokens.t(), alpha=scale)  # (d_model, L*B)
+        return flat.view(-1, length, batch).permute(2, 1, 0)
+
+    @torch.no_grad()
+    def _scale_down_outputs(self) -> None:
+        """Divide each block's last projection by the root of the depth: the sum's variance is then that of one."""
+        for name, weight in self.named_parameters():
+            if name.endswith("block.out_proj.weight"):
+                weight.div_(math.sqrt(len(self.layers)))
+
+
+def _build_layer(spec: MambaSpec, kind: LayerKind) -> ResidualLayer:
+    if kind == "attention":
+        assert isinstance(spec, (MambaHSpec, MambaSandwichSpec))
+        return ResidualLayer(LocalAttention(spec.d_model, spec.num_heads, spec.window, spec.dropout))
+    block = MambaBlock(spec.d_model, spec.d_state, spec.d_conv, spec.expand, spec.head_dim, spec.dropout)
+    if kind == "ssm":
+        return ResidualLayer(block)
+    assert isinstance(spec, MambaGRSpec)
+    return ResidualLayer(block, GruGate(spec.d_model, spec.gru_hidden))

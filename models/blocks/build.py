@@ -1,0 +1,30 @@
+"""From a spec to a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.blocks.amn import Amn
+from models.blocks.backbone import Backbone
+from models.spec.ranges import at_least
+from models.spec.registry import make_spec
+from models.spec.specs import AmnSpec, MambaSpec, VariantSpec
+
+Model = Backbone | Amn
+
+
+def build_model(spec: VariantSpec, dim: int) -> Model:
+    """Return the freshly initialised model for vectors of width `dim`; it carries `spec` and `dim` as attributes."""
+    at_least("dim", dim, 1)
+    if isinstance(spec, AmnSpec):
+        return Amn(spec, dim)
+    assert isinstance(spec, MambaSpec)
+    return Backbone(spec, dim)
+
+
+def build_variant(name: str, dim: int, **overrides: Any) -> Model:
+    """Return variant `name` for vectors of width `dim`, its sizes replaced by `overrides`.
+
+    Raises ValueError on an unknown name or key, listing the legal ones.
+    """
+    return build_model(make_spec(name, **overrides), dim)

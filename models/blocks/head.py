@@ -1,0 +1,78 @@
+"""The output head: norm, projection to the vectors' space, residual on the context, unit norm.
+
+Measured on held-out articles: predicting a residual on the context is worth more than the choice of variant, and so is
+starting from it; therefore the projection starts small.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.layers import channel_major, rms_norm
+from models.spec.specs import Residual
+
+START_SHARE = 0.1
+"""Norm of the projection's output at the start, where the residual's norm is near 1."""
+
+MATRIX_LENGTH = 64
+"""Up to here prefix means are one small matrix product, beyond a running sum."""
+
+
+class PredictionHead(nn.Module):
+    """Turn hidden states and the context into predictions of unit norm."""
+
+    def __init__(self, d_model: int, dim: int, residual: Residual) -> None:
+        super().__init__()
+        self.residual = residual
+        self.proj = nn.Linear(d_model, dim, bias=False)
+        nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
+        if residual == "learned":
+            self.mix = nn.Parameter(torch.tensor([0.5, 0.5]))  # weights of the last vector and the prefix mean
+
+    def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """Map hidden (B, L, d_model) and the context's vectors (B, L, D) to (B, L, D), float32, unit norm."""
+        output = self._project(rms_norm(hidden))
+        with torch.autocast(output.device.type, enabled=False):
+            base = self._base(context.float())
+            output = output.float() if base is None else output.float() + base
+            return F.normalize(output, dim=-1)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """Return the projection (B, L, D); from channel-major memory without a copy."""
+        if not channel_major(hidden):
+            out: Tensor = self.proj(hidden)
+            return out
+        flat = torch.mm(hidden.permute(2, 1, 0).flatten(1).t(), self.proj.weight.t())  # (L*B, D)
+        return flat.view(hidden.shape[1], hidden.shape[0], -1).transpose(0, 1)
+
+    def _base(self, context: Tensor) -> Tensor | None:
+        """Return what the prediction is added to (B, L, D); position t sees positions up to t."""
+        if self.residual == "none":
+            return None
+        if self.residual == "mean":
+            return prefix_mean(context)
+        if self.residual == "learned":
+            return self.mix[0] * context + self.mix[1] * prefix_mean(context)
+        return torch.lerp(context, prefix_mean(context), 0.5)
+
+
+def prefix_mean(x: Tensor) -> Tensor:
+    """Return the mean of positions 0..t at every position t: (B, L, D) -> (B, L, D)."""
+    length = x.shape[1]
+    if length <= MATRIX_LENGTH:
+        return torch.matmul(_mean_operator(length, x.dtype, x.device), x)
+    counts = torch.arange(1, length + 1, dtype=x.dtype, device=x.device)
+    return x.cumsum(1) / counts[:, None]
+
+
+@lru_cache(maxsize=16)
+def _mean_operator(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the (L, L) matrix whose row t averages positions 0..t."""
+    with torch.inference_mode(False):  # cached: must also serve a later call that trains
+        counts = torch.arange(1, length + 1, dtype=dtype, device=device)
+        return torch.ones(length, length, dtype=dtype, device=device).tril() / counts[:, None]

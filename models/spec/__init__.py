@@ -1,0 +1,1 @@
+"""What can be configured and planned about models and training; imports no torch."""

@@ -1,0 +1,75 @@
+"""Parameter counts and matrix-product operations in closed form, torch-free: planning needs no model.
+
+Letters: D vector dim, L context length, d d_model, G GRU hidden.
+"""
+
+from __future__ import annotations
+
+from models.spec.specs import AmnSpec, LayerKind, MambaGRSpec, MambaSpec, VariantSpec
+
+
+def num_parameters(spec: VariantSpec, dim: int) -> int:
+    """Return the number of trainable values of the model that `spec` describes for D = `dim`."""
+    mix = 2 if spec.residual == "learned" else 0
+    head = spec.d_model * dim
+    if isinstance(spec, AmnSpec):
+        return _amn_weights(spec, dim) + head + mix
+    assert isinstance(spec, MambaSpec)
+    embed = dim * spec.d_model + spec.d_model
+    return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head + mix
+
+
+def flops_per_window(spec: VariantSpec, dim: int, context_length: int) -> int:
+    """Return the operations (2 per multiply-add) of the matrix products of one forward pass over one window.
+
+    Elementwise work and the convolution are left out. Backward costs about twice as much again.
+    """
+    L = context_length
+    means = L * L * dim  # a prefix mean is a small matrix product
+    head = L * spec.d_model * dim + (means if spec.residual != "none" else 0)
+    if isinstance(spec, AmnSpec):
+        macs = L * _amn_weights(spec, dim) + 2 * L * L * spec.d_model + means
+    else:
+        assert isinstance(spec, MambaSpec)
+        macs = L * dim * spec.d_model + sum(_layer_macs(spec, kind, L) for kind in spec.layers())
+    return 2 * (macs + head)
+
+
+def _amn_weights(spec: AmnSpec, dim: int) -> int:
+    """Values in the matrices before the head: two embeddings, four projections, the mixing MLP on (attended, query)."""
+    d = spec.d_model
+    return 2 * dim * d + 4 * d * d + (2 * d + d) * spec.mlp_ratio * d
+
+
+def _layer_parameters(spec: MambaSpec, kind: LayerKind) -> int:
+    d = spec.d_model
+    if kind == "attention":
+        return 4 * d * d
+    conv = (spec.d_inner + 2 * spec.d_state) * (spec.d_conv + 1)
+    per_head = 3 * spec.num_ssm_heads  # A, D, dt bias
+    block = _ssm_weights(spec) + conv + per_head + spec.d_inner  # and the gated norm
+    return block + _gate_parameters(spec, kind)
+
+
+def _ssm_weights(spec: MambaSpec) -> int:
+    """Values of in_proj (z, x, B, C, dt) and out_proj."""
+    return spec.d_model * (2 * spec.d_inner + 2 * spec.d_state + spec.num_ssm_heads) + spec.d_inner * spec.d_model
+
+
+def _gate_parameters(spec: MambaSpec, kind: LayerKind) -> int:
+    if kind != "gated":
+        return 0
+    assert isinstance(spec, MambaGRSpec)
+    G, d = spec.gru_hidden, spec.d_model
+    return 3 * G * (d + G) + 2 * 3 * G + G * d + d  # the GRU and its two biases, the gate
+
+
+def _layer_macs(spec: MambaSpec, kind: LayerKind, L: int) -> int:
+    d = spec.d_model
+    if kind == "attention":
+        return L * 4 * d * d + 2 * L * L * d
+    dual = L * L * spec.d_state + L * L * spec.d_inner
+    gate = 0
+    if isinstance(spec, MambaGRSpec):
+        gate = L * (3 * spec.gru_hidden * (d + spec.gru_hidden) + spec.gru_hidden * d)
+    return L * _ssm_weights(spec) + dual + gate

@@ -1,0 +1,47 @@
+"""What the training loss is made of. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from models.spec.ranges import at_least, one_of, positive, within
+
+Negatives = Literal["all", "position"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """Weights of the registered losses and their options; a weight of 0 leaves a loss out."""
+
+    infonce: float = 0.7
+    """Weight of InfoNCE with the batch's targets as negatives."""
+    cosine: float = 0.3
+    """Weight of 1 - cosine(prediction, target)."""
+    mse: float = 0.0
+    """Weight of the squared distance between prediction and target."""
+    temperature: float = 0.05
+    """InfoNCE's temperature; where it is learned, its start."""
+    learn_temperature: bool = False
+    """Train the temperature, clamped to [0.01, 1]."""
+    dense: bool = True
+    """Train on all L positions instead of the last one."""
+    negatives: Negatives = "position"
+    """A dense prediction's negatives: the targets of its own position, or those of all positions. The latter include
+    its own window's other chunks; pushing those away was measured to cost Contain@50."""
+    context_negatives: bool = False
+    """Add the vectors of the prediction's own context as negatives."""
+    article_negatives: int = 0
+    """Hard negatives a window, drawn from its article: the last that many columns of the loss's vectors and ids."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges; messages begin with the field's name."""
+        for field in ("infonce", "cosine", "mse"):
+            within(field, getattr(self, field), 0.0, 1e6)
+        if self.infonce + self.cosine + self.mse == 0.0:
+            raise ValueError(
+                "infonce: expected infonce, cosine or mse above 0, got 0 for all; give one of them a weight"
+            )
+        positive("temperature", self.temperature)
+        at_least("article_negatives", self.article_negatives, 0)
+        one_of("negatives", self.negatives, get_args(Negatives))

@@ -1,0 +1,70 @@
+"""The registry of variants: which layers, in which order, of which size. Torch-free.
+
+A spec is a frozen dataclass whose defaults are the seed's sizes. The kinds of layer and their order belong to the
+variant; the sizes are configuration.
+
+| variant        | layers                                              |
+|----------------|-----------------------------------------------------|
+| mamba_s        | 8 SSM                                               |
+| mamba_h        | 3 x (3 SSM, 1 local attention)                      |
+| mamba_xl       | 16 SSM                                              |
+| mamba_sandwich | 2 local attention, 8 SSM, 2 local attention         |
+| mamba_gr       | 10 x (SSM behind a GRU gate)                        |
+| amn            | attention over the prefix, queried by its mean      |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from models.spec.costs import flops_per_window, num_parameters
+from models.spec.ranges import suggestion
+from models.spec.specs import (
+    AmnSpec,
+    MambaGRSpec,
+    MambaHSpec,
+    MambaSandwichSpec,
+    MambaSSpec,
+    MambaXLSpec,
+    VariantSpec,
+)
+
+__all__ = [
+    "VARIANTS",
+    "VariantSpec",
+    "flops_per_window",
+    "make_spec",
+    "num_parameters",
+    "spec_from_dict",
+    "spec_to_dict",
+]
+
+VARIANTS: dict[str, type[VariantSpec]] = {
+    spec.name: spec for spec in (MambaSSpec, MambaHSpec, MambaXLSpec, MambaSandwichSpec, MambaGRSpec, AmnSpec)
+}
+
+
+def make_spec(name: str, **overrides: Any) -> VariantSpec:
+    """Return the spec of variant `name` with its defaults replaced by `overrides`.
+
+    Raises ValueError on an unknown name or key (listing the legal ones) and on a value out of range.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {name!r}; {suggestion(name, VARIANTS)}")
+    legal = [field.name for field in dataclasses.fields(VARIANTS[name])]
+    for key in overrides:
+        if key not in legal:
+            raise ValueError(f"{name}.{key}: expected one of {', '.join(legal)}, got {key!r}; {suggestion(key, legal)}")
+    return VARIANTS[name](**overrides)
+
+
+def spec_to_dict(spec: VariantSpec) -> dict[str, Any]:
+    """Return the spec as plain values, its name under "variant"."""
+    return {"variant": spec.name, **dataclasses.asdict(spec)}
+
+
+def spec_from_dict(values: dict[str, Any]) -> VariantSpec:
+    """Return the spec that `spec_to_dict` wrote."""
+    overrides = dict(values)
+    return make_spec(overrides.pop("variant"), **overrides)

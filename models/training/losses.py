@@ -1,0 +1,190 @@
+"""The training losses: a registry of parts and their weighted sum.
+
+A batch's predictions are compared with the vectors that they should be and, for InfoNCE, told apart from the batch's
+other targets. With several workers each predicts its own windows but sees the targets of all, so the loss averaged over
+the workers is that of one worker with the whole batch.
+
+Letters: b own windows, B windows of the global batch, L context length, D vector dim, T positions trained on (L or 1),
+E hard negatives a window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.spec.loss import LossConfig
+
+TEMPERATURE_RANGE = (0.01, 1.0)
+"""A learned temperature stays in here: at 0.01 the logits of unit vectors already reach +-100."""
+
+
+class LossOutput(NamedTuple):
+    """The loss to minimise and its parts, detached and unweighted, by name."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """What a loss compares. The trained positions come first, since each is a block of its own in memory."""
+
+    pred: Tensor  # (T, b, D)
+    targets: Tensor  # (T, B, D)
+    target_ids: Tensor  # (T, B)
+    own: slice  # pred[:, i] should become targets[:, own.start + i]
+    context: Tensor  # (b, L, D) of the own windows
+    context_ids: Tensor  # (b, L)
+    hard: Tensor  # (b, E, D) of the own windows
+    hard_ids: Tensor  # (b, E)
+
+    @property
+    def own_targets(self) -> Tensor:
+        """The targets of the own windows (T, b, D)."""
+        return self.targets[:, self.own]
+
+
+class Loss(nn.Module):
+    """The weighted sum of the losses that the configuration gives a weight."""
+
+    log_temperature: Tensor
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weights = {name: getattr(config, name) for name in LOSSES if getattr(config, name) > 0.0}
+        start = torch.tensor(math.log(config.temperature))
+        if config.learn_temperature:
+            self.log_temperature = nn.Parameter(start)
+        else:
+            self.register_buffer("log_temperature", start, persistent=False)
+
+    def forward(self, pred: Tensor, vectors: Tensor, ids: Tensor, own: slice | None = None) -> LossOutput:
+        """Compare predictions with their targets.
+
+        | argument | shape            | note                                                                      |
+        |----------|------------------|---------------------------------------------------------------------------|
+        | pred     | (b, L, D)        | unit rows; position t predicts chunk t + 1 of its window                  |
+        | vectors  | (B, L+1+E, D)    | unit rows of the global batch: the windows, then hard negatives, if any   |
+        | ids      | (B, L+1+E) int64 | rows with equal ids are the same vector and never each other's negatives  |
+        | own      |                  | which windows of the global batch `pred` belongs to; None for all of them |
+
+        Raises ValueError on shapes that do not fit together.
+        """
+        with torch.autocast(pred.device.type, enabled=False):  # logits reach 1 / temperature: no half precision
+            batch = select_positions(self.config, pred.float(), vectors.float(), ids, own)
+            parts = {name: LOSSES[name](self, batch) for name in self.weights}
+            total = torch.stack([weight * parts[name] for name, weight in self.weights.items()]).sum()
+        reported = {name: value.detach() for name, value in parts.items()}
+        if self.config.learn_temperature:
+            reported["temperature"] = self.temperature().detach()
+        return LossOutput(total, reported)
+
+    def temperature(self) -> Tensor:
+        """Return the temperature, a scalar tensor."""
+        return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
+
+
+def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Tensor, own: slice | None) -> Batch:
+    """Cut the batch into context, targets of the trained positions and hard negatives."""
+    num_hard = config.article_negatives
+    length = vectors.shape[1] - 1 - num_hard
+    own = slice(0, vectors.shape[0]) if own is None else own
+    expected = (own.stop - own.start, length, vectors.shape[2])
+    if tuple(pred.shape) != expected or ids.shape != vectors.shape[:2]:
+        raise ValueError(
+            f"loss: expected pred {expected} and ids {tuple(vectors.shape[:2])} for vectors {tuple(vectors.shape)}, "
+            f"{own} and {num_hard} hard negatives, got {tuple(pred.shape)} and {tuple(ids.shape)}; "
+            "vectors and ids are the global batch's, pred the own windows'"
+        )
+    first = 0 if config.dense else length - 1
+    return Batch(
+        pred=pred[:, first:].transpose(0, 1),
+        targets=vectors[:, first + 1 : length + 1].transpose(0, 1),
+        target_ids=ids[:, first + 1 : length + 1].T,
+        own=own,
+        context=vectors[own, :length],
+        context_ids=ids[own, :length],
+        hard=vectors[own, length + 1 :],
+        hard_ids=ids[own, length + 1 :],
+    )
+
+
+def infonce(loss: Loss, batch: Batch) -> Tensor:
+    """Return -log softmax(pred . candidates / temperature)[target], mean over predictions.
+
+    Candidates are the targets of the global batch and the configured extra negatives. A candidate that is the target's
+    own row, or an exact duplicate of it, is left out of the denominator, the target itself excepted.
+    Source: arXiv 1807.03748, equation 4.
+    """
+    pred = batch.pred / loss.temperature()
+    logits, positive = _batch_logits(loss.config, pred, batch)
+    extra = _extra_logits(loss.config, pred, batch)
+    if extra is not None:
+        logits = torch.cat([logits, extra.reshape(logits.shape[0], -1)], dim=1)
+    return F.cross_entropy(logits, positive)
+
+
+def _batch_logits(config: LossConfig, pred: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return logits (T*b, candidates) over the batch's targets, duplicates at -inf, and each row's positive column."""
+    positions, _, dim = pred.shape
+    num_windows = batch.targets.shape[1]
+    own = torch.arange(batch.own.start, batch.own.stop, device=pred.device)
+    ids = batch.target_ids
+    if config.negatives == "all":
+        logits = pred.reshape(-1, dim) @ batch.targets.reshape(-1, dim).T  # (T*b, T*B)
+        same = ids[:, batch.own].reshape(-1, 1) == ids.reshape(1, -1)
+        shift = torch.arange(positions, device=pred.device) * num_windows
+        positive = (shift[:, None] + own).reshape(-1)
+    else:
+        logits = torch.bmm(pred, batch.targets.transpose(1, 2)).reshape(-1, num_windows)  # (T*b, B)
+        same = (ids[:, batch.own, None] == ids[:, None, :]).reshape(-1, num_windows)
+        positive = own.repeat(positions)
+    same.scatter_(1, positive[:, None], False)
+    return logits.masked_fill(same, float("-inf")), positive
+
+
+def _extra_logits(config: LossConfig, pred: Tensor, batch: Batch) -> Tensor | None:
+    """Return logits (T, b, candidates) over the own window's context and hard negatives, if asked for."""
+    blocks = []
+    target_ids = batch.target_ids[:, batch.own, None]  # (T, b, 1)
+    if config.context_negatives:
+        positions, length = pred.shape[0], batch.context.shape[1]
+        last_seen = torch.arange(length - positions, length, device=pred.device)[:, None, None]
+        future = torch.arange(length, device=pred.device) > last_seen  # (T, 1, L)
+        blocks.append(_masked_products(pred, batch.context, future | (batch.context_ids == target_ids)))
+    if config.article_negatives:
+        blocks.append(_masked_products(pred, batch.hard, batch.hard_ids == target_ids))
+    return torch.cat(blocks, dim=-1) if blocks else None
+
+
+def _masked_products(pred: Tensor, candidates: Tensor, left_out: Tensor) -> Tensor:
+    """Return pred (T, b, D) times each window's own candidates (b, K, D), -inf where left out (T, b, K)."""
+    products = torch.bmm(pred.transpose(0, 1), candidates.transpose(1, 2)).transpose(0, 1)  # (T, b, K)
+    return products.masked_fill(left_out, float("-inf"))
+
+
+def cosine(loss: Loss, batch: Batch) -> Tensor:
+    """Return 1 - pred . target, mean over predictions."""
+    return 1.0 - (batch.pred * batch.own_targets).sum(-1).mean()
+
+
+def mse(loss: Loss, batch: Batch) -> Tensor:
+    """Return |pred - target| ** 2, mean over predictions; for unit rows that is twice the cosine loss."""
+    return (batch.pred - batch.own_targets).square().sum(-1).mean()
+
+
+LossFunction = Callable[[Loss, Batch], Tensor]
+
+LOSSES: dict[str, LossFunction] = {"infonce": infonce, "cosine": cosine, "mse": mse}
+"""Every loss by the name of its weight in `LossConfig`."""
+
+
+def build_loss(config: LossConfig) -> Loss:
+    """Return the loss that `config` describes."""
+    return Loss(config)

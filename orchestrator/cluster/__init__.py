@@ -1,0 +1,1 @@
+"""Ray: start or join it, what fits where, the actors that all trials share."""

@@ -1,0 +1,159 @@
+"""What fits where: concurrency from what the cluster really has, and a refusal with the arithmetic for what cannot fit.
+
+A trial's workers hold whole CPUs (and GPUs); its controller, its Tune actor and the evaluation actor hold none, and
+the stream's blocks are already in the object store, so nothing of theirs can starve behind the trials. From four CPUs
+on, one is kept for the evaluation actor and one for Ray's own processes; on fewer there is none to spare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from models.spec.registry import num_parameters
+from orchestrator.config.experiment import ExperimentConfig, Variant
+
+GIB = 1024**3
+# Measured with Ray 2.60: the worker 0.40, controller 0.39, Tune actor 0.39, four helpers 0.19 each.
+TRIAL_BASE_GIB = 2.0
+RESERVE_FROM_CPUS = 4
+RESERVED_CPUS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterResources:
+    """What the cluster offers in all, and what its largest node offers."""
+
+    cpus: float
+    gpus: float
+    memory_gib: float
+    node_cpus: float
+    node_gpus: float
+    num_nodes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """The resolved plan of resources."""
+
+    device: Literal["cuda", "mps", "cpu"]
+    slots: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+    arithmetic: str
+
+
+def memory_gib(variant: Variant, dim: int, context_length: int) -> float:
+    """Return the estimated resident memory of one trial's processes, in GiB.
+
+    Weights, gradients and AdamW's two moments are four float32 copies; an epoch's activations are bounded by one batch:
+    some 16 values of the block's width per layer input, in both directions.
+    """
+    parameters = num_parameters(variant.spec, dim)
+    width = max(dim, 2 * getattr(variant.spec, "d_model", dim))
+    activations = variant.training.batch_size * context_length * width * 16 * 4 * 24
+    return TRIAL_BASE_GIB + (parameters * 4 * 4 + activations) / GIB
+
+
+def resolve_device(wanted: str, gpus: float, *, has_mps: bool) -> Literal["cuda", "mps", "cpu"]:
+    """Return the device that `auto` means here: cuda where the cluster has GPUs, then mps, then cpu."""
+    if wanted == "auto":
+        return "cuda" if gpus > 0 else "mps" if has_mps else "cpu"
+    if wanted == "cuda" and gpus == 0:
+        raise ValueError("resources.device: expected a GPU for cuda, got a cluster with 0; use auto or cpu")
+    if wanted == "mps" and not has_mps:
+        raise ValueError("resources.device: expected Apple silicon for mps, got none; use auto or cpu")
+    return "cuda" if wanted == "cuda" else "mps" if wanted == "mps" else "cpu"
+
+
+def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_mps: bool = False) -> Admission:
+    """Return how many trials run at once on what; ValueError with the arithmetic for a variant that can never fit."""
+    device = resolve_device(config.resources.device, cluster.gpus, has_mps=has_mps)
+    variants = list(config.resolved_variants.values())
+    cpus = config.resources.cpus_per_worker
+    gpus = config.resources.gpus_per_worker if device == "cuda" else 0.0
+    if device == "cuda":
+        _check_gpu_share(gpus)
+    for variant in variants:
+        _check_compiles(variant, device)
+        _check_fits(config, cluster, variant, dim, cpus=cpus, gpus=gpus)
+    reserved = RESERVED_CPUS if cluster.cpus >= RESERVE_FROM_CPUS else 0
+    workers = max(variant.training.workers for variant in variants)
+    largest_gib = max(memory_gib(variant, dim, config.data.context_length) for variant in variants)
+    limits = {
+        "CPUs": int((cluster.cpus - reserved) // (workers * cpus)),
+        "memory": int(cluster.memory_gib // largest_gib),
+        "variants": len(variants),
+    }
+    if gpus:
+        limits["GPUs"] = int(cluster.gpus / (workers * gpus) + 1e-9)
+    if config.resources.max_concurrent != "auto":
+        limits["max_concurrent"] = config.resources.max_concurrent
+    # The reserve is a courtesy: it must not keep a trial out that the cluster can hold.
+    slots = max(1, min(limits.values()))
+    arithmetic = (
+        f"{slots} at once = min of CPUs ({cluster.cpus:g} - {reserved} reserved) / {workers * cpus} = "
+        f"{limits['CPUs']}, "
+        f"memory {cluster.memory_gib:.1f} / {largest_gib:.1f} GiB = {limits['memory']}"
+        + (f", GPUs {cluster.gpus:g} / {workers * gpus:g} = {limits['GPUs']}" if gpus else "")
+        + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
+        + f", variants = {len(variants)}"
+    )
+    return Admission(device=device, slots=slots, cpus_per_worker=cpus, gpus_per_worker=gpus, arithmetic=arithmetic)
+
+
+def _check_gpu_share(gpus: float) -> None:
+    if gpus == 0:
+        raise ValueError(
+            "resources.gpus_per_worker: expected more than 0 on cuda, got 0; use resources.device: cpu to leave the GPU"
+        )
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"resources.gpus_per_worker: expected a share of one GPU or whole GPUs, got {gpus:g}; "
+            f"use {int(gpus)} or {int(gpus) + 1}"
+        )
+
+
+def _check_compiles(variant: Variant, device: str) -> None:
+    if variant.training.compile and (device != "cuda" or variant.training.workers > 1):
+        found = f"{variant.training.workers} workers" if device == "cuda" else device
+        raise ValueError(
+            f"variants.{variant.name}.training.compile: expected one worker on cuda for true, got {found}; "
+            "leave it out (training.compile: false)"
+        )
+
+
+def _check_fits(
+    config: ExperimentConfig, cluster: ClusterResources, variant: Variant, dim: int, *, cpus: int, gpus: float
+) -> None:
+    path = f"variants.{variant.name}"
+    workers = variant.training.workers
+    if 0 < gpus < 1 and workers > 1:
+        raise ValueError(
+            f"resources.gpus_per_worker: expected a whole GPU for {path}.training.workers {workers}, got {gpus:g}; "
+            "two workers cannot share one GPU under NCCL: use 1 or workers: 1"
+        )
+    if workers * cpus > cluster.cpus or cpus > cluster.node_cpus:
+        raise ValueError(
+            f"{path}: expected at most {cluster.cpus:g} CPUs ({cluster.node_cpus:g} on one node), got "
+            f"{workers} workers x {cpus} CPUs = {workers * cpus}; lower training.workers or resources.cpus_per_worker"
+        )
+    if workers * gpus > cluster.gpus or gpus > cluster.node_gpus:
+        raise ValueError(
+            f"{path}: expected at most {cluster.gpus:g} GPUs ({cluster.node_gpus:g} on one node), got "
+            f"{workers} workers x {gpus:g} GPUs = {workers * gpus:g}; lower training.workers or gpus_per_worker"
+        )
+    needed = memory_gib(variant, dim, config.data.context_length)
+    if needed > cluster.memory_gib:
+        raise ValueError(
+            f"{path}: expected at most {cluster.memory_gib:.1f} GiB of memory, got an estimate of {needed:.1f} GiB "
+            f"({num_parameters(variant.spec, dim):,} parameters, batch {variant.training.batch_size}); "
+            "lower d_model or training.batch_size"
+        )
+
+
+def longest_first(config: ExperimentConfig, costs: Mapping[str, float]) -> list[str]:
+    """Return the variants in the order they are started: the most expensive first, so that none is left over alone."""
+    names = list(config.resolved_variants)
+    return sorted(names, key=lambda name: (-costs[name], names.index(name)))

@@ -1,0 +1,176 @@
+"""Starting Ray, or joining a running cluster, quietly; and what it offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from orchestrator.cluster.admission import GIB, ClusterResources
+
+_PACKAGES = ("orchestrator", "models", "data", "evaluation")
+
+# Read by Ray when it is imported or when its processes start, so they are set before.
+_ENVIRONMENT = {
+    # A report reaches the scheduler after this poll; the default of 2 s would be a fifth of a short epoch.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # A trial may wait for its slot as long as others train; see orchestrator/trials/tuning.py.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # The run folder holds the metrics and the checkpoints; Tune's own copies of both are not needed.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # Ctrl-C is handled by the launcher.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_TRAIN_CHECKPOINT_UPLOAD_WARN_INTERVAL_S": "3600",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+# One actor and one process fewer a trial; a machine that is not preempted has nothing to watch for.
+_LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A started or joined cluster."""
+
+    resources: ClusterResources
+    dashboard: str | None
+    token_path: Path
+
+
+def set_environment(address: str | None) -> None:
+    """Set what Ray reads from the environment. Call it before anything imports Ray, which keeps what it has read."""
+    for name, value in (_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
+        os.environ.setdefault(name, value)
+    if address and _token_path().is_file():
+        # A cluster that was started beside this token asks for it, and a driver that joins does not offer it by itself.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def start(address: str | None, verbose: bool) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`; ValueError when it cannot be reached."""
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
+    options["logging_level"] = logging.INFO if verbose else logging.WARNING
+    if address:
+        # The workers of another machine have no checkout of ours: ship the packages, never the data.
+        root = Path(__file__).parents[2]
+        modules = [str(root / name) for name in _PACKAGES]
+        options |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": _ENVIRONMENT}}
+    else:
+        # "local": never a cluster that the environment happens to name.
+        options |= {"address": "local", "include_dashboard": True}
+        _name_cluster()
+    try:
+        context = ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"--address {address}: expected a Ray cluster, got {first}; "
+            "start one, check its token (RAY_AUTH_MODE), or leave --address out"
+        ) from error
+    url = context.address_info.get("webui_url") or context.dashboard_url
+    return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
+
+
+def _name_cluster() -> None:
+    """Tell the processes of the cluster that is about to start where it is, by choosing its port.
+
+    Ray Train asks Ray's state API whether a trial's controller lives. Without an address that API takes any cluster it
+    finds on the machine, or the last one that `ray start` wrote down: with a dead one every trial's end took 12 s.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+    os.environ["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+
+
+def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
+    """Return what the living nodes offer, from Ray's list of nodes."""
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    return ClusterResources(
+        cpus=sum(node.get("CPU", 0.0) for node in alive),
+        gpus=sum(node.get("GPU", 0.0) for node in alive),
+        memory_gib=sum(node.get("memory", 0.0) for node in alive) / GIB,
+        node_cpus=max((node.get("CPU", 0.0) for node in alive), default=0.0),
+        node_gpus=max((node.get("GPU", 0.0) for node in alive), default=0.0),
+        num_nodes=len(alive),
+    )
+
+
+def num_placement_groups() -> int:
+    """Return how many placement groups hold resources: after the trials, one left over would starve the next."""
+    from ray.util import placement_group_table
+
+    return sum(group["state"] != "REMOVED" for group in placement_group_table().values())
+
+
+def local_resources() -> ClusterResources:
+    """Return what this machine would offer, without starting Ray (`--dry-run`)."""
+    from ray._private.accelerators import get_all_accelerator_managers
+    from ray._private.utils import get_num_cpus, get_system_memory
+
+    gpus = next(
+        (
+            m.get_current_node_num_accelerators()
+            for m in get_all_accelerator_managers()
+            if m.get_resource_name() == "GPU"
+        ),
+        0,
+    )
+    cpus = float(get_num_cpus())
+    # Ray offers what remains of the memory after its object store, 30 % by default.
+    memory = 0.7 * get_system_memory() / GIB
+    return ClusterResources(
+        cpus=cpus, gpus=float(gpus), memory_gib=memory, node_cpus=cpus, node_gpus=float(gpus), num_nodes=1
+    )
+
+
+def has_mps() -> bool:
+    """Return whether this machine has Apple's GPU, without importing torch."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def _token_path() -> Path:
+    configured = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(configured) if configured else Path.home() / ".ray" / "auth_token"
+
+
+@contextmanager
+def chatter_to(log: Path, verbose: bool) -> Iterator[TextIO]:
+    """Send everything that this process and Ray's libraries print to `log`; yield a stream to the real stdout.
+
+    Done at the level of file descriptors, since Ray's C++ core prints too. With `verbose` nothing is redirected.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if verbose:
+        yield sys.stdout
+        return
+    saved = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        with os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", buffering=1) as console:
+            yield console
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        os.close(saved[0])
+        os.close(saved[1])

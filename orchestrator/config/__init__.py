@@ -1,0 +1,1 @@
+"""The experiment file: read, merged, checked, with one-line errors."""

@@ -1,0 +1,253 @@
+"""The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
+
+Packages own their settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
+dataclasses there); this file nests them and adds what belongs to the run as a whole. What one section says about
+another is checked in `orchestrator.config.references`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from data.config import DataConfig
+from evaluation.config import IndexConfig, RerankConfig
+from evaluation.measures.rules import parse_rule
+from models.spec.loss import LossConfig
+from models.spec.optim import OptimConfig
+from models.spec.registry import VARIANTS, VariantSpec
+from orchestrator.config.validation import suggest, validate
+from orchestrator.gates import EarlyStopping, Gate, StopRules
+
+LEARNED_BASELINE = "amn"
+
+EPOCH_METRICS = {"val_loss": "min", "val_cosine": "max", "val_mrr": "max"}
+
+RuleText = Annotated[str, BeforeValidator(lambda text: parse_rule(str(text)).text)]
+
+
+class _Section(BaseModel):
+    """A mapping of the YAML: no unknown keys, no changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EarlyStoppingConfig(_Section):
+    """When a trial that no longer improves ends, and which epoch's weights `best.pt` holds."""
+
+    metric: Literal["val_loss", "val_cosine", "val_mrr"] = "val_mrr"
+    patience: Annotated[int, Field(ge=1)] = 3
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+    def rule(self) -> EarlyStopping:
+        """Return the pure rule."""
+        mode: Literal["max", "min"] = "min" if EPOCH_METRICS[self.metric] == "min" else "max"
+        return EarlyStopping(metric=self.metric, mode=mode, patience=self.patience, min_delta=self.min_delta)
+
+
+class TrainingConfig(_Section):
+    """How every variant is trained; `variants.<name>.training` overrides single keys for one of them."""
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    workers: Annotated[int, Field(ge=1)] = 1
+    loss: LossConfig = LossConfig()
+    optimizer: OptimConfig = OptimConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/trials/learner.py
+    early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
+    val_windows: Annotated[int, Field(ge=1)] = 4096
+    max_retries: Annotated[int, Field(ge=0)] = 1
+
+
+class SmokeConfig(_Section):
+    """Retrieval while training: at which epochs, on how many validation queries."""
+
+    epochs: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 8)
+    queries: Annotated[int, Field(ge=1)] = 1000
+    latency_queries: Annotated[int, Field(ge=200)] = 200
+
+
+class GateConfig(_Section):
+    """The rules of one smoke epoch; see orchestrator/gates.py."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    continue_if: tuple[RuleText, ...] = ()
+    prune_unless: tuple[RuleText, ...] = ()
+
+    def gate(self) -> Gate:
+        """Return the gate with its rules parsed."""
+        return Gate(
+            epoch=self.epoch,
+            continue_if=tuple(map(parse_rule, self.continue_if)),
+            prune_unless=tuple(map(parse_rule, self.prune_unless)),
+        )
+
+
+class GatesConfig(_Section):
+    """Gates while training and at the end.
+
+    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: a row of the
+    same run, or a published share. `ready_if` are further conditions of PRODUCTION READY.
+    """
+
+    mode: Literal["enforce", "shadow"] = "enforce"
+    on_marginal: Literal["continue", "prune"] = "continue"
+    smoke: tuple[GateConfig, ...] = ()
+    success_if: tuple[RuleText, ...] = ()
+    ready_if: tuple[RuleText, ...] = ()
+    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = LEARNED_BASELINE
+
+
+class FinalConfig(_Section):
+    """The final evaluation on held-out test articles; `queries: null` takes every test window."""
+
+    queries: Annotated[int, Field(ge=1)] | None = None
+    latency_queries: Annotated[int, Field(ge=1000)] = 1000
+
+
+class ResourcesConfig(_Section):
+    """What one trial holds; `auto` is resolved from what the cluster has, see orchestrator/cluster/admission.py."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
+    gpus_per_worker: Annotated[float, Field(ge=0, le=8)] = 1.0
+    max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    silence_warning_s: Annotated[float, Field(gt=0)] = 600.0
+
+
+class TrackingConfig(_Section):
+    """Other places that get each epoch's numbers, through Ray Tune's own callbacks."""
+
+    tensorboard: bool = False
+    mlflow: str | None = None
+
+
+class PreflightConfig(_Section):
+    """Checks that may fail without stopping the launch, by name; the waiver is stamped into the table."""
+
+    waive: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One entry of `variants`, resolved: which model at which size, trained how."""
+
+    name: str
+    model: str
+    spec: VariantSpec
+    training: TrainingConfig
+
+    @property
+    def kind(self) -> Literal["variant", "baseline"]:
+        """Return `baseline` for AMN, the learned baseline; it is trained, never pruned by gates, never `best`."""
+        return "baseline" if self.model == LEARNED_BASELINE else "variant"
+
+
+class ExperimentConfig(_Section):
+    """A whole experiment. `variants` keeps the raw entries; `resolved_variants` holds what they mean."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    run_dir: str = "runs"
+    data: DataConfig = DataConfig()
+    variants: dict[str, dict[str, Any]] = Field(min_length=1)
+    baselines: tuple[str, ...] = ("last_vector", "context_mean")
+    training: TrainingConfig = TrainingConfig()
+    smoke: SmokeConfig = SmokeConfig()
+    gates: GatesConfig = GatesConfig()
+    final: FinalConfig = FinalConfig()
+    index: IndexConfig = IndexConfig()
+    rerank: RerankConfig | None = None
+    preflight: PreflightConfig = PreflightConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    stages: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def resolved_variants(self) -> dict[str, Variant]:
+        """Return the enabled variants by name, in the file's order."""
+        named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
+        return {name: variant for name, variant in named.items() if variant is not None}
+
+    def stop_rules(self, variant: Variant, baselines: dict[str, dict[str, float]]) -> StopRules:
+        """Return the rules that may end `variant`'s trial, with the baselines' smoke metrics filled in."""
+        early = variant.training.early_stopping
+        return StopRules(
+            epochs=variant.training.epochs,
+            gates=tuple(gate.gate() for gate in self.gates.smoke),
+            early_stopping=early.rule() if early else None,
+            baselines=baselines,
+            on_marginal=self.gates.on_marginal,
+            mode=self.gates.mode,
+            gated=variant.kind == "variant",
+        )
+
+    def selection(self, variant: Variant) -> EarlyStopping:
+        """Return the rule that says which epoch's weights `best.pt` holds, with or without early stopping."""
+        return (variant.training.early_stopping or EarlyStoppingConfig()).rule()
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the configuration with every default written out, as plain JSON values."""
+        plain: dict[str, Any] = self.model_dump(mode="json")
+        plain["variants"] = {
+            name: {
+                "model": variant.model,
+                **_plain(variant.spec),
+                "training": variant.training.model_dump(mode="json"),
+            }
+            for name, variant in self.resolved_variants.items()
+        }
+        return plain
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that may change a figure: not where the run lies or how much runs at once."""
+        plain = self.resolved()
+        for key in ("name", "run_dir", "tracking"):
+            plain.pop(key)
+        plain["data"].pop("cache_dir")
+        plain["resources"] = {"device": plain["resources"]["device"]}
+        return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) -> Variant | None:
+    """Return what one entry of `variants` means; None when it says `enabled: false`.
+
+    An entry holds the model's own sizes, and may hold `model` (when the variant's name is not the model's), `training`
+    (overrides) and `enabled`.
+    """
+    path = f"variants.{name}"
+    entry = dict(entry)
+    enabled = entry.pop("enabled", True)
+    if not isinstance(enabled, bool):
+        raise ValueError(f"{path}.enabled: expected true or false, got {enabled!r}; mend the value")
+    model = entry.pop("model", name)
+    if model not in VARIANTS:
+        where = f"{path}.model" if model != name else path
+        raise ValueError(f"{where}: unknown variant {model!r}; {suggest(str(model), VARIANTS)}")
+    overrides = entry.pop("training", {})
+    if not isinstance(overrides, dict):
+        raise ValueError(f"{path}.training: expected a mapping, got {overrides!r}; e.g. training: {{batch_size: 128}}")
+    training = _merge_training(defaults, overrides, f"{path}.training")
+    spec = validate(VARIANTS[model], entry, path)
+    return Variant(name=name, model=model, spec=spec, training=training) if enabled else None
+
+
+def _merge_training(defaults: TrainingConfig, overrides: dict[str, Any], path: str) -> TrainingConfig:
+    if not overrides:
+        return defaults
+    plain = defaults.model_dump()
+    for key, value in overrides.items():
+        nested = plain.get(key)
+        plain[key] = {**nested, **value} if isinstance(nested, dict) and isinstance(value, dict) else value
+    merged: TrainingConfig = validate(TrainingConfig, plain, path)
+    return merged
+
+
+def _plain(spec: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec)))
+    return plain

@@ -1,0 +1,1 @@
+"""The final evaluation and the decision."""

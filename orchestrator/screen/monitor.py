@@ -1,0 +1,166 @@
+"""What a person sees while trials run: one live table on a terminal, one line a state change without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.gates import ENDING, Decision
+from orchestrator.run.ledger import TrialEnd
+
+_SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
+
+
+@dataclass(slots=True)
+class TrialView:
+    """What is shown of one trial."""
+
+    name: str
+    num_epochs: int
+    state: str = "waiting"
+    epoch: int = 0
+    loss: float | None = None
+    smoke: Mapping[str, float] = field(default_factory=dict)
+    gates: str = ""
+    began: float | None = None
+    epochs_here: int = 0
+    reason: str = ""
+
+    def eta_s(self) -> float | None:
+        """Return the seconds left at this trial's own pace; None before its first epoch here."""
+        if self.state != "running" or self.began is None or not self.epochs_here:
+            return None
+        return (time.time() - self.began) / self.epochs_here * (self.num_epochs - self.epoch)
+
+
+class Monitor:
+    """Keeps a view of every trial and shows it. A context manager around the training phase."""
+
+    def __init__(self, stream: TextIO, trials: Mapping[str, int]) -> None:
+        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._views = {name: TrialView(name, num_epochs) for name, num_epochs in trials.items()}
+        self._started = time.time()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Monitor:
+        if self.console.is_terminal:
+            # Left alone, Live would bring sys.stdout back to the terminal, and Ray's chatter with it.
+            self._live = Live(
+                get_renderable=self.table,
+                console=self.console,
+                refresh_per_second=2,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def say(self, text: str) -> None:
+        """Print one line, above the live table if there is one."""
+        self.console.print(text, markup=False, emoji=False)
+
+    def restored(self, name: str, records: Sequence[Mapping[str, Any]], end: TrialEnd | None) -> None:
+        """Take in what an earlier launch left of a trial."""
+        view = self._views[name]
+        for record in records:
+            self._take(view, record)
+        if end is not None:
+            view.state, view.reason = end.status.lower(), end.reason
+            self.say(f"  {name}: {end.status} at epoch {end.epoch}, kept from the earlier launch")
+
+    def started(self, name: str) -> None:
+        """A trial got its slot."""
+        view = self._views[name]
+        view.state = "starting"
+        self._state(f"{name}: started" + (f" again after epoch {view.epoch}" if view.epoch else ""))
+
+    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
+        """A trial reported an epoch."""
+        view = self._views[name]
+        if view.began is None:
+            view.began = record.get("first_step_at") or time.time()
+        view.state = "running"
+        view.epochs_here += 1
+        self._take(view, record)
+        if record.get("smoke"):
+            self._state(
+                f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}"
+            )
+
+    def decided(self, name: str, decision: Decision) -> None:
+        """A rule was applied to a trial."""
+        view = self._views[name]
+        if decision.action == "warn":
+            view.gates = "marginal"
+            self._state(f"{name}: warning at epoch {decision.epoch}: {decision.reason}")
+        elif decision.action == "continue":
+            view.gates = view.gates or "passed"
+        elif decision.action in ENDING and view.state not in {"finished", "pruned"}:
+            self.ended(name, decision)
+
+    def ended(self, name: str, decision: Decision) -> None:
+        """A trial came to its end."""
+        view = self._views[name]
+        words = {"prune": "pruned", "finish": "finished", "early_stop": "early stopped", "diverge": "diverged"}
+        view.state = words.get(decision.action, "failed")
+        view.reason = decision.reason
+        if decision.action == "prune":
+            view.gates = "failed"
+        self._state(f"{name}: {view.state} at epoch {decision.epoch}: {decision.reason}")
+
+    def _take(self, view: TrialView, record: Mapping[str, Any]) -> None:
+        view.epoch, view.loss = record["epoch"], record.get("loss")
+        view.smoke = record.get("smoke") or view.smoke
+
+    def _state(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.say(f"  [{time.time() - self._started:5.0f} s] {text}")
+
+    def table(self) -> Table:
+        """Return the live table."""
+        table = Table(title=f"{time.time() - self._started:.0f} s", title_justify="left", box=None, pad_edge=False)
+        for header in ("variant", "state", "epoch", "loss", *(title for _, title in _SHOWN_SMOKE), "gates", "left", ""):
+            numeric = header in {"epoch", "loss", "left", *(title for _, title in _SHOWN_SMOKE)}
+            table.add_column(header, justify="right" if numeric else "left", no_wrap=header != "")
+        for view in self._views.values():
+            eta = view.eta_s()
+            table.add_row(
+                view.name,
+                view.state,
+                f"{view.epoch}/{view.num_epochs}",
+                _number(view.loss),
+                *(_per_cent(view.smoke.get(key)) for key, _ in _SHOWN_SMOKE),
+                view.gates,
+                f"{eta:.0f} s" if eta is not None else "",
+                # Text, since an error's brackets are no markup: one of them would end the run.
+                Text(view.reason),
+                style="dim" if view.state == "waiting" else "red" if view.state in {"failed", "diverged"} else None,
+            )
+        return table
+
+
+def _smoke(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{title} {_per_cent(metrics.get(key))}" for key, title in _SHOWN_SMOKE)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _per_cent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,84 @@
+"""The resolved plan as text (`--dry-run`): variants, parameters, windows, steps, resources, checks. Trains nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tabulate import tabulate
+
+from data.preflight.check import table_of
+from data.prepare import PreparedData, prepare_data
+from models.spec.registry import flops_per_window, num_parameters
+from orchestrator.cluster import start as cluster
+from orchestrator.cluster.admission import admit, memory_gib
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.preflight import check_data, check_inputs
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.manifest import input_hashes
+
+
+def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
+    """Return the plan; ValueError when data is missing or a variant cannot fit this machine."""
+    check_inputs(config)
+    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    checks = check_data(config, data)
+    admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
+    sizes = ", ".join(f"{len(table):,} {name}" for name, table in data.splits.items())
+    sections = [
+        f"run folder: {ledger.path} ({folder_state(ledger, config, data)})",
+        f"data: {data.payload.num_rows:,} chunks, {data.payload.dim}-D, {data.payload.provenance.embedder}, "
+        f"from {data.payload.path}; windows: {sizes}",
+        f"resources: {admission.device}, {admission.arithmetic}",
+        variant_table(config, data),
+        f"{table_of(checks)}\nat launch: the index's fidelity, the baselines' figures, gates beyond reach",
+        rule_lines(config),
+    ]
+    return "\n\n".join(sections)
+
+
+def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -> str:
+    """Return what a launch would find in the run folder."""
+    if not ledger.manifest.is_file():
+        return "new"
+    try:
+        ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
+    except ValueError as error:
+        return f"a launch refuses it: {str(error).removeprefix(f'{ledger.path}: ')}"
+    return "complete: a launch prints its table again" if ledger.is_complete() else "unfinished: a launch continues it"
+
+
+def variant_table(config: ExperimentConfig, data: PreparedData) -> str:
+    """Return one line a variant: its size and what its training costs."""
+    rows = []
+    for name, variant in config.resolved_variants.items():
+        training = variant.training
+        steps = len(data.splits.train) // training.batch_size
+        flops = flops_per_window(variant.spec, data.payload.dim, config.data.context_length)
+        # The backward pass costs twice the forward pass.
+        total = 3 * flops * steps * training.batch_size * training.epochs
+        rows.append(
+            [
+                name,
+                variant.model,
+                f"{num_parameters(variant.spec, data.payload.dim):,}",
+                training.workers,
+                training.epochs,
+                training.batch_size,
+                f"{steps:,} x {training.epochs}",
+                f"{total / 1e12:,.1f}",
+                f"{memory_gib(variant, data.payload.dim, config.data.context_length):.1f}",
+            ]
+        )
+    headers = ["variant", "model", "parameters", "workers", "epochs", "batch", "steps", "TFLOP", "GiB (est.)"]
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def rule_lines(config: ExperimentConfig) -> str:
+    """Return the gates as text."""
+    lines = [f"smoke evaluations: epochs {list(config.smoke.epochs)}, {config.smoke.queries:,} queries"]
+    for gate in config.gates.smoke:
+        lines += [f"gate, epoch {gate.epoch}: prune unless {rule}" for rule in gate.prune_unless]
+        lines += [f"gate, epoch {gate.epoch}: {rule}, else {config.gates.on_marginal}" for rule in gate.continue_if]
+    lines += [f"final, SUCCESS if {rule}" for rule in config.gates.success_if]
+    lines += [f"final, PRODUCTION READY if {rule}" for rule in config.gates.ready_if]
+    return "\n".join(lines)

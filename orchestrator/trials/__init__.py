@@ -1,0 +1,1 @@
+"""One trial and all of them: setup, training loop, scheduler, Tune."""

@@ -1,0 +1,229 @@
+"""What a worker trains with: the vectors it gathers from, the model with its optimizer, and the scores of an epoch.
+
+Letters: B windows of the global batch, b own windows, L context length, D vector dim, N payload rows, V windows of the
+validation sample.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from data.seeding import derive_seed
+from models.blocks.build import build_model
+from models.training.losses import LossOutput, build_loss
+from models.training.negatives import ArticleNegatives
+from models.training.optim import build_optimizer, clip_gradients, set_lr
+from orchestrator.config.experiment import TrainingConfig, Variant
+
+# The payload moves to the GPU whole when it leaves room for the training beside it.
+RESIDENT_SHARE = 0.5
+
+
+Objective = Callable[[Tensor, Tensor], LossOutput]
+
+
+def compiled(objective: Objective) -> Objective:
+    """Return the objective compiled for a GPU, its kernels and those of its gradient replayed as CUDA graphs.
+
+    A step of these models is hundreds of short kernels, which take longer to launch one by one than to run.
+    """
+    run = torch.compile(objective, mode="reduce-overhead")
+
+    def objective_of_a_step(vectors: Tensor, ids: Tensor) -> LossOutput:
+        # What the step before returned may be overwritten.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return run(vectors, ids)
+
+    return objective_of_a_step
+
+
+class GatherTable:
+    """The payload's vectors (N, D) and the ids of exact duplicates (N,), gathered by row number.
+
+    Shared by all trials of a node: the rows stay in the memory map unless a GPU has room for all of them.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating], ids: NDArray[np.int32], device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # The map is read-only and so are all uses of this tensor.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self._vectors = torch.from_numpy(vectors)
+            self._ids = torch.from_numpy(ids)
+        self.device = device
+        self.dim = int(vectors.shape[1])
+        if device.type == "cuda" and vectors.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._vectors, self._ids = self._vectors.to(device), self._ids.to(device)
+
+    def gather(self, rows: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
+        """Return vectors (B, L+1, D) float32 and duplicate ids (B, L+1) int64 of rows (B, L+1)."""
+        flat = torch.from_numpy(rows.reshape(-1).astype(np.int64)).to(self._vectors.device)
+        vectors = self._vectors.index_select(0, flat).to(self.device, torch.float32)
+        ids = self._ids.index_select(0, flat).to(self.device, torch.int64)
+        return vectors.view(*rows.shape, self.dim), ids.view(rows.shape)
+
+
+class Learner:
+    """A variant being trained: model, loss, optimizer and schedule, on one worker of `num_workers`."""
+
+    def __init__(
+        self,
+        variant: Variant,
+        table: GatherTable,
+        negatives: ArticleNegatives,
+        *,
+        context_length: int,
+        total_steps: int,
+        seed: int,
+        rank: int,
+        num_workers: int,
+    ) -> None:
+        self.training: TrainingConfig = variant.training
+        self.table = table
+        self._negatives = negatives
+        self._length = context_length
+        self.total_steps = total_steps
+        self.steps = 0
+        self._seed = seed
+        self._rank = rank
+        self._num_workers = num_workers
+        # The same seed for every variant: none is luckier than another by its place in the file.
+        torch.manual_seed(derive_seed(seed, "init"))
+        self.model = build_model(variant.spec, table.dim).to(table.device)
+        self.loss = build_loss(self.training.loss).to(table.device)
+        self._parameters = [*self.model.parameters(), *self.loss.parameters()]
+        self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
+        self._replica: nn.Module = self.model
+        if num_workers > 1:
+            self._replica = DistributedDataParallel(self.model)
+        share = self.training.batch_size // num_workers
+        self._own = slice(rank * share, (rank + 1) * share)
+        self._objective = compiled(self._loss_of) if self.training.compile else self._loss_of
+
+    def start_epoch(self, epoch: int) -> None:
+        """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""
+        torch.manual_seed(derive_seed(self._seed, "epoch", epoch, "rank", self._rank))
+        self._replica.train()
+
+    def step(self, rows: NDArray[np.int32]) -> dict[str, float]:
+        """Update the weights with one global batch of windows (B, L+1); return its losses, learning rate and norm.
+
+        A `grad_norm` that is not finite means that the weights were left as they were: the caller ends the trial.
+        """
+        # Seeded by the step, so that a resumed epoch draws what an uninterrupted one drew.
+        vectors, ids = self.table.gather(self._with_negatives(rows, "train", self.steps))
+        lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
+        output = self._objective(vectors, ids)
+        self.optimizer.zero_grad(set_to_none=True)
+        output.total.backward()  # type: ignore[no-untyped-call]
+        self._average_loss_gradients()
+        norm = clip_gradients(self._parameters, self.training.optimizer)
+        # All numbers in one transfer: on a GPU each would wait for the device.
+        numbers = {"grad_norm": norm, "loss": output.total.detach()}
+        numbers |= {f"loss_{name}": value for name, value in output.parts.items()}
+        result = dict(zip(numbers, torch.stack([*numbers.values()]).tolist(), strict=True))
+        if math.isfinite(result["grad_norm"]):
+            self.optimizer.step()
+            self.steps += 1
+        return {**result, "lr": lr}
+
+    def _loss_of(self, vectors: Tensor, ids: Tensor) -> LossOutput:
+        """Return the loss of the own windows of vectors (B, L+1+E, D) with ids of the same rows."""
+        with self._autocast():
+            pred = self._replica(vectors[self._own, : self._length])
+        output: LossOutput = self.loss(pred, vectors, ids, self._own)
+        return output
+
+    def _with_negatives(self, rows: NDArray[np.int32], *seed: str | int) -> NDArray[np.int32]:
+        """Return windows (B, L+1) with their hard negatives, if any are configured, as further columns."""
+        if self._negatives.num == 0:
+            return rows
+        rng = np.random.default_rng(derive_seed(self._seed, "negatives", *seed))
+        return np.concatenate([rows, self._negatives.draw(rows, rng)], axis=1)
+
+    def _average_loss_gradients(self) -> None:
+        """Average the loss's own gradients (a learned temperature), which DDP does not know of."""
+        for parameter in self.loss.parameters():
+            if self._num_workers > 1 and parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self._num_workers
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.training.precision == "bfloat16"
+        return torch.autocast(self.table.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    @torch.inference_mode()
+    def predict(self, windows: NDArray[np.int32], batch_size: int = 1024) -> NDArray[np.float32]:
+        """Return the predicted target vectors (V, D), unit rows, of windows (V, L+1)."""
+        self.model.eval()
+        predictions = np.empty((len(windows), self.table.dim), np.float32)
+        for start in range(0, len(windows), batch_size):
+            vectors, _ = self.table.gather(windows[start : start + batch_size])
+            predictions[start : start + batch_size] = self.model(vectors[:, :-1])[:, -1].float().cpu().numpy()
+        return predictions
+
+    @torch.inference_mode()
+    def validate(self, windows: NDArray[np.int32]) -> dict[str, float]:
+        """Return val_loss, val_cosine and val_mrr over windows (V, L+1).
+
+        val_mrr is the mean reciprocal rank of the target among all targets of these windows: a retrieval score that
+        needs no index, since a good cosine is no sign of good retrieval.
+        """
+        self.model.eval()
+        losses, predicted, targets, target_ids = [], [], [], []
+        size = self.training.batch_size
+        for start in range(0, len(windows), size):
+            part = self._with_negatives(windows[start : start + size], "val", start)
+            vectors, ids = self.table.gather(part)
+            pred = self.model(vectors[:, : self._length])
+            losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
+            predicted.append(pred[:, -1].float())
+            targets.append(vectors[:, self._length])
+            target_ids.append(ids[:, self._length])
+        pred_vd, target_vd, ids_v = torch.cat(predicted), torch.cat(targets), torch.cat(target_ids)
+        return {
+            "val_loss": sum(loss * num for loss, num in losses) / len(windows),
+            "val_cosine": float((pred_vd * target_vd).sum(-1).mean()),
+            "val_mrr": mean_reciprocal_rank(pred_vd, target_vd, ids_v),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return what `load_state` needs to go on as if never interrupted."""
+        return {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+
+def mean_reciprocal_rank(pred: Tensor, target: Tensor, ids: Tensor) -> float:
+    """Return the mean of 1 / rank of each target among the distinct targets.
+
+    pred, target: (V, D) unit rows; ids: (V,) equal for equal vectors. A rank is 1 + the candidates that score higher.
+    """
+    _, first = np.unique(ids.cpu().numpy(), return_index=True)
+    candidates = target[torch.from_numpy(first).to(target.device)]  # (C, D)
+    own = (pred * target).sum(-1, keepdim=True)  # (V, 1)
+    rank_sum = 0.0
+    for start in range(0, len(pred), 1024):
+        part = slice(start, start + 1024)
+        # The target is among the candidates and may differ from its own product in the last bit.
+        higher = (pred[part] @ candidates.T > own[part] + 1e-6).sum(-1)
+        rank_sum += float((1.0 / (1.0 + higher)).sum())
+    return rank_sum / len(pred)

@@ -1,0 +1,310 @@
+"""Every fault that was planted here is found, and the line that a person reads about it is the one written here."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.payload.store import Payload
+from data.preflight.check import Check, judge, table_of
+from data.preflight.run import Targets, blocking, run_preflight, save_checks
+from data.windows.table import Splits, WindowTable, build_windows, split_by_article
+from tests.data.helpers import MakePayload, drifting_rows, unit_rows
+
+SIZES = [6] * 300
+NUM = sum(SIZES)
+DIM = 16
+VECTORS = drifting_rows(SIZES, DIM)
+
+
+def windows_of(payload: Payload) -> Splits:
+    table = build_windows(payload.article_index, payload.chunk_index, 2, 3)
+    return split_by_article(table, 0.2, 0.2, seed=1)
+
+
+@pytest.fixture
+def payload(make_payload: MakePayload) -> Payload:
+    return make_payload(SIZES, vectors=VECTORS)
+
+
+def found(checks: list[Check]) -> list[str]:
+    """Return the lines of what blocks a launch, numbers with a decimal point masked."""
+    return [re.sub(r"-?\d+\.\d+(e[-+]\d+)?(?=[ ;])", "<number>", check.line()) for check in blocking(checks)]
+
+
+def failures(checks: list[Check]) -> list[str]:
+    return [check.name for check in blocking(checks)]
+
+
+def targets_of(payload: Payload) -> Targets:
+    return Targets(np.array(payload.vectors), np.array(payload.article_index), np.array(payload.chunk_index))
+
+
+def changed(payload: Payload, change: Callable[[np.ndarray], np.ndarray]) -> Targets:
+    return replace(targets_of(payload), vectors=change(np.array(payload.vectors)))
+
+
+def test_a_sound_payload_passes_every_check_and_each_has_a_value(payload: Payload) -> None:
+    checks = run_preflight(payload, windows_of(payload))
+    assert failures(checks) == []
+    values = {check.name: check.value for check in checks}
+    assert values["finite"] == 0
+    assert values["truth_cosine_mean"] == pytest.approx(1.0)
+    assert values["key_coverage"] == values["oracle_recall"] == values["windows_consecutive"] == 1.0
+    assert values["duplicate_rows"] == values["test_targets_in_train"] == 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_either_type_of_storage_passes(make_payload: MakePayload, dtype: type) -> None:
+    payload = make_payload(SIZES, vectors=VECTORS.astype(dtype))
+    assert failures(run_preflight(payload, windows_of(payload))) == []
+
+
+ENCODING = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
+
+
+def rotated(vectors: np.ndarray) -> np.ndarray:
+    return vectors @ np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0].astype(np.float32)
+
+
+def a_tenth_wrong(vectors: np.ndarray) -> np.ndarray:
+    vectors[: NUM // 10] = unit_rows(NUM // 10, DIM, seed=9)
+    return vectors
+
+
+def test_targets_from_a_rotated_space(payload: Payload) -> None:
+    assert found(run_preflight(payload, windows_of(payload), targets=changed(payload, rotated))) == [
+        f"preflight.truth_cosine_mean: expected >= 0.98, got <number>; {ENCODING}",
+        f"preflight.truth_cosine_p5: expected >= 0.95, got <number>; {ENCODING}",
+    ]
+
+
+def test_a_tenth_of_wrong_targets_shows_in_the_fifth_percentile(payload: Payload) -> None:
+    names = failures(run_preflight(payload, windows_of(payload), targets=changed(payload, a_tenth_wrong)))
+    assert "truth_cosine_p5" in names
+
+
+def test_targets_of_another_dimension(payload: Payload) -> None:
+    short = changed(payload, lambda vectors: vectors[:, :8])
+    with pytest.raises(ValueError, match="targets: expected dimension 16 of the payload, got 8; embed both with one"):
+        run_preflight(payload, windows_of(payload), targets=short)
+
+
+def test_a_truth_key_that_the_payload_lacks(payload: Payload) -> None:
+    targets = targets_of(payload)
+    targets.chunk_index[3] = 99
+    assert found(run_preflight(payload, windows_of(payload), targets=targets)) == [
+        "preflight.key_coverage: expected == 1, got <number> (1 of 1800 truth keys missing); "
+        "some targets name chunks that the payload lacks; build both from one corpus"
+    ]
+
+
+def test_vectors_that_are_not_normalised(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[7] *= 1.01
+    payload = make_payload(SIZES, vectors=vectors)
+    assert found(run_preflight(payload, windows_of(payload))) == [
+        "preflight.unit_norm: expected <= 0.001, got <number> (largest |norm - 1|); "
+        "divide each vector by its norm once, before the payload is written"
+    ]
+
+
+def test_a_long_vector_outshines_the_targets(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[7] *= 30
+    payload = make_payload(SIZES, vectors=vectors)
+    lines = found(run_preflight(payload, windows_of(payload)))
+    assert [line.split(":")[0] for line in lines] == ["preflight.unit_norm", "preflight.oracle_recall"]
+    assert lines[1].endswith("; a target does not find itself in the payload; check norms, NaN and metric")
+
+
+def test_windows_that_skip_a_chunk(payload: Payload) -> None:
+    splits = windows_of(payload)
+    rows = splits.train.rows.copy()
+    rows[0, 0] = rows[0, 1]
+    skipping = replace(splits, train=WindowTable(rows, splits.train.article_index))
+    assert "windows_consecutive" in failures(run_preflight(payload, skipping))
+
+
+def test_nan_vectors_fail_closed(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[7, 3] = np.nan
+    payload = make_payload(SIZES, vectors=vectors)
+    lines = found(run_preflight(payload, windows_of(payload)))
+    assert lines[0] == (
+        "preflight.finite: expected == 0, got 1; embed the corpus again; rows with NaN or infinity can never be found"
+    )
+    assert any(line.startswith("preflight.oracle_recall: expected == 1, got 0 ") for line in lines)
+
+
+def test_chunk_order_shuffled_inside_articles(make_payload: MakePayload) -> None:
+    rng = np.random.default_rng(0)
+    chunks = np.concatenate([rng.permutation(size) for size in SIZES]).astype(np.int32)
+    payload = make_payload(SIZES, vectors=VECTORS, chunk_index=chunks)
+    assert found(run_preflight(payload, windows_of(payload))) == [
+        "preflight.chunk_order: expected >= 3, got <number> (standard errors by which the last context chunk is nearer "
+        "than a random chunk of the article); neighbours are no more alike than any two chunks of an article; "
+        "check that chunk_index is the reading order"
+    ]
+
+
+def test_vectors_that_belong_to_other_keys_have_nothing_in_common_with_their_neighbours(
+    make_payload: MakePayload,
+) -> None:
+    payload = make_payload(SIZES, vectors=VECTORS[np.random.default_rng(0).permutation(NUM)])
+    assert failures(run_preflight(payload, windows_of(payload))) == ["last_context_cosine", "chunk_order"]
+
+
+def test_one_vector_for_every_chunk_is_no_corpus(make_payload: MakePayload) -> None:
+    payload = make_payload(SIZES, vectors=np.repeat(VECTORS[:1], NUM, axis=0))
+    names = failures(run_preflight(payload, windows_of(payload)))
+    assert names == ["last_context_copies", "random_pair_cosine", "chunk_order"]
+
+
+def test_a_table_of_another_payload(payload: Payload, make_payload: MakePayload) -> None:
+    other = make_payload([7] * 250, name="other")
+    lines = found(run_preflight(payload, windows_of(other)))
+    assert lines[0] == (
+        "preflight.windows_consecutive: expected == 1, got <number>; the windows belong to another payload; "
+        "build them again"
+    )
+    assert any("truth_cosine_p5" in line for line in lines)
+
+
+def test_an_index_of_another_payload(payload: Payload, make_payload: MakePayload) -> None:
+    other = make_payload(SIZES, name="other", seed=1).provenance
+    parts = {"index": {"sha256": other.sha256, "metric": "ip"}, "windows": {"sha256": payload.provenance.sha256}}
+    mine, theirs = payload.provenance.sha256[:12], other.sha256[:12]
+    assert found(run_preflight(payload, windows_of(payload), others=parts)) == [
+        f"preflight.provenance: expected == 0, got 1 (index.sha256 is {theirs}, payload.sha256 is {mine}); "
+        "build payload, windows and index from one embedding of one corpus"
+    ]
+
+
+def test_another_embedder(payload: Payload) -> None:
+    assert found(run_preflight(payload, windows_of(payload), others={"windows": {"embedder": "gtr-t5-base"}})) == [
+        "preflight.provenance: expected == 0, got 1 (windows.embedder is gtr-t5-base, payload.embedder is random); "
+        "build payload, windows and index from one embedding of one corpus"
+    ]
+
+
+def test_duplicate_keys(make_payload: MakePayload) -> None:
+    with pytest.raises(ValueError) as caught:
+        make_payload([3], chunk_index=np.array([0, 1, 1], np.int32))
+    assert str(caught.value).endswith(
+        "payload: expected one row for each truth key, got 1 duplicate keys, the first (article 0, chunk 1); "
+        "drop the repeated chunks or number them again"
+    )
+
+
+def test_row_numbers_beyond_the_payload(payload: Payload, make_payload: MakePayload) -> None:
+    larger = windows_of(make_payload([6] * 400, name="larger"))
+    with pytest.raises(
+        ValueError, match="windows: expected row numbers from 0 to 1799, got 0 to 2399; they belong to another payload"
+    ):
+        run_preflight(payload, larger)
+
+
+def test_no_windows_at_all(payload: Payload) -> None:
+    none = WindowTable(np.empty((0, 3), np.int32), np.empty(0, np.int32))
+    with pytest.raises(ValueError, match="windows: expected windows in the splits, got none; build them from longer"):
+        run_preflight(payload, Splits(none, none, none))
+
+
+def test_an_article_in_two_splits_is_found_and_can_be_waived_by_name(payload: Payload) -> None:
+    splits = windows_of(payload)
+    moved = splits.train.take(np.arange(1))
+    both = replace(
+        splits,
+        val=WindowTable(
+            np.concatenate([splits.val.rows, moved.rows]),
+            np.concatenate([splits.val.article_index, moved.article_index]),
+        ),
+    )
+    assert found(run_preflight(payload, both)) == [
+        "preflight.article_overlap: expected == 0, got 1 (articles in two splits); "
+        "split by article; with windows of one article on both sides validation measures memory"
+    ]
+    waived = run_preflight(payload, both, waive=["article_overlap"])
+    assert blocking(waived) == []
+    assert [check.name for check in waived if check.waived] == ["article_overlap"]
+
+
+def test_a_waived_name_that_passes_is_not_stamped(payload: Payload) -> None:
+    checks = run_preflight(payload, windows_of(payload), waive=["article_overlap"])
+    assert not any(check.waived for check in checks)
+
+
+def test_an_unknown_name_cannot_be_waived(payload: Payload) -> None:
+    with pytest.raises(ValueError, match=r"preflight.waive: expected names among provenance, .* got 'overlap'"):
+        run_preflight(payload, windows_of(payload), waive=["overlap"])
+
+
+def test_exact_copies_are_counted_and_do_not_break_the_oracle(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[1::6] = vectors[1]  # the second chunk of every article is the same
+    payload = make_payload(SIZES, vectors=vectors)
+    checks = {check.name: check for check in run_preflight(payload, windows_of(payload))}
+    assert checks["duplicate_rows"].value == pytest.approx(300 / 1800)
+    assert checks["oracle_recall"].passed
+    # windows with L = 2 have the targets 2 to 5, and the copy is chunk 1
+    assert checks["test_targets_in_train"].value == checks["near_duplicates_in_train"].value == 0.0
+
+
+def test_copies_and_near_copies_of_test_targets_in_train_are_counted(make_payload: MakePayload) -> None:
+    vectors = VECTORS.copy()
+    vectors[5::6] = vectors[5]  # the last chunk of every article is the same, and the last of four targets
+    vectors[4::6] = vectors[4] + 0.02 * unit_rows(300, DIM, seed=3)  # the one before is nearly the same
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    payload = make_payload(SIZES, vectors=vectors)
+    checks = {check.name: check for check in run_preflight(payload, windows_of(payload))}
+    assert checks["test_targets_in_train"].value == checks["val_targets_in_train"].value == 0.25
+    assert checks["near_duplicates_in_train"].value == pytest.approx(0.5, abs=0.1)  # of a sample of 256
+
+
+def test_a_payload_of_another_norm_or_metric(payload: Payload) -> None:
+    payload.provenance = replace(payload.provenance, norm="none")
+    assert found(run_preflight(payload, windows_of(payload))) == [
+        "preflight.provenance: expected == 0, got 1 (the payload has norm none and metric ip, not l2_once and ip); "
+        "build payload, windows and index from one embedding of one corpus"
+    ]
+
+
+def test_the_order_of_chunks_is_not_judged_on_few_windows(make_payload: MakePayload) -> None:
+    few = make_payload(SIZES[:50], vectors=VECTORS[:300], name="few")
+    assert "chunk_order" not in [check.name for check in run_preflight(few, windows_of(few))]
+
+
+def test_the_table_has_a_verdict_for_each_check_and_what_to_do_for_a_failed_one(payload: Payload) -> None:
+    lines = table_of(run_preflight(payload, windows_of(payload), targets=changed(payload, rotated))).splitlines()
+    assert lines[1].split() == ["pass", "finite", "0", "==", "0"]
+    assert next(line for line in lines if "truth_cosine_mean" in line).startswith("FAIL")
+    assert sum("realign them" in line for line in lines) == 2
+    assert next(line for line in lines if "duplicate_rows" in line).startswith("report")
+
+
+def test_the_file_is_plain_json(payload: Payload, tmp_path: Path) -> None:
+    targets = replace(targets_of(payload), vectors=np.full((NUM, DIM), np.nan, np.float32))
+    save_checks(tmp_path / "preflight.json", run_preflight(payload, windows_of(payload), targets=targets))
+    entries = json.loads((tmp_path / "preflight.json").read_text(), parse_constant=lambda _: pytest.fail("NaN"))
+    mean = next(entry for entry in entries if entry["name"] == "truth_cosine_mean")
+    assert (mean["value"], mean["limit"], mean["relation"], mean["passed"]) == ("nan", 0.98, ">=", False)
+    assert mean["hint"].startswith("the targets come from another encoding")
+
+
+def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
+    check = Check(name="x", value=0.14, limit=0.98, relation=">=", passed=False, hint="embed again")
+    assert check.line() == "preflight.x: expected >= 0.98, got 0.14; embed again"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [(584_545, 584_544, "== 584544, got 584545"), (0.12345, 1, "== 1, got 0.1235"), (math.nan, 0, "== 0, got nan")],
+)
+def test_whole_numbers_are_shown_in_full(value: float, limit: float, shown: str) -> None:
+    assert judge("rows", value, "==", limit, "mend it").line() == f"preflight.rows: expected {shown}; mend it"

@@ -1,0 +1,165 @@
+"""The evaluation service without a cluster."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from data.payload import store as payloads
+from evaluation.config import IndexConfig, RerankConfig
+from evaluation.service import actor
+
+CONTEXT_LENGTH = 3
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """10 articles of 12 chunks in 16 dimensions; row 5 repeats row 4."""
+    vectors = unit(np.random.default_rng(0).standard_normal((120, 16)))
+    vectors[5] = vectors[4]
+    path = tmp_path_factory.mktemp("payload") / "payload"
+    payloads.write_payload(
+        path,
+        vectors=vectors,
+        article_index=np.repeat(np.arange(10, dtype=np.int32), 12),
+        chunk_index=np.tile(np.arange(12, dtype=np.int32), 10),
+        texts=[f"chunk {row}" for row in range(120)],
+        titles={article: f"article {article}" for article in range(10)},
+        embedder="planted",
+        source={},
+    )
+    return str(path)
+
+
+@pytest.fixture
+def query_sets():
+    start = np.arange(0, 120, 12, dtype=np.int32)
+    windows = start[:, None] + np.arange(CONTEXT_LENGTH + 1, dtype=np.int32)
+    return {"smoke": windows[:4], "final": windows}
+
+
+@pytest.fixture
+def evaluator(folder, query_sets):
+    return actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets)
+
+
+def targets(folder, windows):
+    return np.asarray(payloads.open_payload(folder).vectors[windows[:, -1]])
+
+
+def test_the_index_is_built_once_however_often_it_is_asked(evaluator, folder, query_sets):
+    for name, windows in query_sets.items():
+        evaluator.evaluate("mamba_s", name, targets(folder, windows))
+    evaluator.baselines("final")
+    ready = evaluator.ready()
+    assert ready["index_builds"] == 1
+    assert ready["index"]["n"] == 120
+    assert ready["query_sets"] == {"smoke": 4, "final": 10}
+
+
+def test_a_kept_index_is_opened_and_not_built_again(folder, query_sets, tmp_path):
+    config = IndexConfig(kind="ivf_flat", nlist=4)
+    counts = [
+        actor.Evaluator(folder, config, query_sets, index_dir=str(tmp_path)).ready()["index_builds"] for _ in range(2)
+    ]
+    assert counts == [1, 0]
+
+
+def test_perfect_predictions_are_scored_perfect_under_both_protocols(evaluator, folder, query_sets):
+    answer = evaluator.evaluate("mamba_s", "final", targets(folder, query_sets["final"]))
+    assert answer["metrics"]["r@1"] == answer["metrics"]["exclude_context.r@1"] == 1.0
+    assert answer["metrics"]["n_queries"] == 10
+    assert answer["ranks"].dtype == answer["ranks_exclude_context"].dtype == np.int32
+    assert "p95_ms" not in answer["metrics"]
+
+
+def test_baselines_go_through_the_same_path(evaluator, folder, query_sets):
+    answers = evaluator.baselines("final", latency_queries=5)
+    assert set(answers) == {"last_vector", "context_mean"}
+    last = np.asarray(payloads.open_payload(folder).vectors[query_sets["final"][:, -2]])
+    np.testing.assert_array_equal(answers["last_vector"]["ranks"], evaluator.evaluate("x", "final", last)["ranks"])
+    assert answers["context_mean"]["metrics"]["p95_ms"] > 0
+
+
+def test_latency_is_timed_on_single_queries_with_intervals(evaluator, folder, query_sets):
+    answer = evaluator.evaluate("mamba_s", "smoke", targets(folder, query_sets["smoke"]), latency_queries=30)
+    assert answer["latency_ms"].shape == (30,)
+    low, high = answer["ci"]["p95_ms"]
+    assert 0 < low <= answer["metrics"]["p95_ms"] <= high
+    assert "p95_ms_first" not in answer["metrics"]
+
+
+def test_a_missed_latency_limit_is_measured_once_more_and_both_are_reported(evaluator, folder, query_sets):
+    predictions = targets(folder, query_sets["smoke"])
+    missed = evaluator.evaluate("mamba_s", "smoke", predictions, latency_queries=10, latency_limit_ms=1e-9)
+    assert missed["metrics"]["p95_ms_first"] > 0
+    kept = evaluator.evaluate("mamba_s", "smoke", predictions, latency_queries=10, latency_limit_ms=1e9)
+    assert "p95_ms_first" not in kept["metrics"]
+
+
+def test_an_unknown_query_set_is_refused_with_the_known_ones(evaluator):
+    with pytest.raises(ValueError, match="query set: expected one of smoke, final, got 'test'"):
+        evaluator.evaluate("mamba_s", "test", np.zeros((1, 16), np.float32))
+
+
+def test_the_process_of_the_evaluator_never_imports_torch(folder):
+    program = f"""
+        import numpy as np
+        from evaluation.service.actor import Evaluator
+        from evaluation.config import IndexConfig, RerankConfig
+        windows = np.arange(4, dtype=np.int32)[None]
+        evaluator = Evaluator({folder!r}, IndexConfig(kind="ivf_flat", nlist=2), {{"final": windows}})
+        evaluator.baselines("final", latency_queries=3)
+        assert evaluator.ready()["torch_imported"] is False
+        import sys
+        assert not [name for name in sys.modules if name.split(".")[0] == "torch"]
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_packages_modules_that_need_no_faiss_import_none():
+    program = """
+        import sys
+        import evaluation.config, evaluation.measures.metrics
+        import evaluation.retrieval.baselines, evaluation.report.table
+        assert not {"faiss", "torch", "data.payload.store"} & set(sys.modules), sys.modules
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_with_a_reranker_the_baselines_have_the_row_of_the_prior_alone(folder, query_sets):
+    evaluator = actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, rerank=RerankConfig())
+    answers = evaluator.baselines("final", latency_queries=5)
+    assert set(answers) == {"last_vector", "context_mean", "prior-only"}
+    assert answers["prior-only"]["metrics"]["r@1"] >= 0.9
+    assert answers["prior-only"]["metrics"]["p95_ms"] > 0
+    assert evaluator.ready()["rerank"]["mmr_lambda"] == 0.7
+
+
+def test_reranking_is_a_part_of_the_timed_query(folder, query_sets, monkeypatch):
+    calls = []
+    evaluator = actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, rerank=RerankConfig())
+    rerank = evaluator._reranker
+    monkeypatch.setattr(
+        evaluator, "_reranker", lambda one, *args, **kwargs: calls.append(len(one)) or rerank(one, *args, **kwargs)
+    )
+    evaluator.evaluate("mamba_s", "smoke", targets(folder, query_sets["smoke"]), latency_queries=10)
+    assert calls.count(1) == 30, "20 to warm up and 10 timed"
+
+
+def test_all_that_was_evaluated_is_timed_in_turns(evaluator):
+    evaluator.baselines("final")
+    found = evaluator.latencies("final", 40)
+    assert set(found) == {"last_vector", "context_mean"}
+    for answer in found.values():
+        assert len(answer["latency_ms"]) == 40
+        assert 0.0 < answer["metrics"]["p50_ms"] <= answer["metrics"]["p95_ms"]
+        assert set(answer["ci"]) == {"p50_ms", "p95_ms", "p99_ms"}

@@ -1,0 +1,44 @@
+"""Local attention against a naive mask."""
+
+import pytest
+import torch
+
+from models.blocks.attention import LocalAttention
+
+
+def naive(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> torch.Tensor:
+    length = q.shape[2]
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    for t in range(length):
+        for s in range(length):
+            if s > t or s <= t - window:
+                scores[..., t, s] = float("-inf")
+    return scores.softmax(-1) @ v
+
+
+@pytest.mark.parametrize(("length", "window"), [(1, 8), (5, 8), (8, 8), (9, 8), (20, 8), (6, 1), (6, 2)])
+def test_attention_sees_itself_and_the_window_before_it(length: int, window: int) -> None:
+    torch.manual_seed(length)
+    q, k, v = (torch.randn(2, 3, length, 4, dtype=torch.float64) for _ in range(3))
+    got = LocalAttention(12, num_heads=3, window=window).attend(q, k, v)
+    assert torch.allclose(got, naive(q, k, v, window), atol=1e-12)
+
+
+def test_a_window_of_one_returns_the_values() -> None:
+    q, k, v = (torch.randn(2, 3, 4, 5) for _ in range(3))
+    assert torch.allclose(LocalAttention(15, num_heads=3, window=1).attend(q, k, v), v)
+
+
+def test_a_later_input_never_changes_an_earlier_output() -> None:
+    model = LocalAttention(12, num_heads=3, window=2).double()
+    u = torch.randn(2, 6, 12, dtype=torch.float64)
+    changed = u.clone()
+    changed[:, 3] += 1.0
+    before, after = model(u), model(changed)
+    differs = (before - after).abs().amax(dim=(0, 2)) > 1e-9
+    assert differs.tolist() == [False, False, False, True, True, False]
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="divisible by num_heads 4, got 10;"):
+        LocalAttention(10)

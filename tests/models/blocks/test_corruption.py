@@ -1,0 +1,47 @@
+"""Corruptions of the training input."""
+
+import pytest
+import torch
+
+from models.blocks.build import build_variant
+from models.blocks.corruption import ContextCorruption, drop_last, replace_one
+
+SMALL = {"d_model": 16, "num_heads": 2, "d_state": 6, "head_dim": 8, "dropout": 0.0}
+
+
+def windows() -> torch.Tensor:
+    return 1.0 + torch.arange(400 * 5, dtype=torch.float32).view(400, 5, 1).expand(400, 5, 3)
+
+
+def test_the_last_positions_are_zeroed_never_the_first() -> None:
+    torch.manual_seed(0)
+    kept = (drop_last(windows(), 0.5) != 0).all(-1)
+    lengths = kept.sum(1)
+    assert torch.equal(kept, torch.arange(5) < lengths[:, None])  # a prefix survives
+    assert lengths.min() == 1 and (lengths == 5).float().mean().item() == pytest.approx(0.5, abs=0.08)
+
+
+def test_one_position_at_most_is_replaced_by_that_of_another_window() -> None:
+    torch.manual_seed(0)
+    context = windows()
+    replaced = (replace_one(context, 0.5) != context).all(-1)
+    assert replaced.sum(1).max() == 1
+    assert replaced.any(1).float().mean().item() == pytest.approx(0.5, abs=0.08)
+    out = replace_one(context, 1.0)
+    row, position = (out != context).all(-1).nonzero()[7].tolist()
+    assert torch.equal(out[row, position], context[row - 1, position])
+
+
+def test_evaluation_is_left_alone() -> None:
+    context = windows()
+    assert ContextCorruption(1.0, 1.0).eval()(context) is context
+
+
+@pytest.mark.parametrize("option", ["context_dropout", "span_corruption"])
+def test_a_variant_corrupts_while_training_only(option: str) -> None:
+    torch.manual_seed(0)
+    model = build_variant("mamba_s", 12, **SMALL, **{option: 1.0})
+    context = torch.nn.functional.normalize(torch.randn(8, 5, 12), dim=-1)
+    clean = model.eval()(context)
+    assert not torch.allclose(model.train()(context), clean, atol=1e-3)
+    assert torch.equal(model.eval()(context), clean)

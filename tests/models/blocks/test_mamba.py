@@ -1,0 +1,91 @@
+"""The Mamba-2 block."""
+
+import math
+
+import pytest
+import torch
+
+import models.blocks.mamba
+from models.blocks.mamba import MambaBlock, ssd_reference
+
+
+def block(**options) -> MambaBlock:
+    torch.manual_seed(0)
+    return MambaBlock(16, 6, head_dim=8, **options)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 13])
+def test_steps_with_state_equal_the_full_pass(length: int) -> None:
+    model = block().double()
+    u = torch.randn(3, length, 16, dtype=torch.float64)
+    state = model.initial_state(3)
+    outputs = []
+    for t in range(length):
+        y, state = model.step(u[:, t], state)
+        outputs.append(y)
+    assert torch.allclose(torch.stack(outputs, dim=1), model(u), atol=1e-12)
+
+
+def test_a_later_input_never_changes_an_earlier_output() -> None:
+    model = block()
+    u = torch.randn(2, 7, 16)
+    changed = u.clone()
+    changed[:, 4:] += 1.0
+    before, after = model(u), model(changed)
+    assert torch.allclose(after[:, :4], before[:, :4], atol=1e-6)
+    assert not torch.allclose(after[:, 4:], before[:, 4:], atol=1e-3)
+
+
+def test_the_block_is_the_same_on_the_sequential_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = block().double()
+    u = torch.randn(2, 5, 16, dtype=torch.float64)
+    fast = model(u)
+    monkeypatch.setattr(models.blocks.mamba, "ssd", ssd_reference)
+    assert torch.allclose(model(u), fast, atol=1e-12)
+
+
+def test_memory_layout_does_not_change_the_result() -> None:
+    model = block().double()
+    u = torch.randn(4, 5, 16, dtype=torch.float64)
+    time_major = u.transpose(0, 1).contiguous().transpose(0, 1)
+    assert torch.allclose(model(time_major), model(u), atol=1e-12)
+
+
+def test_a_length_first_seen_in_inference_mode_can_be_trained_on() -> None:
+    model, u = block(), torch.randn(2, 11, 16)  # what is cached for a length must not be an inference tensor
+    with torch.inference_mode():
+        model.forward_composed(u)
+    model.forward_composed(u).sum().backward()
+    assert torch.isfinite(model.A_log.grad).all()
+
+
+def test_decays_and_steps_start_in_the_ranges_of_the_paper() -> None:
+    model = MambaBlock(512, 4, head_dim=4)  # 256 heads
+    rates = model.A_log.exp()
+    steps = torch.nn.functional.softplus(model.dt_bias)
+    assert 1.0 <= rates.min() < 2.0 and 15.0 < rates.max() <= 16.0
+    assert 1e-3 * 0.999 <= steps.min() < 2e-3 and 0.05 < steps.max() <= 0.1 * 1.001
+    assert math.isclose(steps.log().mean().item(), math.log(0.01), abs_tol=0.3)  # log-uniform
+
+
+def test_bfloat16_autocast_stays_finite_and_near_float32() -> None:
+    model = block()
+    u = torch.randn(3, 5, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(u)
+    y.float().sum().backward()
+    assert (y.float() - model(u)).abs().max() < 0.05
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+def test_dropout_acts_while_training_only() -> None:
+    model = block(dropout=0.5)
+    u = torch.randn(3, 5, 16)
+    assert not torch.equal(model(u), model(u))
+    model.eval()
+    assert torch.equal(model(u), model(u))
+
+
+def test_an_inner_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expand \* d_model \(2 \* 48\) divisible by head_dim 64, got 96;"):
+        MambaBlock(48, 16)

@@ -1,0 +1,170 @@
+"""Losses against hand-computed numbers and naive loops."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.spec.loss import LossConfig
+from models.training.losses import LOSSES, build_loss
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def only(name: str, **options) -> LossConfig:
+    weights = {loss: 1.0 if loss == name else 0.0 for loss in LOSSES}
+    return LossConfig(**{**weights, **options})
+
+
+def naive_infonce(pred, vectors, ids, config: LossConfig) -> float:
+    """Loop over predictions and candidates."""
+    batch, width = ids.shape
+    length = width - 1 - config.article_negatives
+    losses = []
+    for i in range(batch):
+        for t in range(length) if config.dense else [length - 1]:
+            positions = range(length) if config.dense and config.negatives == "all" else [t]
+            candidates = [(j, s + 1) for j in range(batch) for s in positions if (j, s) != (i, t)]
+            if config.context_negatives:
+                candidates += [(i, s) for s in range(t + 1)]
+            candidates += [(i, length + 1 + e) for e in range(config.article_negatives)]
+            products = [pred[i, t] @ vectors[j, s] for j, s in candidates if ids[j, s] != ids[i, t + 1]]
+            positive = pred[i, t] @ vectors[i, t + 1] / config.temperature
+            logits = torch.stack([positive, *[product / config.temperature for product in products]])
+            losses.append(torch.logsumexp(logits, 0) - positive)
+    return torch.stack(losses).mean().item()
+
+
+def test_infonce_of_two_orthogonal_targets() -> None:
+    # both predictions are exact: logits 1/0.5 for the own target, 0 for the other, loss = log(1 + exp(-2))
+    targets = torch.eye(2)
+    vectors = torch.stack([torch.zeros(2, 2), targets], dim=1)  # context of one zero row, then the target
+    out = build_loss(only("infonce", temperature=0.5))(targets[:, None], vectors, torch.arange(4).view(2, 2))
+    assert out.total.item() == pytest.approx(math.log(1 + math.exp(-2.0)), rel=1e-6)
+
+
+def test_a_duplicate_of_the_target_is_no_negative() -> None:
+    targets = torch.eye(3)[[0, 1, 1]]
+    vectors = torch.stack([torch.zeros(3, 3), targets], dim=1)
+    ids = torch.tensor([[7, 0], [8, 1], [9, 1]])
+    out = build_loss(only("infonce", temperature=1.0))(targets[:, None], vectors, ids)
+    # window 0 has two negatives at 0, windows 1 and 2 have one each, since their targets are the same row
+    want = (math.log(1 + 2 * math.exp(-1.0)) + 2 * math.log(1 + math.exp(-1.0))) / 3
+    assert out.total.item() == pytest.approx(want, rel=1e-6)
+
+
+OPTIONS = [
+    {"dense": True, "negatives": "all"},
+    {"dense": True, "negatives": "position"},
+    {"dense": False},
+    {"dense": True, "context_negatives": True},
+    {"dense": False, "context_negatives": True},
+    {"dense": True, "article_negatives": 2},
+    {"dense": False, "context_negatives": True, "article_negatives": 1},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_infonce_equals_the_naive_loop(options: dict) -> None:
+    config = only("infonce", temperature=0.2, **options)
+    pred, vectors = unit(4, 3, 6), unit(4, 4 + config.article_negatives, 6, seed=1)
+    ids = torch.randint(0, 9, vectors.shape[:2], generator=torch.Generator().manual_seed(2))  # with duplicates
+    out = build_loss(config)(pred, vectors, ids)
+    assert out.total.item() == pytest.approx(naive_infonce(pred, vectors, ids, config), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_two_workers_average_to_the_loss_and_gradient_of_one(options: dict) -> None:
+    config = LossConfig(mse=0.1, **options)
+    loss = build_loss(config)
+    pred = unit(6, 3, 5).requires_grad_()
+    vectors = unit(6, 4 + config.article_negatives, 5, seed=1)
+    ids = torch.randint(0, 15, vectors.shape[:2], generator=torch.Generator().manual_seed(2))
+    whole = loss(pred, vectors, ids).total
+    halves = [loss(pred[own], vectors, ids, own).total for own in (slice(0, 3), slice(3, 6))]
+    both = torch.stack(halves).mean()
+    assert both.item() == pytest.approx(whole.item(), rel=1e-5)
+    assert torch.allclose(torch.autograd.grad(both, pred)[0], torch.autograd.grad(whole, pred)[0], atol=1e-6)
+
+
+def test_cosine_and_mse_of_hand_made_rows() -> None:
+    pred = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])
+    targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    vectors = torch.stack([torch.zeros(2, 2), targets], dim=1)
+    ids = torch.arange(4).view(2, 2)
+    assert build_loss(only("cosine"))(pred, vectors, ids).total.item() == pytest.approx(0.2)  # (0 + 0.4) / 2
+    assert build_loss(only("mse"))(pred, vectors, ids).total.item() == pytest.approx(0.4)  # (0 + 0.16 + 0.64) / 2
+
+
+def test_the_total_is_the_weighted_sum_of_the_reported_parts() -> None:
+    out = build_loss(LossConfig(infonce=0.7, cosine=0.2, mse=0.1))(
+        unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
+    )
+    assert set(out.parts) == {"infonce", "cosine", "mse"}
+    want = 0.7 * out.parts["infonce"] + 0.2 * out.parts["cosine"] + 0.1 * out.parts["mse"]
+    assert out.total.item() == pytest.approx(want.item(), rel=1e-6)
+    assert not any(part.requires_grad for part in out.parts.values())
+
+
+def test_only_the_last_position_counts_when_not_dense() -> None:
+    pred = unit(4, 3, 5)
+    other = pred.clone()
+    other[:, :2] = unit(4, 2, 5, seed=9)
+    vectors, ids = unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
+    loss = build_loss(LossConfig(dense=False))
+    assert loss(pred, vectors, ids).total.equal(loss(other, vectors, ids).total)
+
+
+def test_a_learned_temperature_starts_where_configured_is_reported_and_trained() -> None:
+    loss = build_loss(only("infonce", temperature=0.07, learn_temperature=True))
+    out = loss(unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4))
+    out.total.backward()
+    assert out.parts["temperature"].item() == pytest.approx(0.07)
+    assert [name for name, _ in loss.named_parameters()] == ["log_temperature"]
+    assert loss.log_temperature.grad.item() != 0.0
+    fixed = build_loss(only("infonce", temperature=0.07))(
+        unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
+    )
+    assert fixed.total.item() == pytest.approx(out.total.item(), rel=1e-6)
+
+
+def test_the_loss_is_float32_under_autocast() -> None:
+    loss, pred, vectors = build_loss(LossConfig()), unit(4, 3, 5), unit(4, 4, 5, seed=1)
+    ids = torch.arange(16).view(4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = loss(pred, vectors, ids).total
+    assert cast.dtype == torch.float32
+    assert cast.equal(loss(pred, vectors, ids).total)
+
+
+@pytest.mark.parametrize(
+    ("pred", "vectors", "ids"),
+    [
+        ((4, 2, 5), (4, 4, 5), (4, 4)),
+        ((3, 3, 5), (4, 4, 5), (4, 4)),
+        ((4, 3, 6), (4, 4, 5), (4, 4)),
+        ((4, 3, 5), (4, 4, 5), (4, 3)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_in_one_line(pred: tuple, vectors: tuple, ids: tuple) -> None:
+    with pytest.raises(ValueError, match=r"^loss: expected pred .* got .*;") as caught:
+        build_loss(LossConfig())(torch.zeros(pred), torch.zeros(vectors), torch.zeros(ids, dtype=torch.int64))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"infonce": -0.1}, "infonce: expected a number in "),
+        ({"infonce": 0.0, "cosine": 0.0}, "infonce: expected infonce, cosine or mse above 0"),
+        ({"temperature": 0.0}, "temperature: expected a number > 0, got 0.0;"),
+        ({"article_negatives": -1}, "article_negatives: expected an integer >= 0, got -1;"),
+        ({"negatives": "none"}, "negatives: expected one of all, position, got 'none';"),
+    ],
+)
+def test_a_bad_option_is_one_line_that_begins_with_its_field(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        LossConfig(**options)

@@ -1,0 +1,230 @@
+"""Which trials fit where: slots worked out by hand, refusals with their arithmetic."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.spec.registry import num_parameters
+from orchestrator.cluster.admission import (
+    GIB,
+    TRIAL_BASE_GIB,
+    Admission,
+    ClusterResources,
+    admit,
+    longest_first,
+    memory_gib,
+    resolve_device,
+)
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.load import load_config
+
+DIM = 16
+FOUR = """
+name: x
+variants:
+  a: {model: mamba_s, d_model: 32, head_dim: 16}
+  b: {model: mamba_s, d_model: 32, head_dim: 16}
+  c: {model: mamba_s, d_model: 32, head_dim: 16}
+  amn: {d_model: 32}
+"""
+
+
+def config(folder: Path, *overrides: str) -> ExperimentConfig:
+    path = folder / "x.yaml"
+    path.write_text(FOUR)
+    return load_config(path, overrides)
+
+
+def machine(cpus: float, gpus: float = 0, memory: float = 1000, **changes: Any) -> ClusterResources:
+    return ClusterResources(
+        **{
+            "cpus": cpus,
+            "gpus": gpus,
+            "memory_gib": memory,
+            "node_cpus": cpus,
+            "node_gpus": gpus,
+            "num_nodes": 1,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("resources", "overrides", "found"),
+    [((4, 0), (), "cpu"), ((4, 2), ("variants.a.training.workers=2",), "2 workers")],
+)
+def test_cuda_graphs_are_for_one_worker_on_a_gpu(
+    tmp_path: Path, resources: tuple[float, float], overrides: tuple[str, ...], found: str
+) -> None:
+    line = (
+        f"variants.a.training.compile: expected one worker on cuda for true, got {found}; "
+        "leave it out (training.compile: false)"
+    )
+    with pytest.raises(ValueError, match=re.escape(line)):
+        admitted(tmp_path, machine(*resources), "variants.a.training={compile: true}", *overrides)
+
+
+def test_one_worker_on_a_gpu_may_use_cuda_graphs(tmp_path: Path) -> None:
+    assert admitted(tmp_path, machine(4, 1), "training.compile=true").device == "cuda"
+
+
+def admitted(folder: Path, resources: ClusterResources, *overrides: str) -> Admission:
+    return admit(config(folder, *overrides), resources, DIM)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "overrides", "slots"),
+    [
+        # Four trials. Below four CPUs nothing is reserved, from four on two are.
+        (1, (), 1),
+        (2, (), 2),
+        (3, (), 3),
+        (4, (), 2),
+        (5, (), 3),
+        (16, (), 4),
+        (2, ("training.workers=2",), 1),
+        (4, ("training.workers=2",), 1),
+        (16, ("training.workers=4",), 3),
+        (16, ("resources.cpus_per_worker=7",), 2),
+        (16, ("resources.cpus_per_worker=4", "training.workers=2"), 1),
+        (16, ("resources.max_concurrent=3",), 3),
+        (2, ("resources.max_concurrent=8",), 2),
+        (16, ("variants.b=null", "variants.c=null"), 2),
+        # The widest trial counts: 16 - 2 over 5 workers.
+        (16, ("variants.a.training={workers: 5, batch_size: 255}",), 2),
+        # All four CPUs fit one trial of four workers: the reserve must not keep it out.
+        (4, ("training.workers=4",), 1),
+    ],
+)
+def test_slots_are_the_cpus_left_over_the_cpus_of_a_trial(
+    tmp_path: Path, cpus: float, overrides: tuple[str, ...], slots: int
+) -> None:
+    assert admitted(tmp_path, machine(cpus), *overrides).slots == slots
+
+
+@pytest.mark.parametrize(
+    ("gpus", "overrides", "slots"),
+    [
+        (1, (), 1),
+        (3, (), 3),
+        (8, (), 4),
+        (4, ("training.workers=2",), 2),
+        (1, ("resources.gpus_per_worker=0.5",), 2),
+        (1, ("resources.gpus_per_worker=0.4",), 2),
+        # 0.3 / 0.1 is 2.999... in floating point and 3 in truth.
+        (0.3, ("resources.gpus_per_worker=0.1",), 3),
+        (4, ("resources.gpus_per_worker=2",), 2),
+    ],
+)
+def test_slots_are_the_gpus_over_the_gpus_of_a_trial(
+    tmp_path: Path, gpus: float, overrides: tuple[str, ...], slots: int
+) -> None:
+    admission = admitted(tmp_path, machine(64, gpus), *overrides)
+    assert (admission.device, admission.slots) == ("cuda", slots)
+
+
+def test_memory_limits_the_slots(tmp_path: Path) -> None:
+    # Small models: a trial is its processes' 2 GiB and 0.12 GiB of activations, so 5 GiB hold two and 4 GiB one.
+    assert admitted(tmp_path, machine(64, memory=5.0)).slots == 2
+    assert admitted(tmp_path, machine(64, memory=4.0)).slots == 1
+
+
+def test_the_estimate_is_processes_plus_four_copies_of_the_weights_plus_activations(tmp_path: Path) -> None:
+    variant = config(tmp_path, "training.batch_size=8").resolved_variants["a"]
+    weights = 4 * 4 * num_parameters(variant.spec, DIM)
+    activations = 8 * 5 * 64 * 16 * 4 * 24  # batch, context, the inner width, values, bytes, layers and directions
+    assert memory_gib(variant, DIM, 5) == pytest.approx(TRIAL_BASE_GIB + (weights + activations) / GIB)
+
+
+def test_the_arithmetic_is_shown(tmp_path: Path) -> None:
+    assert admitted(tmp_path, machine(16, memory=100)).arithmetic == (
+        "4 at once = min of CPUs (16 - 2 reserved) / 1 = 14, memory 100.0 / 2.1 GiB = 47, variants = 4"
+    )
+    shown = admitted(tmp_path, machine(16, 2), "resources.max_concurrent=1", "training.workers=2").arithmetic
+    assert shown.startswith("1 at once = min of CPUs (16 - 2 reserved) / 2 = 7, memory ")
+    assert ", GPUs 2 / 2 = 1, max_concurrent = 1, variants = 4" in shown
+
+
+def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
+    admission = admitted(tmp_path, machine(4, 2), "resources.device=cpu")
+    assert (admission.device, admission.gpus_per_worker, admission.slots) == ("cpu", 0.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("resources", "overrides", "message"),
+    [
+        (
+            machine(2),
+            ("training.workers=4",),
+            "variants.a: expected at most 2 CPUs (2 on one node), got 4 workers x 1 CPUs = 4; lower training.workers",
+        ),
+        (
+            machine(8, node_cpus=4, num_nodes=2),
+            ("resources.cpus_per_worker=5",),
+            "variants.a: expected at most 8 CPUs (4 on one node), got 1 workers x 5 CPUs = 5; lower training.workers",
+        ),
+        (
+            machine(64, 2),
+            ("training.workers=4",),
+            "variants.a: expected at most 2 GPUs (2 on one node), got 4 workers x 1 GPUs = 4; lower training.workers",
+        ),
+        (
+            machine(64, 4, node_gpus=2, num_nodes=2),
+            ("resources.gpus_per_worker=3",),
+            "variants.a: expected at most 4 GPUs (2 on one node), got 1 workers x 3 GPUs = 3; lower training.workers",
+        ),
+        (
+            machine(64, 2),
+            ("resources.gpus_per_worker=0.5", "training.workers=2"),
+            "resources.gpus_per_worker: expected a whole GPU for variants.a.training.workers 2, got 0.5; ",
+        ),
+        (
+            machine(64, 2),
+            ("resources.gpus_per_worker=1.5",),
+            "resources.gpus_per_worker: expected a share of one GPU or whole GPUs, got 1.5; use 1 or 2",
+        ),
+        (
+            machine(64, 2),
+            ("resources.gpus_per_worker=0",),
+            "resources.gpus_per_worker: expected more than 0 on cuda, got 0; use resources.device: cpu",
+        ),
+        (machine(2, memory=1.5), (), "variants.a: expected at most 1.5 GiB of memory, got an estimate of 2.1 GiB ("),
+        (
+            machine(2),
+            ("resources.device=cuda",),
+            "resources.device: expected a GPU for cuda, got a cluster with 0; use",
+        ),
+        (machine(2), ("resources.device=mps",), "resources.device: expected Apple silicon for mps, got none; use auto"),
+    ],
+)
+def test_what_can_never_fit_is_refused_with_the_arithmetic(
+    tmp_path: Path, resources: ClusterResources, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError) as refused:
+        admitted(tmp_path, resources, *overrides)
+    assert str(refused.value).startswith(message)
+
+
+def test_two_workers_may_stand_on_two_nodes(tmp_path: Path) -> None:
+    assert admitted(tmp_path, machine(2, node_cpus=1, num_nodes=2), "training.workers=2").slots == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "has_mps", "device"),
+    [
+        ("auto", 1, True, "cuda"),
+        ("auto", 0, True, "mps"),
+        ("auto", 0, False, "cpu"),
+        ("cpu", 1, True, "cpu"),
+        ("mps", 1, True, "mps"),
+        ("cuda", 1, True, "cuda"),
+    ],
+)
+def test_auto_takes_cuda_then_mps_then_cpu(wanted: str, gpus: float, has_mps: bool, device: str) -> None:
+    assert resolve_device(wanted, gpus, has_mps=has_mps) == device
+
+
+def test_the_most_expensive_variant_starts_first_and_equals_keep_the_files_order(tmp_path: Path) -> None:
+    assert longest_first(config(tmp_path), {"a": 1.0, "b": 3.0, "c": 1.0, "amn": 2.0}) == ["b", "amn", "a", "c"]

@@ -1,0 +1,152 @@
+"""A worker that does not see the payload's folder gets the same rows from its node's copy in the object store."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.config import DataConfig
+from data.payload.store import open_payload, write_payload
+from data.prepare import prepare_splits
+from data.windows.stream import build_stream
+from data.windows.table import Splits, WindowProvenance, save_windows
+from evaluation.config import IndexConfig
+from evaluation.service.actor import Evaluator
+from orchestrator.cluster.payload_share import open_arrays
+from orchestrator.config.load import load_config
+from orchestrator.trials.setup import TrialSetup, from_report
+
+pytestmark = pytest.mark.ray
+QUERIES = {"smoke": np.arange(6, dtype=np.int32)[None]}
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[Any]:
+    import ray
+
+    env = {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    options = {"include_dashboard": False, "log_to_driver": False, "runtime_env": {"env_vars": env}}
+    ray.init(address="local", num_cpus=2, **options)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def evaluator(local_ray: Any, rotation_payload: Path) -> Any:
+    actor = local_ray.remote(Evaluator).options(num_cpus=0)
+    return actor.remote(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
+
+
+def look(path: Path, sha256: str, evaluator: Any) -> dict[str, Any]:
+    """Open the arrays and say what they are and in which mapped file they lie."""
+    arrays = open_arrays(path, sha256, evaluator)
+    address = arrays.vectors.__array_interface__["data"][0]
+    mapped = ""
+    for line in Path("/proc/self/maps").read_text().splitlines() if sys.platform == "linux" else []:
+        first, last = (int(part, 16) for part in line.split()[0].split("-"))
+        mapped = line if first <= address < last else mapped
+    flags = arrays.vectors.flags
+    return {
+        "sum": float(np.asarray(arrays.vectors, np.float64).sum()),
+        "articles": np.array(arrays.article_index),
+        "own": flags.owndata,
+        "writeable": flags.writeable,
+        "mapped": mapped,
+    }
+
+
+def other_payload(folder: Path) -> Path:
+    vectors = np.eye(16, dtype=np.float32)
+    keys = np.arange(16, dtype=np.int32)
+    write_payload(folder, vectors=vectors, article_index=keys, chunk_index=keys, embedder="other")
+    return folder
+
+
+def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_and_not_copied(
+    local_ray: Any, evaluator: Any, rotation_payload: Path, tmp_path: Path
+) -> None:
+    payload = open_payload(rotation_payload)
+    sha256 = payload.provenance.sha256
+    task = local_ray.remote(num_cpus=1)(look)
+    places = [tmp_path / "hidden", other_payload(tmp_path / "other")]
+    for found in local_ray.get([task.remote(place, sha256, evaluator) for place in places], timeout=60):
+        assert found["sum"] == float(np.asarray(payload.vectors, np.float64).sum())
+        np.testing.assert_array_equal(found["articles"], payload.article_index)
+        assert (found["own"], found["writeable"]) == (False, False)
+        assert sys.platform != "linux" or "plasma" in found["mapped"]
+
+
+def test_the_payload_is_put_into_the_store_once_and_as_plain_arrays(
+    rotation_payload: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[Any] = []
+    monkeypatch.setattr("ray.put", lambda value: put.append(value) or object())
+    evaluator = Evaluator(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
+    assert put == []
+    assert evaluator.share_payload() is evaluator.share_payload()
+    ((vectors, articles),) = put
+    assert type(vectors) is type(articles) is np.ndarray
+
+
+def test_a_worker_that_sees_the_folder_asks_for_nothing(rotation_payload: Path) -> None:
+    payload = open_payload(rotation_payload)
+    arrays = open_arrays(rotation_payload, payload.provenance.sha256, evaluator=None)
+    assert isinstance(arrays.vectors, np.memmap)
+
+
+def losses(setup: TrialSetup, stream: Any) -> list[float]:
+    import torch
+
+    from orchestrator.trials.train_loop import train
+
+    reported: list[dict[str, Any]] = []
+    train(setup, shard=stream, report=reported.append, rank=0, num_workers=1, device=torch.device("cpu"))
+    return [record["loss"] for record in map(from_report, reported) if record is not None]
+
+
+def test_training_from_the_store_is_training_from_the_folder(
+    local_ray: Any, evaluator: Any, rotation_payload: Path, tmp_path: Path
+) -> None:
+    payload = open_payload(rotation_payload)
+    sha256 = payload.provenance.sha256
+    splits: Splits = prepare_splits(payload, DataConfig(), seed=3)
+    provenance = WindowProvenance(payload_sha256=sha256, context_length=5, min_article_chunks=7)
+    save_windows(tmp_path / "windows", splits, provenance)
+    stream = build_stream(len(splits.train), seed=3, epochs=range(1, 2))
+    found = [
+        losses(setup_of(tmp_path / name, path, sha256, tmp_path / "windows", evaluator), stream)
+        for name, path in (("a", rotation_payload), ("b", tmp_path / "hidden"))
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
+
+
+def setup_of(folder: Path, payload: Path, sha256: str, windows: Path, evaluator: Any) -> TrialSetup:
+    folder.mkdir()
+    file = folder / "x.yaml"
+    file.write_text(
+        "{name: x, variants: {amn: {d_model: 16}}, training: {epochs: 1, batch_size: 32}, smoke: {epochs: [1]}}"
+    )
+    config = load_config(file)
+    variant = config.resolved_variants["amn"]
+    return TrialSetup(
+        variant=variant,
+        folder=folder,
+        payload_path=payload,
+        windows_path=windows,
+        seed=3,
+        smoke_epochs=(),
+        num_smoke_queries=10,
+        smoke_latency_queries=200,
+        latency_limits_ms={},
+        rules=config.stop_rules(variant, {}),
+        selection=config.selection(variant),
+        device="cpu",
+        cpus_per_worker=1,
+        gpus_per_worker=0.0,
+        evaluator=evaluator,
+        provenance={"payload_sha256": sha256},
+    )

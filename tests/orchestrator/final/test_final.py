@@ -1,0 +1,120 @@
+"""From an evaluation's answer to a row of results.json: what is kept on disk and which figures a row shows."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.spec.registry import make_spec
+from orchestrator.config.experiment import TrainingConfig, Variant
+from orchestrator.final.evaluate import FinalResult, _keep, baseline_row, check_final_rules, trained_row
+from orchestrator.run.ledger import TrialEnd, VariantFolder
+
+VARIANT = Variant(name="wide", model="mamba_s", spec=make_spec("mamba_s"), training=TrainingConfig())
+FINISHED = TrialEnd(status="FINISHED", epoch=2, reason="ran all its epochs")
+
+
+def answer(ranks: list[int]) -> dict[str, Any]:
+    """What the evaluation actor returns, for queries with these ranks."""
+    found = np.array(ranks, np.int32)
+    return {
+        "metrics": {"r@5": float(((found > 0) & (found <= 5)).mean()), "p95_ms": 0.4, "n_queries": len(ranks)},
+        "ci": {"p95_ms": [0.3, 0.5]},
+        "ranks": found,
+        "ranks_pool": found,
+        "ranks_exclude_context": found,
+        "ranks_pool_exclude_context": found,
+        "cosine": np.linspace(0.0, 1.0, len(ranks)).astype(np.float32),
+        "neighbours": np.zeros((len(ranks), 50), np.int64),
+    }
+
+
+def records(*epochs: int, smoke: dict[int, dict[str, float]] | None = None) -> list[dict[str, Any]]:
+    return [
+        {
+            "epoch": epoch,
+            "seconds": {"data": 1.0, "step": 10.0, "smoke": 5.0},
+            "windows_seen": 100 * epoch,
+            **({"smoke": smoke[epoch]} if smoke and epoch in smoke else {}),
+        }
+        for epoch in epochs
+    ]
+
+
+def result(**metrics: float) -> FinalResult:
+    return FinalResult(
+        metrics=metrics, ci={"r@5": (0.1, 0.3)}, outcomes=None, checkpoint_sha256="abc", checkpoint_epoch=1
+    )
+
+
+def test_a_final_result_is_kept_with_the_truth_of_every_query(tmp_path: Path) -> None:
+    folder = VariantFolder(tmp_path / "variants" / "wide")
+    kept = _keep(folder, answer([1, 0, 7, 5]), {"predict_p95_ms": 2.5, "sha256": "abc", "epoch": 3, "params": 7})
+    assert np.load(folder.ranks).tolist() == [1, 0, 7, 5]
+    assert np.load(folder.ranks).dtype == np.int32
+    stored = json.loads(folder.final.read_text())
+    assert stored["metrics"] == {"r@5": 0.5, "p95_ms": 0.4, "n_queries": 4, "predict_p95_ms": 2.5}
+    assert stored["checkpoint"] == {"sha256": "abc", "epoch": 3}
+    assert stored["ci"]["p95_ms"] == [0.3, 0.5]
+    low, high = kept.ci["r@5"]
+    assert 0.0 <= low < 0.5 < high <= 1.0
+    assert kept.outcomes.ranks.tolist() == [1, 0, 7, 5]
+    assert (kept.checkpoint_epoch, kept.checkpoint_sha256) == (3, "abc")
+
+
+def test_an_untrained_baseline_has_no_checkpoint_and_no_forward_pass(tmp_path: Path) -> None:
+    kept = _keep(VariantFolder(tmp_path / "last_vector"), answer([1, 2]), {})
+    assert "predict_p95_ms" not in kept.metrics
+    row = baseline_row("last_vector", kept)
+    assert (row["kind"], row["status"], row["reason"], row["evaluated_on"]) == (
+        "baseline",
+        "FINISHED",
+        "untrained",
+        "final",
+    )
+    assert (row["params"], row["epochs"], row["train_s"], row["windows_seen"], row["r@5"]) == (0, 0, 0.0, 0, 1.0)
+
+
+def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
+    row = trained_row(VARIANT, FINISHED, records(1, 2, smoke={2: {"r@5": 0.9}}), 7, result(**{"r@5": 0.2}))
+    assert (row["variant"], row["kind"], row["model"], row["status"]) == ("wide", "variant", "mamba_s", "FINISHED")
+    assert (row["r@5"], row["evaluated_on"], row["ci"]) == (0.2, "final", {"r@5": (0.1, 0.3)})
+    # Two epochs of 1 s of data and 10 s of steps; smoke evaluations are not training.
+    assert (row["train_s"], row["windows_seen"], row["epochs"], row["best_epoch"]) == (22.0, 200, 2, 1)
+    assert (row["params"], row["checkpoint_sha256"]) == (7, "abc")
+
+
+def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> None:
+    end = TrialEnd(status="PRUNED", epoch=4, reason="r@5 0.1 (limit >= 0.3, failed)")
+    smoke = {2: {"r@5": 0.05}, 4: {"r@5": 0.1, "n_queries": 20}}
+    row = trained_row(VARIANT, end, records(1, 2, 3, 4, smoke=smoke), 7, None)
+    assert (row["status"], row["reason"], row["epochs"]) == ("PRUNED", "r@5 0.1 (limit >= 0.3, failed)", 4)
+    assert (row["r@5"], row["n_queries"], row["evaluated_on"]) == (0.1, 20, "smoke")
+    assert (row["ci"], row["best_epoch"], row["checkpoint_sha256"]) == ({}, None, None)
+
+
+def test_epochs_after_a_trials_end_do_not_count() -> None:
+    end = TrialEnd(status="PRUNED", epoch=2, reason="why")
+    row = trained_row(VARIANT, end, records(1, 2, 3, smoke={2: {"r@5": 0.1}, 3: {"r@5": 0.9}}), 7, None)
+    assert (row["r@5"], row["windows_seen"], row["train_s"]) == (0.1, 200, 22.0)
+
+
+@pytest.mark.parametrize("before", [[], records(1)], ids=["no epoch", "no smoke evaluation"])
+def test_a_trial_that_failed_early_has_a_row_without_figures(before: list[dict[str, Any]]) -> None:
+    end = TrialEnd(status="FAILED", epoch=len(before), reason="OutOfMemoryError: no")
+    row = trained_row(VARIANT, end, before, 7, None)
+    assert (row["status"], row["evaluated_on"], row["windows_seen"]) == ("FAILED", None, 100 * len(before))
+    assert "r@5" not in row
+
+
+def test_final_rules_are_held_against_the_rows_and_baselines_of_the_same_run() -> None:
+    metrics = {"r@5": 0.3, "p95_ms": 2.0}
+    baselines = {"last_vector": {"r@5": 0.1}, "amn": {"r@5": math.nan}}
+    rules = ("r@5 >= 3 * baseline.last_vector", "p95_ms <= 1.45", "r@5 >= baseline.amn", "r@1 >= 0.0")
+    checks = check_final_rules(rules, metrics, baselines)
+    assert [check.rule for check in checks] == list(rules)
+    assert [check.passed for check in checks] == [0.3 >= 3 * 0.1, False, False, False]
+    assert checks[0].limit == pytest.approx(0.3)

@@ -1,0 +1,86 @@
+"""What is printed at the end: the verdict once, why none survived, where the time went, how often gates spoke."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.gates import Decision
+from orchestrator.run.ledger import Ledger, write_json
+from orchestrator.screen.summary import decision_line, decision_text, exit_code, time_line, triage
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    opened = Ledger(tmp_path / "run")
+    opened.open({}, {})
+    return opened
+
+
+def results(best: str | None, verdict: str, **row: Any) -> dict[str, Any]:
+    only = {"variant": "a", "kind": "variant", "status": "PRUNED", "reason": "r@5 too low", "epochs": 2, **row}
+    return {"protocol": {}, "rows": [only], "best": best, "verdict": verdict}
+
+
+def decision(action: Any, limit: float | None = 0.3) -> Decision:
+    return Decision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
+
+
+def test_the_exit_code_says_whether_a_best_variant_was_selected(ledger: Ledger) -> None:
+    write_json(ledger.results, {"best": "a"})
+    assert exit_code(ledger) == 0
+    write_json(ledger.results, {"best": None})
+    assert exit_code(ledger) == 3
+
+
+def test_the_best_variant_and_its_verdict_come_first() -> None:
+    text = decision_text(results("a", "SUCCESS: 2 of 2 final gates passed.", status="FINISHED"))
+    assert text.splitlines()[0] == "Best: a. SUCCESS: 2 of 2 final gates passed."
+
+
+def test_that_no_variant_survived_is_said_once_with_what_ended_each() -> None:
+    text = decision_text(results(None, "No variant survived."))
+    assert text.count("No variant survived") == 1
+    assert "r@5 too low" in text
+
+
+def test_triage_names_each_variants_end_and_its_last_smoke_evaluations_findings(ledger: Ledger) -> None:
+    asked = [{"question": "predictions unit norm?", "value": 0.98765, "finding": "yes"}]
+    write_json(ledger.variant("a").smoke(2), {"triage": asked})
+    found = results(None, "No variant survived.")
+    found["rows"] += [
+        {"variant": "b", "kind": "variant", "status": "FAILED", "reason": "OSError: disk full", "epochs": 1},
+        {"variant": "amn", "kind": "baseline", "status": "FINISHED", "reason": "ran all its epochs", "epochs": 4},
+    ]
+    assert triage(ledger, found).splitlines() == [
+        "No variant survived:",
+        "  a: PRUNED, r@5 too low",
+        "    predictions unit norm? 0.988: yes",
+        "  b: FAILED, OSError: disk full",
+    ]
+
+
+def test_time_is_told_by_phase_with_the_share_in_training_steps() -> None:
+    timeline = {
+        "wall_s": 100.0,
+        "phases": [{"name": "data", "seconds": 9.6}, {"name": "training", "seconds": 90.4}],
+        "slots": 2,
+        "step_share_of_slots": 0.618,
+        "launch_to_first_step_s": 21.34,
+        "gaps_s": [1.26, 2.0],
+    }
+    assert time_line(timeline).splitlines() == [
+        "time      100 s: data 10 s, training 90 s",
+        "          62 % of 2 slots in training steps; launch to first step 21.3 s; "
+        "a trial's end to the next one's first step 1.3, 2.0 s",
+    ]
+    nothing = {**timeline, "launch_to_first_step_s": None, "gaps_s": [], "step_share_of_slots": 0.0}
+    assert time_line(nothing).endswith("0 % of 2 slots in training steps")
+
+
+def test_gates_that_never_spoke_are_seen(ledger: Ledger) -> None:
+    assert decision_line(ledger) == "gates     0 rules checked, 0 trials pruned"
+    for name, action in (("a", "continue"), ("a", "prune"), ("a", "prune"), ("b", "warn"), ("b", "early_stop")):
+        ledger.record(name, decision(action))
+    ledger.record("b", decision("finish", limit=None))
+    assert decision_line(ledger) == "gates     4 rules checked, 1 trials pruned"

@@ -1,0 +1,127 @@
+"""The part of the preflight that needs an index: its fidelity, the baselines, and gates beyond reach."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.measures.rules import parse_rule
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.load import load_config
+from orchestrator.pipeline import finish_preflight
+from orchestrator.preflight import PreflightError, absolute_rules, check_gates, check_retrieval
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.timeline import Timeline
+from orchestrator.state import Run
+
+EXPERIMENT = """
+name: checked
+variants: {mamba_s: {}}
+smoke: {epochs: [4]}
+gates:
+  smoke:
+    - epoch: 4
+      continue_if: ["contain@50 >= 0.55", "eff@5 >= 0.65", "r@5 >= 0.35", "p95_ms <= 2.0"]
+      prune_unless: ["contain@50 >= 0.40"]
+  success_if: ["contain@50 >= 0.60", "r@5 >= 1.5 * baseline.last_vector"]
+"""
+INDEX = {"kind": "ivf_flat", "nprobe": 64, "fidelity": 0.96, "fidelity_disturbed": 0.93}
+BASELINES = {"last_vector": {"r@5": 0.1, "contain@50": 0.2}}
+ORACLE = {"r@5": 0.5, "contain@50": 0.7}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ExperimentConfig:
+    path = tmp_path / "checked.yaml"
+    path.write_text(EXPERIMENT)
+    return load_config(path)
+
+
+def test_fidelity_is_judged_and_baselines_are_reported(config: ExperimentConfig) -> None:
+    checks = check_retrieval(config, INDEX, BASELINES, ORACLE)
+    assert [(check.name, check.value, check.limit, check.verdict) for check in checks] == [
+        ("index_fidelity", 0.96, 0.9, "pass"),
+        ("index_fidelity_disturbed", 0.93, 0.8, "pass"),
+        ("last_vector.r@5", 0.1, None, "report"),
+        ("last_vector.contain@50", 0.2, None, "report"),
+        ("oracle.r@5", 0.5, None, "report"),
+        ("oracle.contain@50", 0.7, None, "report"),
+        ("gate.contain@50", 0.6, 0.7, "pass"),
+        ("gate.r@5", 0.35, 0.5, "pass"),
+    ]
+
+
+def test_an_index_that_misses_neighbours_stops_the_launch(config: ExperimentConfig) -> None:
+    (poor, _, *_) = check_retrieval(config, {**INDEX, "fidelity": 0.5}, BASELINES, ORACLE)
+    assert poor.blocks
+    assert poor.line() == (
+        "preflight.index_fidelity: expected >= 0.9, got 0.5 (share of the exact top 50 that ivf_flat at nprobe 64 "
+        "finds); raise index.nprobe, or choose another kind (index.kind: auto measures them)"
+    )
+
+
+def test_a_fidelity_that_was_not_measured_fails(config: ExperimentConfig) -> None:
+    (first, second, *_) = check_retrieval(config, {"kind": "flat"}, BASELINES, ORACLE)
+    assert first.blocks
+    assert second.blocks
+
+
+def test_a_poor_fidelity_can_be_waived_by_name(config: ExperimentConfig) -> None:
+    waiving = config.model_copy(
+        update={"preflight": config.preflight.model_copy(update={"waive": ("index_fidelity",)})}
+    )
+    (poor, *_) = check_retrieval(waiving, {**INDEX, "fidelity": 0.5}, BASELINES, ORACLE)
+    assert poor.verdict == "waived"
+
+
+def test_a_gate_above_what_the_oracle_reaches_is_a_warning_that_stops_nothing(config: ExperimentConfig) -> None:
+    checks = check_retrieval(config, INDEX, BASELINES, {"r@5": 0.2, "contain@50": 0.7})
+    (warned,) = [check for check in checks if check.verdict == "warn"]
+    assert not warned.blocks
+    assert warned.line() == (
+        "preflight.gate.r@5: expected <= 0.2, got 0.35 (r@5 >= 0.35; limit: what an oracle reaches that knows the "
+        "chunks before and after); few models can pass; lower the gate, or make it relative to a baseline"
+    )
+
+
+@pytest.mark.parametrize("reached", [{}, {"r@5": math.nan}], ids=["missing", "NaN"])
+def test_an_oracle_that_is_not_known_warns(reached: dict[str, float]) -> None:
+    (check,) = check_gates([parse_rule("r@5 >= 0.1")], reached)
+    assert check.verdict == "warn"
+
+
+def test_only_absolute_rules_on_found_targets_are_held_against_the_oracle(config: ExperimentConfig) -> None:
+    assert [rule.text for rule in absolute_rules(config)] == [
+        "contain@50 >= 0.55",
+        "r@5 >= 0.35",
+        "contain@50 >= 0.40",
+        "contain@50 >= 0.60",
+    ]
+
+
+def run_with(config: ExperimentConfig, folder: Path, index: dict[str, Any], oracle: dict[str, float]) -> Run:
+    data: Any = None
+    run = Run(config=config, ledger=Ledger(folder), timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
+    run.index, run.smoke_baselines, run.oracle = {"index": index}, BASELINES, oracle
+    return run
+
+
+def test_a_warning_is_shown_and_kept_and_the_run_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
+    run = run_with(config, tmp_path, INDEX, {"r@5": 0.2, "contain@50": 0.7})
+    finish_preflight(run)
+    assert run.stream.getvalue().startswith("warn      preflight.gate.r@5: expected <= 0.2, got 0.35 (")
+    kept = {entry["name"]: entry["verdict"] for entry in json.loads(run.ledger.preflight.read_text())}
+    assert (kept["gate.r@5"], kept["index_fidelity"], kept["last_vector.r@5"]) == ("warn", "pass", "report")
+
+
+def test_a_failed_check_of_the_index_ends_the_launch_and_is_kept(config: ExperimentConfig, tmp_path: Path) -> None:
+    run = run_with(config, tmp_path, {**INDEX, "fidelity_disturbed": 0.5}, ORACLE)
+    with pytest.raises(
+        PreflightError, match=r"preflight.index_fidelity_disturbed: expected >= 0\.8, got 0\.5 "
+    ) as raised:
+        finish_preflight(run)
+    assert "FAIL    index_fidelity_disturbed" in raised.value.table
+    assert json.loads(run.ledger.preflight.read_text())[1]["verdict"] == "FAIL"

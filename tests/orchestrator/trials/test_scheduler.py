@@ -1,0 +1,287 @@
+"""The gate scheduler driven hook by hook with plain reports: no cluster, a real run folder, a listener that records."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evaluation.measures.rules import parse_rule
+from orchestrator.gates import Decision, EarlyStopping, Gate, StopRules
+from orchestrator.run.ledger import Ledger, append_line
+from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.trials.setup import to_report
+
+CONTINUE, STOP = "CONTINUE", "STOP"
+RULES = StopRules(
+    epochs=4,
+    gates=(Gate(epoch=2, prune_unless=(parse_rule("r@5 >= 0.3"),), continue_if=(parse_rule("r@1 >= 0.1"),)),),
+    early_stopping=EarlyStopping(metric="val_mrr", mode="max", patience=2),
+    baselines={},
+)
+
+
+class Listener:
+    """Records what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int, str]] = []
+
+    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
+        self.heard.append((name, record["epoch"], "epoch"))
+
+    def decided(self, name: str, decision: Decision) -> None:
+        self.heard.append((name, decision.epoch, decision.action))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    opened = Ledger(tmp_path / "run")
+    opened.open({"name": "x"}, {"config_sha256": "c", "data_sha256": "d"})
+    return opened
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def scheduler(ledger: Ledger, listener: Listener) -> GateScheduler:
+    return GateScheduler(ledger, {"a": RULES, "b": RULES}, listener)
+
+
+def record(epoch: int, *, r5: float | None = None, mrr: float | None = None, **more: Any) -> dict[str, Any]:
+    """One line of metrics.jsonl; mrr rises by default."""
+    smoke = {"smoke": {"r@5": r5, "r@1": 0.2}} if r5 is not None else {}
+    return {"epoch": epoch, "val_mrr": epoch / 10 if mrr is None else mrr, **smoke, **more}
+
+
+def report(epoch: int, **record_of: Any) -> dict[str, Any]:
+    """What reaches the scheduler: numbers and the record as text, among keys of Tune's own."""
+    return {**to_report(record(epoch, **record_of)), "training_iteration": 99, "done": False, "trial_id": "x"}
+
+
+def written(ledger: Ledger, name: str, *records: dict[str, Any]) -> None:
+    ledger.variant(name).path.mkdir(parents=True, exist_ok=True)
+    for line in records:
+        append_line(ledger.variant(name).metrics, line)
+
+
+def actions(ledger: Ledger, name: str = "a") -> list[tuple[int, str]]:
+    return [(line["epoch"], line["action"]) for line in ledger.decisions_of(name)]
+
+
+# ---- one report after the other
+
+
+def test_a_trial_that_passes_its_gate_runs_to_its_end(scheduler: GateScheduler, ledger: Ledger) -> None:
+    verdicts = [scheduler.judge_result("a", report(epoch, r5=0.5 if epoch == 2 else None)) for epoch in (1, 2, 3, 4)]
+    assert verdicts == [CONTINUE] * 4
+    assert actions(ledger) == [(2, "continue"), (2, "continue"), (4, "finish")]
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.status, end.epoch) == ("FINISHED", 4)
+
+
+def test_a_trial_that_misses_its_gate_is_pruned_once(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.judge_result("a", report(1))
+    # The worker holds the same rules and returns by itself: no STOP, which would kill it.
+    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
+    assert actions(ledger) == [(2, "continue"), (2, "prune")]
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.status, end.epoch, end.reason) == ("PRUNED", 2, "r@5 0.1 (limit >= 0.3, failed)")
+
+
+def test_a_gate_epoch_without_its_metric_prunes(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("a", report(2))
+    assert [action for _, action in actions(ledger)] == ["prune", "prune"]
+
+
+def test_a_replayed_report_is_not_judged_twice(scheduler: GateScheduler, ledger: Ledger, listener: Listener) -> None:
+    for epoch, r5 in ((1, None), (2, 0.5), (2, 0.1), (1, None), (2, 0.5)):
+        assert scheduler.judge_result("a", report(epoch, r5=r5)) == CONTINUE
+    assert actions(ledger) == [(2, "continue"), (2, "continue")]
+    assert scheduler.num_judged == 2
+    assert [heard for heard in listener.heard if heard[2] == "epoch"] == [("a", 1, "epoch"), ("a", 2, "epoch")]
+
+
+def test_the_last_report_of_an_ended_trial_repeated_does_not_stop_it(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("a", report(2, r5=0.1))
+    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
+    assert len(actions(ledger)) == 2
+
+
+def test_a_report_beyond_the_end_is_stopped_and_not_recorded(
+    scheduler: GateScheduler, ledger: Ledger, listener: Listener
+) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("a", report(2, r5=0.1))
+    heard = len(listener.heard)
+    assert scheduler.judge_result("a", report(3)) == STOP
+    assert scheduler.judge_result("a", report(4)) == STOP
+    assert len(actions(ledger)) == 2
+    assert len(listener.heard) == heard
+
+
+def test_a_report_that_tune_makes_up_is_passed_over(scheduler: GateScheduler, listener: Listener) -> None:
+    assert scheduler.judge_result("a", {"training_iteration": 1, "done": True}) == CONTINUE
+    assert listener.heard == []
+
+
+def test_a_trial_that_stops_early_or_diverges_says_so(scheduler: GateScheduler, ledger: Ledger) -> None:
+    for epoch, mrr in ((1, 0.5), (2, 0.4), (3, 0.3)):
+        scheduler.judge_result("a", report(epoch, r5=0.5, mrr=mrr))
+    assert actions(ledger)[-1] == (3, "early_stop")
+    scheduler.judge_result("b", report(1, diverged="loss nan at step 3 of epoch 1"))
+    assert actions(ledger, "b") == [(1, "diverge")]
+    assert scheduler.judge_result("b", report(2)) == STOP
+
+
+def test_trials_are_judged_apart(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("b", report(1))
+    scheduler.judge_result("a", report(2, r5=0.1))
+    assert scheduler.judge_result("b", report(2, r5=0.5)) == CONTINUE
+    assert scheduler.judge_result("b", report(3)) == CONTINUE
+    assert ledger.end_of("b") is None
+
+
+def test_an_epoch_is_told_before_its_decisions(scheduler: GateScheduler, listener: Listener) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("a", report(2, r5=0.1))
+    assert listener.heard == [("a", 1, "epoch"), ("a", 2, "epoch"), ("a", 2, "continue"), ("a", 2, "prune")]
+
+
+def test_tune_calls_the_same_judge_through_its_hooks(scheduler: GateScheduler, ledger: Ledger) -> None:
+    trial = SimpleNamespace(config={"variant": "a"})
+    assert scheduler.on_trial_result(None, trial, report(1)) == CONTINUE
+    assert scheduler.on_trial_result(None, trial, report(2, r5=0.1)) == CONTINUE
+    assert scheduler.on_trial_result(None, trial, report(3)) == STOP
+    scheduler.on_trial_complete(None, trial, {})
+    assert len(actions(ledger)) == 2
+    assert scheduler.debug_string() == "GateScheduler: 2 epochs judged, 1 trials ended"
+
+
+def test_a_decision_names_time_variant_rule_value_limit_and_reason(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.judge_result("a", report(1))
+    scheduler.judge_result("a", report(2, r5=0.1))
+    line = json.loads(ledger.decisions.read_text().splitlines()[-1])
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "variant": "a",
+        "epoch": 2,
+        "rule": "r@5 >= 0.3",
+        "value": 0.1,
+        "limit": 0.3,
+        "passed": False,
+        "action": "prune",
+        "reason": "r@5 0.1 (limit >= 0.3, failed)",
+    }
+
+
+def test_tunes_pickle_of_the_scheduler_holds_nothing(scheduler: GateScheduler) -> None:
+    assert scheduler.__getstate__() == {}
+    assert len(pickle.dumps(scheduler)) < 200
+
+
+# ---- after a crash
+
+
+def cut(action: Any) -> Decision:
+    """What is recorded of a trial that did not reach its end."""
+    rule = "the trial runs to its end"
+    return Decision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
+
+
+def relaunched(ledger: Ledger, listener: Listener) -> GateScheduler:
+    scheduler = GateScheduler(ledger, {"a": RULES}, listener)
+    scheduler.replay()
+    return scheduler
+
+
+def test_a_relaunch_decides_what_a_crash_left_undecided(ledger: Ledger, listener: Listener) -> None:
+    written(ledger, "a", record(1), record(2, r5=0.1))
+    scheduler = relaunched(ledger, listener)
+    assert actions(ledger) == [(2, "continue"), (2, "prune")]
+    assert listener.heard == [("a", 2, "continue"), ("a", 2, "prune")]
+    assert scheduler.judge_result("a", report(3)) == STOP
+
+
+def test_a_relaunch_decides_nothing_twice(ledger: Ledger, listener: Listener) -> None:
+    written(ledger, "a", record(1), record(2, r5=0.1))
+    for _ in range(3):
+        relaunched(ledger, listener)
+    assert actions(ledger) == [(2, "continue"), (2, "prune")]
+
+
+def test_a_crash_between_two_rules_of_a_gate_loses_neither(ledger: Ledger, listener: Listener) -> None:
+    written(ledger, "a", record(1), record(2, r5=0.1))
+    relaunched(ledger, listener)
+    lines = ledger.decisions.read_text().splitlines(keepends=True)
+    ledger.decisions.write_text(lines[0])
+    relaunched(ledger, Listener())
+    assert actions(ledger) == [(2, "continue"), (2, "prune")]
+
+
+@pytest.mark.parametrize("ended_by", ["fail", "interrupt"])
+def test_a_gate_that_was_due_when_a_trial_failed_or_was_interrupted_is_judged(
+    ledger: Ledger, listener: Listener, ended_by: Any
+) -> None:
+    written(ledger, "a", record(1), record(2, r5=0.1))
+    ledger.record("a", cut(ended_by))
+    relaunched(ledger, listener)
+    end = ledger.end_of("a")
+    assert end is not None
+    assert end.status == "PRUNED"
+
+
+@pytest.mark.parametrize("cut_by", ["fail", "interrupt"])
+def test_a_trial_that_was_cut_short_goes_on_after_its_last_epoch(
+    ledger: Ledger, listener: Listener, cut_by: Any
+) -> None:
+    written(ledger, "a", record(1), record(2, r5=0.5))
+    relaunched(ledger, Listener())
+    ledger.record("a", cut(cut_by))
+    scheduler = relaunched(ledger, listener)
+    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
+    assert scheduler.judge_result("a", report(3)) == CONTINUE
+    assert scheduler.judge_result("a", report(4)) == CONTINUE
+    assert actions(ledger) == [(2, "continue"), (2, "continue"), (2, cut_by), (4, "finish")]
+
+
+def test_early_stopping_counts_the_epochs_before_a_relaunch(ledger: Ledger, listener: Listener) -> None:
+    written(ledger, "a", record(1, mrr=0.5), record(2, r5=0.5, mrr=0.4))
+    scheduler = relaunched(ledger, listener)
+    scheduler.judge_result("a", report(3, mrr=0.3))
+    assert actions(ledger)[-1] == (3, "early_stop")
+
+
+def test_an_epoch_that_was_written_but_never_reported_is_judged_with_the_next_report(
+    scheduler: GateScheduler, ledger: Ledger
+) -> None:
+    # The worker died after it wrote epoch 2, and its successor goes on with epoch 3.
+    scheduler.judge_result("a", report(1))
+    written(ledger, "a", record(1), record(2, r5=0.5), record(3))
+    assert scheduler.judge_result("a", report(3)) == CONTINUE
+    assert actions(ledger) == [(2, "continue"), (2, "continue")]
+    assert scheduler.num_judged == 3
+    scheduler.judge_result("a", report(4))
+    assert actions(ledger)[-1] == (4, "finish")
+
+
+def test_an_ending_that_was_written_but_never_reported_is_judged_when_the_trial_returns(
+    scheduler: GateScheduler, ledger: Ledger
+) -> None:
+    scheduler.judge_result("a", report(1))
+    written(ledger, "a", record(1), record(2, r5=0.1))
+    scheduler.on_trial_complete(None, SimpleNamespace(config={"variant": "a"}), {})
+    end = ledger.end_of("a")
+    assert end is not None
+    assert end.status == "PRUNED"

@@ -1,0 +1,192 @@
+"""What happens on Tune's events, with trials that are plain objects: no cluster."""
+
+import io
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.gates import Decision
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.timeline import Timeline
+from orchestrator.screen.monitor import Monitor
+from orchestrator.trials import tuning
+from orchestrator.trials.setup import to_report
+from orchestrator.trials.tuning import Bookkeeper, TrialQueue, last_line
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    opened = Ledger(tmp_path / "run")
+    opened.open({}, {})
+    return opened
+
+
+class Stage:
+    """A bookkeeper with everything it tells."""
+
+    def __init__(self, ledger: Ledger, num_trials: int = 2, silence_warning_s: float = 600.0) -> None:
+        self.ledger, self.timeline, self.stream = ledger, Timeline(), io.StringIO()
+        self.called: list[str] = []
+        self.keeper = Bookkeeper(
+            ledger,
+            self.timeline,
+            Monitor(self.stream, {"a": 4, "b": 4}),
+            num_trials=num_trials,
+            on_last=lambda: self.called.append("last"),
+            check_interrupt=lambda: None,
+            silence_warning_s=silence_warning_s,
+        )
+
+    def start(self, name: str) -> None:
+        self.keeper.on_trial_start(0, [], trial(name))
+
+    def report(self, name: str, epoch: int, **more: Any) -> None:
+        record = {"epoch": epoch, "seconds": {"step": 2.0}, **more}
+        self.keeper.on_trial_result(0, [], trial(name), to_report(record))
+
+
+def trial(name: str, error_file: str | None = None) -> Any:
+    return SimpleNamespace(config={"variant": name}, error_file=error_file)
+
+
+def decision(action: Any, epoch: int = 2) -> Decision:
+    return Decision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason="why")
+
+
+def test_an_epochs_seconds_are_counted_once_however_often_tune_repeats_it(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    stage.start("a")
+    begun = stage.timeline.started
+    stage.report("a", 1, started_at=begun + 1.0, first_epoch_at=begun + 2.5, first_step_at=begun + 3.0)
+    stage.report("a", 1)
+    stage.report("a", 2)
+    times = stage.timeline.trials["a"]
+    assert times["seconds"] == {"step": 4.0}
+    events = [times[name] for name in ("worker_s", "first_epoch_s", "first_step_s")]
+    assert events == [pytest.approx(1.0), pytest.approx(2.5), pytest.approx(3.0)]
+
+
+def test_a_report_that_tune_makes_up_is_passed_over(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    stage.keeper.on_trial_result(0, [], trial("a"), {"done": True})
+    assert stage.timeline.trials == {}
+
+
+def test_the_last_waiting_trials_first_report_is_told_once(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    stage.start("a")
+    stage.report("a", 1)
+    assert stage.called == []
+    stage.start("b")
+    assert stage.called == []
+    stage.report("b", 1)
+    stage.report("a", 2)
+    assert stage.called == ["last"]
+
+
+def test_a_trial_that_returns_without_a_verdict_failed(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    ledger.variant("a").rewrite([{"epoch": 1}, {"epoch": 2}])
+    stage.keeper.on_trial_complete(0, [], trial("a"))
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.status, end.epoch, end.reason) == ("FAILED", 2, "the trial returned before its last epoch")
+    assert "a: failed at epoch 2: the trial returned before its last epoch" in stage.stream.getvalue()
+
+
+@pytest.mark.parametrize("earlier", ["fail", "interrupt"])
+def test_what_an_earlier_launch_said_of_a_trial_is_no_verdict_on_this_one(ledger: Ledger, earlier: str) -> None:
+    stage = Stage(ledger)
+    ledger.record("a", decision(earlier, epoch=1))
+    ledger.variant("a").rewrite([{"epoch": 3}])
+    stage.keeper.on_trial_complete(0, [], trial("a"))
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.status, end.epoch) == ("FAILED", 3)
+
+
+def test_a_trial_that_returns_with_its_verdict_keeps_it(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    ledger.record("a", decision("prune"))
+    stage.keeper.on_trial_complete(0, [], trial("a"))
+    assert len(ledger.decisions_of("a")) == 1
+    assert "ended_s" in stage.timeline.trials["a"]
+
+
+def test_a_trial_that_raised_failed_for_the_reason_it_gave(ledger: Ledger, tmp_path: Path) -> None:
+    stage = Stage(ledger)
+    error = tmp_path / "error.txt"
+    error.write_text('Traceback (most recent call last):\n  File "x.py", line 1\nOSError: disk full\n')
+    stage.keeper.on_trial_error(0, [], trial("a", str(error)))
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.status, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
+
+
+@pytest.mark.parametrize(("action", "status"), [("prune", "PRUNED"), ("finish", "FINISHED")])
+def test_an_error_after_the_verdict_does_not_take_it_back(ledger: Ledger, action: str, status: str) -> None:
+    stage = Stage(ledger)
+    ledger.record("a", decision(action))
+    stage.keeper.on_trial_error(0, [], trial("a"))
+    end = ledger.end_of("a")
+    assert end is not None
+    assert end.status == status
+    assert "a: an error after its end: no traceback was kept; see ray.log" in stage.stream.getvalue()
+
+
+def test_silence_is_told_with_what_is_free(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(tuning, "time", clock)
+    monkeypatch.setattr(tuning, "num_placement_groups", lambda: 3)
+    monkeypatch.setattr(tuning.ray, "available_resources", lambda: {"CPU": 1.0, "memory": 5.0})
+    stage = Stage(ledger, silence_warning_s=60.0)
+    for now, warnings in ((59.0, 0), (60.0, 1), (61.0, 1), (120.0, 2)):
+        clock.now = now
+        stage.keeper.on_step_begin(0, [])
+        assert stage.stream.getvalue().count("warning: no report for 60 s; free: {'CPU': 1.0}; placement") == warnings
+    stage.report("a", 1)
+    clock.now = 179.0
+    stage.keeper.on_step_begin(0, [])
+    assert stage.stream.getvalue().count("warning") == 2
+
+
+def test_tunes_pickle_of_the_bookkeeper_holds_nothing(ledger: Ledger) -> None:
+    assert len(pickle.dumps(Stage(ledger).keeper)) < 200
+
+
+def test_one_trial_more_than_slots_is_let_in_once_all_slots_train() -> None:
+    queue = TrialQueue(slots=2)
+    queue.reported("a")
+    queue.reported("a")
+    assert queue.max_concurrent == 2
+    queue.reported("b")
+    assert queue.max_concurrent == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "no traceback was kept; see ray.log"),
+        ("", "empty traceback"),
+        ("only this\n\n", "only this"),
+        ('Traceback:\n  File "a.py", line 2, in f\nValueError: x: expected 1\n', "ValueError: x: expected 1"),
+        (
+            "ray.exceptions.RayTaskError(ValueError): ray::f()\n  more\nValueError: inner\n\nsee above\n",
+            "ValueError: inner",
+        ),
+        ("RuntimeError: " + "x" * 400, "RuntimeError: " + "x" * 286),
+    ],
+)
+def test_the_innermost_error_of_a_traceback_is_one_line(tmp_path: Path, text: str | None, line: str) -> None:
+    file = tmp_path / "error.txt"
+    if text is not None:
+        file.write_text(text)
+    assert last_line(str(file)) == line
+
+
+def test_without_an_error_file_that_is_said() -> None:
+    assert last_line(None) == "no traceback was kept; see ray.log"
