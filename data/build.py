@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.errors import UserError
 from data.foreign.assemble import CutRule, SequenceFiles, build
 from data.foreign.parquet import write_parquet
 from data.payload.store import open_payload
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seed=options.seed,
             ),
         )
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     _say(built.summary)
@@ -63,7 +64,7 @@ def _files(options: argparse.Namespace) -> SequenceFiles | None:
     if not given:
         return None
     if len(given) < 3:
-        raise ValueError("--train, --val, --eval: expected all three files or none, got some; name the missing ones")
+        raise UserError("--train, --val, --eval: expected all three files or none, got some; name the missing ones")
     return SequenceFiles(train=options.train, val=options.val, test=options.eval)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from data.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
@@ -43,26 +45,26 @@ class DataConfig:
         """Refuse values that no run could use; each message begins with the field's name."""
         self._check_source()
         if self.min_chars < 1:
-            raise ValueError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
+            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
         if self.max_chars < self.min_chars:
-            raise ValueError(
+            raise UserError(
                 f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise max_chars"
             )
         if self.context_length < 1:
-            raise ValueError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
+            raise UserError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
         if self.min_article_chunks <= self.context_length:
-            raise ValueError(
+            raise UserError(
                 f"min_article_chunks: expected more than context_length = {self.context_length}, "
                 f"got {self.min_article_chunks}; a window needs context_length + 1 chunks"
             )
         for name in ("val_share", "test_share"):
             share = getattr(self, name)
             if not 0.0 < share < 1.0:
-                raise ValueError(
+                raise UserError(
                     f"{name}: expected a share between 0 and 1, got {share}; 0.1 is a tenth of the articles"
                 )
         if self.val_share + self.test_share >= 1.0:
-            raise ValueError(
+            raise UserError(
                 f"test_share: expected val_share + test_share below 1, got {self.val_share + self.test_share:g}; "
                 "leave articles to train on"
             )
@@ -74,21 +76,21 @@ class DataConfig:
 
     def _check_source(self) -> None:
         if self.source not in ("docstrings", "payload"):
-            raise ValueError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
+            raise UserError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
         if self.source == "payload" and not self.payload:
-            raise ValueError(
+            raise UserError(
                 "payload: expected a folder with source: payload, got none; make one with python -m data.build"
             )
         if self.source == "docstrings":
             for name, path in self.files().items():
-                raise ValueError(
+                raise UserError(
                     f"{name}: expected none with source: docstrings, got {path!r}; set source: payload to use it"
                 )
         sequences = [name for name in ("train", "val", "eval") if getattr(self, name) is not None]
         if sequences and len(sequences) < 3:
             missing = next(name for name in ("train", "val", "eval") if name not in sequences)
-            raise ValueError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
+            raise UserError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
         if self.source == "docstrings" and not self.packages:
-            raise ValueError(
+            raise UserError(
                 "packages: expected at least one installed package, got none; the default is numpy, torch, pandas, ray"
             )

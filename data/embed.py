@@ -21,6 +21,7 @@ from data.corpus.docstrings import Article, corpus_sha256
 from data.corpus.embedders import WORDLLAMA, embed_wordllama, embedder_id, wordllama_id
 from data.corpus.reading import ChunkRule, chunk, read_corpus
 from data.corpus.shards import Runner, embed_in_shards, local_runner, ray_runner
+from data.errors import UserError
 from data.interrupt import Interrupt
 from data.payload.store import Payload
 from data.prepare import write_articles
@@ -52,14 +53,14 @@ def embed_corpus(
         runner: What embeds the shards; by default Ray Data.
 
     Raises:
-        FileNotFoundError: the corpus is missing.
-        ValueError: the corpus has another form, no chunk is long enough, or the shards belong to other options.
+        MissingFileError: the corpus is missing.
+        UserError: the corpus has another form, no chunk is long enough, or the shards belong to other options.
     """
     rule = rule or ChunkRule()
     articles = [Article(article.title, chunk(article, rule)) for article in read_corpus(corpus)]
     articles = [article for article in articles if article.paragraphs]
     if not articles:
-        raise ValueError(
+        raise UserError(
             f"{corpus}: expected paragraphs of {rule.min_chars} characters or more, got none; lower min_chars"
         )
     texts = [text for article in articles for text in article.paragraphs]
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 dtype=options.dtype,
                 runner=local_runner if options.local else ray_runner,
             )
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:

@@ -2,14 +2,16 @@
 
 import sys
 
+from data.errors import UserError
+
 
 def check_interpreter() -> None:
-    """Raise ValueError where a local Ray would wait for its workers for ever.
+    """Raise UserError where a local Ray would wait for its workers for ever.
 
     Ray 2.60 takes the command of a worker apart at spaces, so an interpreter under a path with a space never starts.
     """
     if " " in sys.executable:
-        raise ValueError(
+        raise UserError(
             f"python: expected an interpreter under a path without spaces, got {sys.executable}; Ray cannot start its "
             "workers from there: move the folder or make the environment elsewhere"
         )

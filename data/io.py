@@ -1,14 +1,126 @@
-"""Folders that appear in one step, and arrays that are opened with a clear word about what is wrong with them."""
+"""The one way to write, read and digest files: whole or not at all, JSON without NaN, errors that say what to do.
+
+A file is written beside its place under a name of its own, flushed to the disk, then renamed: a reader, or a relaunch
+after a crash, finds the old file or the new one, never half of one.
+"""
 
 import contextlib
 import errno
+import hashlib
 import itertools
+import json
+import math
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+
+from data.errors import MissingFileError, UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that takes the place of `path` when the block ends well; else nothing is left of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(0o666 & ~_umask())  # mkstemp makes it private
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file at once."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole text file at once, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON; see `plain` for what becomes of NaN and numpy's numbers."""
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UserError: it is no JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: expected a JSON file, got no file; check the path") from None
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON, got {error}; restore the file, or make it again") from None
+
+
+def append_json_line(path: str | Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON object as one line, on a line of its own where a crash cut the last one short."""
+    with Path(path).open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((json.dumps(plain(record), allow_nan=False) + "\n").encode())
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a line that a crash cut short is left out, a missing file is empty."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    records: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+def plain(value: Any) -> Any:
+    """Return values that every JSON reader takes: containers as dict and list, numpy's numbers as Python's.
+
+    NaN and infinity become None, since JSON has no words for them.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the digest of a file's bytes, read piece by piece: 0.7 s a GiB."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_folder(temporary: Path, target: Path) -> None:
@@ -37,13 +149,13 @@ def open_array(file: Path, shape: tuple[int, ...]) -> Any:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{file}: expected an array of shape {shape}, got no file; build the payload again"
         ) from None
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file}: expected an array of shape {shape}, got a damaged file ({error}); build the payload again"
         ) from error
     if array.shape != shape:
-        raise ValueError(f"{file}: expected shape {shape}, got {array.shape}; build the payload again")
+        raise UserError(f"{file}: expected shape {shape}, got {array.shape}; build the payload again")
     return array

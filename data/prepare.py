@@ -12,6 +12,7 @@ import numpy as np
 
 from data.config import DataConfig
 from data.corpus.docstrings import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.errors import MissingFileError, UserError
 from data.foreign.assemble import SequenceFiles, build
 from data.foreign.formats import import_payload
 from data.payload.store import Payload, open_payload, write_payload
@@ -63,19 +64,19 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
     """Return the train, validation and test windows: as the sequence files say where there were some, else cut by rule.
 
     Raises:
-        ValueError: no article is long enough, or the files have another context length than the configuration.
+        UserError: no article is long enough, or the files have another context length than the configuration.
     """
     folder = payload.path / WINDOWS_FOLDER
     if (folder / "windows.json").is_file() and (provenance := load_window_provenance(folder)).origin == "files":
         if provenance.context_length != config.context_length:
-            raise ValueError(
+            raise UserError(
                 f"context_length: expected {provenance.context_length} as in {folder}, got {config.context_length}; "
                 "the sequence files decide it"
             )
         return load_windows(folder, payload_sha256=payload.provenance.sha256)
     table = build_windows(payload.article_index, payload.chunk_index, config.context_length, config.min_article_chunks)
     if not len(table):
-        raise ValueError(
+        raise UserError(
             f"{payload.path}: expected articles of {config.min_article_chunks} chunks or more, got none among "
             f"{payload.num_articles} articles; lower min_article_chunks or use a larger corpus"
         )
@@ -90,13 +91,13 @@ def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> 
         others: Key and path of files that other sections name.
 
     Raises:
-        FileNotFoundError: a file of the data section is missing; names all that are missing, in one line.
+        MissingFileError: a file of the data section is missing; names all that are missing, in one line.
     """
     if all(Path(path).exists() for path in config.files().values()):
         return
     named = {**config.files(), **(others or {})}
     missing = [f"{name}: {path}" for name, path in named.items() if not Path(path).exists()]
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
         "from text with python -m data.embed, from files with python -m data.build"
     )
@@ -154,7 +155,7 @@ def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder:
         min_article_chunks=config.min_article_chunks,
     )
     if not articles:
-        raise ValueError(
+        raise UserError(
             f"packages: expected docstrings of {config.min_article_chunks} paragraphs or more, got none in "
             f"{', '.join(config.packages)}; name packages with longer documentation"
         )

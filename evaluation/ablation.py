@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from data.errors import UserError
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         subject = load_subject(args.run, args.variant, args.payload, args.queries)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"{subject.queries.name}, {len(subject.queries)} queries, flat index\n")

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from data.errors import MissingFileError, UserError
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.payload.store import Payload, open_payload
@@ -55,11 +56,11 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     """Find payload, queries, index and gates of a checkpoint.
 
     Raises:
-        FileNotFoundError, ValueError: in one line.
+        MissingFileError, UserError: in one line.
     """
     checkpoint = Path(args.checkpoint)
     if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint}: expected a checkpoint, got no file; check the path")
+        raise MissingFileError(f"{checkpoint}: expected a checkpoint, got no file; check the path")
     run = _run_around(checkpoint)
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else {}
     payload = _payload(args.payload, run, scratch)
@@ -94,7 +95,7 @@ def _baseline(evaluator: Evaluator, task: Task, name: str, device: str) -> dict[
         return metrics
     trained = task.run / "variants" / name / "best.pt" if task.run else None
     if trained is None or not trained.is_file():
-        raise ValueError(
+        raise UserError(
             f"baseline.{name}: expected one of {', '.join(BASELINES)} or a trained variant of the run, got neither; "
             "give other rules with --gate"
         )
@@ -110,7 +111,7 @@ def _run_around(checkpoint: Path) -> Path | None:
 def _payload(named: str | None, run: Path | None, scratch: Path) -> Payload:
     if named is None:
         if run is None:
-            raise ValueError("--payload: expected a payload, got none; a checkpoint outside a run folder needs one")
+            raise UserError("--payload: expected a payload, got none; a checkpoint outside a run folder needs one")
         return open_payload(run_payload(run))
     if (Path(named) / "payload.json").is_file():
         return open_payload(Path(named))
@@ -124,7 +125,7 @@ def _queries(
     seed = int(config.get("seed", 0))
     if args.eval is None:
         if run is None:
-            raise ValueError("--eval: expected queries, got none; a checkpoint outside a run folder needs them")
+            raise UserError("--eval: expected queries, got none; a checkpoint outside a run folder needs them")
         splits = load_windows(run / "windows", payload_sha256=payload.provenance.sha256)
         # The very samples of the run: smoke queries are validation windows, final ones test windows.
         table, name = (splits.test, "final") if args.epoch is None else (splits.val, "smoke")
@@ -140,8 +141,8 @@ def _rule(text: str) -> Rule:
     try:
         rule = parse_rule(text)
         metric(rule.metric)
-    except ValueError as error:
-        raise ValueError(f"gate: {error}") from error
+    except UserError as error:
+        raise UserError(f"gate: {error}") from error
     return rule
 
 
@@ -201,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as scratch:
             task = prepare(args, Path(scratch))
             metrics, judged = evaluate(task, args.device)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"{eval_line(metrics, task.truth_cosine)}\n{gate_lines(judged)}\n")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from data.errors import UserError
 from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
 from evaluation.results import Arrays, load_all_arrays, load_results
 from evaluation.statistics.significance import DECISION_METRIC, Difference, Outcomes, compare_all
@@ -51,7 +52,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path) -> list[Compared]:
     """Compare what two runs have in common.
 
     Raises:
-        FileNotFoundError, ValueError: in one line; a ValueError when corpus or queries differ.
+        MissingFileError, UserError: in one line; a UserError when corpus or queries differ.
     """
     results_a, results_b = load_results(run_a), load_results(run_b)
     check_same_corpus(results_a["protocol"], results_b["protocol"], run_a, run_b)
@@ -61,7 +62,7 @@ def compare_runs(run_a: str | Path, run_b: str | Path) -> list[Compared]:
     if not named and best[0] in arrays_a and best[1] in arrays_b:
         named = [(str(best[0]), str(best[1]))]
     if not named:
-        raise ValueError(f"{run_b}: expected a row in common with {run_a} or a best variant in both, got neither")
+        raise UserError(f"{run_b}: expected a row in common with {run_a} or a best variant in both, got neither")
     _check_same_queries(arrays_a[named[0][0]], arrays_b[named[0][1]], run_a, run_b)
     return [_compared(a, b, arrays_a[a], arrays_b[b]) for a, b in named]
 
@@ -72,10 +73,10 @@ def _is_untrained(results: Mapping[str, Any], name: str) -> bool:
 
 
 def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | Path, run_b: str | Path) -> None:
-    """Refuse runs whose protocols name other data; ValueError naming both."""
+    """Refuse runs whose protocols name other data; UserError naming both."""
     for key in ("data_sha256", "payload_sha256"):
         if a.get(key) != b.get(key):
-            raise ValueError(
+            raise UserError(
                 f"{run_b}: expected the corpus of {run_a} ({key} {a.get(key)}), got {b.get(key)}; "
                 "only runs on the same data can be compared"
             )
@@ -84,19 +85,19 @@ def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | P
 def _check_same_queries(a: Arrays, b: Arrays, run_a: str | Path, run_b: str | Path) -> None:
     """Identity, not luck: the windows themselves where both runs kept them, else at least their number."""
     if len(a["ranks"]) != len(b["ranks"]):
-        raise ValueError(
+        raise UserError(
             f"{run_b}: expected the {len(a['ranks'])} queries of {run_a}, got {len(b['ranks'])}; "
             "evaluate both with the same number of final queries"
         )
     missing = [str(run) for run, kept in ((run_a, a), (run_b, b)) if "windows" not in kept]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{missing[0]}: expected windows.npy beside ranks.npy, got none; without the queries themselves two runs "
             "cannot be compared query by query, so evaluate it again"
         )
     if not np.array_equal(a["windows"], b["windows"]):
         differ = int((a["windows"] != b["windows"]).any(axis=1).sum())
-        raise ValueError(
+        raise UserError(
             f"{run_b}: expected the queries of {run_a}, got {differ} of {len(b['windows'])} others; "
             "use the same seed and split"
         )
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         compared = compare_runs(args.run_a, args.run_b)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     worse = [one.label for one in compared if one.worse(args.metric)]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from data.errors import UserError
+
 IndexKind = Literal["auto", "flat", "ivf_flat", "ivf_sq8", "ivf_pq", "hnsw"]
 INDEX_KINDS: tuple[str, ...] = get_args(IndexKind)
 
@@ -56,16 +58,16 @@ class IndexConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in INDEX_KINDS:
-            raise ValueError(f"kind: expected one of {', '.join(INDEX_KINDS)}, got {self.kind!r}; choose one of them")
+            raise UserError(f"kind: expected one of {', '.join(INDEX_KINDS)}, got {self.kind!r}; choose one of them")
         if self.nlist is not None and self.nlist < 1:
-            raise ValueError(f"nlist: expected at least 1 or null, got {self.nlist}; null derives it from the corpus")
+            raise UserError(f"nlist: expected at least 1 or null, got {self.nlist}; null derives it from the corpus")
         for name, default in (("nprobe", 64), ("k_factor", 4), ("hnsw_links", 32), ("hnsw_ef", 128)):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}; {default} is the default")
+                raise UserError(f"{name}: expected at least 1, got {getattr(self, name)}; {default} is the default")
         if not 0.0 < self.min_fidelity <= 1.0:
-            raise ValueError(f"min_fidelity: expected above 0 up to 1, got {self.min_fidelity}; 0.97 is the default")
+            raise UserError(f"min_fidelity: expected above 0 up to 1, got {self.min_fidelity}; 0.97 is the default")
         if self.seed < 0:
-            raise ValueError(f"seed: expected 0 or more, got {self.seed}; 0 is the default")
+            raise UserError(f"seed: expected 0 or more, got {self.seed}; 0 is the default")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +94,8 @@ class RerankConfig:
 
     def __post_init__(self) -> None:
         if self.k_local < 0:
-            raise ValueError(f"k_local: expected 0 or more, got {self.k_local}; 20 is the default")
+            raise UserError(f"k_local: expected 0 or more, got {self.k_local}; 20 is the default")
         if not 0.0 < self.mmr_lambda <= 1.0:
-            raise ValueError(f"mmr_lambda: expected above 0 up to 1, got {self.mmr_lambda}; 0.7 is the default")
+            raise UserError(f"mmr_lambda: expected above 0 up to 1, got {self.mmr_lambda}; 0.7 is the default")
         if self.sequence_decay <= 0.0:
-            raise ValueError(f"sequence_decay: expected above 0, got {self.sequence_decay}; 3 is the default")
+            raise UserError(f"sequence_decay: expected above 0, got {self.sequence_decay}; 3 is the default")

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import MissingFileError, UserError
+
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -52,12 +54,12 @@ def load_arrays(folder: str | Path, needed: Sequence[str] = OUTCOME_ARRAYS) -> A
     """Load what `save_arrays` kept; arrays that are not needed may be absent.
 
     Raises:
-        FileNotFoundError: naming the needed file that is missing.
+        MissingFileError: naming the needed file that is missing.
     """
     folder = Path(folder)
     for name in needed:
         if not (folder / f"{name}.npy").is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{folder / name}.npy: expected a per-query array of a final evaluation, got no file; "
                 "only rows that were evaluated at the end have them"
             )
@@ -80,17 +82,17 @@ def load_results(run: str | Path) -> dict[str, Any]:
     """Read a run's results.json.
 
     Raises:
-        FileNotFoundError, ValueError: in one line.
+        MissingFileError, UserError: in one line.
     """
     path = Path(run) / RESULTS_FILE
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: expected the results of a run, got no file; let the run finish or name another folder"
         )
     content = json.loads(path.read_text(encoding="utf-8"))
     missing = [key for key in ("protocol", "rows") if key not in content]
     if missing:
-        raise ValueError(f"{path}: expected the keys protocol and rows, got no {' and '.join(missing)}; run it again")
+        raise UserError(f"{path}: expected the keys protocol and rows, got no {' and '.join(missing)}; run it again")
     return dict(content)
 
 
@@ -98,7 +100,7 @@ def payload_folder(run: str | Path, override: str | None = None) -> Path:
     """The payload that a finished run was made with, checked against the hash in its protocol.
 
     Raises:
-        ValueError, FileNotFoundError: when nothing leads to a payload with that hash.
+        UserError, MissingFileError: when nothing leads to a payload with that hash.
     """
     protocol = load_results(run)["protocol"]
     folder = run_payload(run, override or protocol.get("payload_path"))
@@ -111,9 +113,9 @@ def run_payload(run: str | Path, named: str | None = None) -> Path:
     if not named and (Path(run) / "config.yaml").is_file():
         named = str(_configured_payload(Path(run) / "config.yaml"))
     if not named:
-        raise ValueError(f"{run}: expected a run folder with config.yaml, got none; name the payload with --payload")
+        raise UserError(f"{run}: expected a run folder with config.yaml, got none; name the payload with --payload")
     if not Path(named).is_dir():
-        raise FileNotFoundError(f"{named}: expected the payload's folder, got none; name it with --payload")
+        raise MissingFileError(f"{named}: expected the payload's folder, got none; name it with --payload")
     return Path(named)
 
 
@@ -136,7 +138,7 @@ def _check_same_payload(folder: Path, sha256: str | None) -> None:
 
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):
-        raise ValueError(
+        raise UserError(
             f"{folder}: expected the run's payload (sha256 {sha256[:16]}), got {found[:16]}; name it with --payload"
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import MissingFileError, UserError
 from data.windows.table import load_window_provenance, load_windows
 from evaluation.compare import check_same_corpus
 from evaluation.results import Arrays, load_all_arrays, load_results
@@ -36,7 +37,7 @@ def load_runs(folders: Sequence[str | Path]) -> list[SeedRun]:
     """Load runs that differ in their seed alone, their rows in the first one's order.
 
     Raises:
-        FileNotFoundError, ValueError: in one line, naming the run that does not fit.
+        MissingFileError, UserError: in one line, naming the run that does not fit.
     """
     results = [load_results(folder) for folder in folders]
     arrays = [load_all_arrays(folder, one["rows"]) for folder, one in zip(folders, results, strict=True)]
@@ -51,11 +52,11 @@ def load_runs(folders: Sequence[str | Path]) -> list[SeedRun]:
 
 def _seed_run(folder: str | Path, arrays: dict[str, Arrays], names: list[str]) -> SeedRun:
     if not names:
-        raise ValueError(f"{folder}: expected rows with per-query arrays, got none; let the run finish")
+        raise UserError(f"{folder}: expected rows with per-query arrays, got none; let the run finish")
     windows = arrays[names[0]].get("windows")
     for name in names:
         if windows is None or not np.array_equal(windows, arrays[name].get("windows", ())):
-            raise ValueError(
+            raise UserError(
                 f"{folder}: expected windows.npy with the same queries in every row, got none or others in {name}; "
                 "evaluate the run again"
             )
@@ -68,12 +69,12 @@ def articles_of(folder: str | Path, targets: npt.NDArray[np.int32]) -> npt.NDArr
     """The article of each target row (Q,), from the test windows that the run keeps.
 
     Raises:
-        FileNotFoundError: the run kept no windows.
-        ValueError: a target is not one of theirs.
+        MissingFileError: the run kept no windows.
+        UserError: a target is not one of theirs.
     """
     kept = Path(folder) / "windows"
     if not (kept / "windows.json").is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{kept}: expected the run's windows, which say to which article a query belongs, got none; "
             "launch the run again with --fresh"
         )
@@ -82,7 +83,7 @@ def articles_of(folder: str | Path, targets: npt.NDArray[np.int32]) -> npt.NDArr
     place = order[np.minimum(np.searchsorted(test.targets, targets, sorter=order), len(order) - 1)]
     unknown = int((test.targets[place] != targets).sum())
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{kept}: expected the run's queries among its test windows, got {unknown} of {len(targets)} that are not; "
             "launch the run again with --fresh"
         )
@@ -93,7 +94,7 @@ def articles_of(folder: str | Path, targets: npt.NDArray[np.int32]) -> npt.NDArr
 def _check_same_rows(expected: dict[str, Arrays], found: dict[str, Arrays], a: str | Path, b: str | Path) -> None:
     missing = [name for name in expected if name not in found]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{b}: expected the rows of {a}, got no final figures of {', '.join(missing)}; "
             "launch both with the same variants and let them finish"
         )
@@ -103,7 +104,7 @@ def _check_same_recipe(a: str | Path, b: str | Path) -> None:
     first, second = _recipe(a), _recipe(b)
     for key in first.keys() | second.keys():
         if first.get(key) != second.get(key):
-            raise ValueError(
+            raise UserError(
                 f"{b}: expected the configuration of {a} but for the seed, got another {key} in its config.yaml; "
                 "launch both with the same experiment file and options"
             )
@@ -114,7 +115,7 @@ def _recipe(folder: str | Path) -> dict[str, Any]:
 
     path = Path(folder) / "config.yaml"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the configuration of a run, got no file; name a run folder")
+        raise MissingFileError(f"{path}: expected the configuration of a run, got no file; name a run folder")
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     recipe = {key: value for key, value in content.items() if key not in _FREE}
     recipe["data"] = {key: value for key, value in recipe["data"].items() if key not in _FREE_DATA}
@@ -124,7 +125,7 @@ def _recipe(folder: str | Path) -> dict[str, Any]:
 def _check_seeds(seeds: Sequence[int | None], folders: Sequence[str | Path]) -> None:
     for place, seed in enumerate(seeds):
         if seed in seeds[:place]:
-            raise ValueError(
+            raise UserError(
                 f"{folders[place]}: expected another seed than {folders[seeds.index(seed)]}, got {seed} again; "
                 f"launch it with --set seed={max(one or 0 for one in seeds) + 1}"
             )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.errors import UserError
 from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
 from evaluation.report import render
 from evaluation.report.columns import NAME, Column, Section
@@ -56,11 +57,11 @@ def pool(runs: Sequence[SeedRun], metrics: Sequence[str], against: str) -> Poole
     """Return each row's mean over the runs and its difference to the row `against`.
 
     Raises:
-        ValueError: no row has the name `against`.
+        UserError: no row has the name `against`.
     """
     names = list(runs[0].rows)
     if against not in names:
-        raise ValueError(f"--against: expected one of {', '.join(names)}, got {against!r}; name a row of the runs")
+        raise UserError(f"--against: expected one of {', '.join(names)}, got {against!r}; name a row of the runs")
     sums = article_sums([run.values(metrics) for run in runs], [run.articles for run in runs])
     shape = (-1, len(names), len(metrics))
     by_run = run_means(sums).reshape(shape)  # (S, rows, metrics)
@@ -148,10 +149,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for metric in metrics:
             if metric not in MEANS:
-                raise ValueError(f"--metrics: expected some of {', '.join(MEANS)}, got {metric!r}; mend the name")
+                raise UserError(f"--metrics: expected some of {', '.join(MEANS)}, got {metric!r}; mend the name")
         runs = load_runs(args.runs)
         pooled = pool(runs, metrics, args.against)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     if args.format == "csv":

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from data.payload.store import open_payload
 from evaluation.results import load_arrays, load_results, payload_folder
 from evaluation.retrieval.evaluate import Corpus, QuerySet, corpus_of
@@ -25,11 +26,11 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     """Predict the first `limit` final queries of a run with a variant's best.pt; None: the run's best variant.
 
     Raises:
-        FileNotFoundError, ValueError: in one line.
+        MissingFileError, UserError: in one line.
     """
     variant = variant or load_results(run).get("best")
     if variant is None:
-        raise ValueError(f"{run}: expected a run with a best variant, got none; name one with --variant")
+        raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")
     folder = Path(run) / "variants" / variant
     windows = load_arrays(folder, ("windows",))["windows"][:limit]
     searched = payload_folder(run, payload)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
+from data.errors import UserError
 from evaluation.config import IndexConfig
 from evaluation.index.auto import K_FACTORS, NPROBES
 from evaluation.index.fidelity import exact_neighbours, overlap
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         subject = load_subject(args.run, args.variant, args.payload, args.queries)
         points = list(sweep(subject, args.kinds))
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(

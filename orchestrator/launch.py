@@ -15,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from data.errors import UserError
 from data.interpreter import check_interpreter
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PreflightError as error:
         _complain(f"{error.table}\n{error}")
         return BAD_INPUT
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         _complain(" ".join(str(error).split()))
         return BAD_INPUT
     except OSError as error:
@@ -117,10 +118,10 @@ def _launch(config: ExperimentConfig, ledger: Ledger, options: argparse.Namespac
 
 
 def _is_bad_input(error: Exception) -> bool:
-    """Return whether the person can mend it; Ray gives a ValueError raised inside a task the same type."""
+    """Return whether the person can mend it; Ray gives a UserError raised inside a task the same type."""
     from ray.exceptions import RayError
 
-    return isinstance(error, (ValueError, FileNotFoundError)) and not isinstance(error, RayError)
+    return isinstance(error, UserError) and not isinstance(error, RayError)
 
 
 def _complain(text: str) -> None:

@@ -32,7 +32,7 @@ from orchestrator.trials.training import train
 def prepare(
     config: ExperimentConfig, ledger: Ledger, stream: TextIO, *, fresh: bool, offered: ClusterResources | None = None
 ) -> Run:
-    """Data, preflight and run folder; ValueError when a check fails or the folder holds another run.
+    """Data, preflight and run folder; UserError when a check fails or the folder holds another run.
 
     `offered`: what this machine offers, to refuse a variant that cannot fit before anything is written; None when the
     cluster is elsewhere, and its resources are known only once it is joined.

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.errors import MissingFileError, UserError
 from data.preflight.check import Check, judge, report
 from data.preflight.provenance import provenance_of_index, provenance_of_windows
 from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived, table_of
@@ -30,7 +31,7 @@ the index's doing. Measured on 26,998 real chunks: ivf_flat at nprobe 64 has 0.9
 and 0.79."""
 
 
-class PreflightError(ValueError):
+class PreflightError(UserError):
     """A check failed and is not waived; `table` shows them all."""
 
     def __init__(self, message: str, table: str) -> None:
@@ -39,12 +40,12 @@ class PreflightError(ValueError):
 
 
 def check_inputs(config: ExperimentConfig) -> None:
-    """Raise FileNotFoundError when a file that the experiment names is missing; one line names them all."""
+    """Raise MissingFileError when a file that the experiment names is missing; one line names them all."""
     index = config.index.file
     others = {"index.file": index} if index is not None else {}
     check_files(config.data, others)
     if index is not None and not Path(index).is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"index.file: expected an existing file, got none at {index}; correct the path, or leave it out "
             "(index.file: null) and an index is built"
         )
@@ -148,10 +149,10 @@ def records(checks: Iterable[Check]) -> list[dict[str, Any]]:
 
 
 def check_sizes(config: ExperimentConfig, data: PreparedData) -> None:
-    """Refuse training data of which not one batch could be made; ValueError names the key to change."""
+    """Refuse training data of which not one batch could be made; UserError names the key to change."""
     for name, variant in config.resolved_variants.items():
         if variant.training.batch_size > len(data.splits.train):
-            raise ValueError(
+            raise UserError(
                 f"variants.{name}.training.batch_size: expected at most the {len(data.splits.train)} training windows, "
                 f"got {variant.training.batch_size}; lower training.batch_size"
             )

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from data.errors import UserError
 from evaluation.report.page import write_report
 from evaluation.report.table import ComparisonTable
 from evaluation.results import load_results
@@ -17,7 +18,7 @@ from evaluation.results import load_results
 def render(run: Path, payload: str | None = None) -> list[Path]:
     """Write the comparison table in every format and report.html; return the paths.
 
-    Raises FileNotFoundError or a one-line ValueError when the folder holds no finished run.
+    Raises MissingFileError or a one-line UserError when the folder holds no finished run.
     """
     table = ComparisonTable.from_results(load_results(run))
     return [*table.write(run), write_report(run, payload)]
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for path in render(options.run, options.payload):
             print(path)  # noqa: T201
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)  # noqa: T201
         return 2
     return 0

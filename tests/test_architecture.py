@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = {"orchestrator": 2, "evaluation": 1, "data": 0, "models": 0}
+PACKAGES = {"orchestrator": 3, "evaluation": 2, "models": 1, "data": 0}
 """Package -> floor. A file may import from its own package and from lower floors."""
+MODELS_SEE = {"data.errors", "data.io"}
+"""What models know of data: how a file is written and which errors are made for people."""
 MOST_FILES = 12
 
 
@@ -57,9 +59,7 @@ def room(module: str) -> str:
 
 
 def test_the_finder_of_circles_finds_one() -> None:
-    assert first_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "c", "b", "a"] or first_circle(
-        {"a": {"b"}, "b": {"c"}, "c": {"a"}}
-    )
+    assert set(first_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
     assert first_circle({"a": {"b"}, "b": set()}) == []
 
 
@@ -90,6 +90,7 @@ def test_imports_point_down(module: str) -> None:
     for name in IMPORTS[module]:
         other = name.split(".")[0]
         assert other == package or PACKAGES[other] < PACKAGES[package], f"{module} imports {name}"
+        assert package != "models" or other == "models" or name in MODELS_SEE, f"{module} imports {name}"
 
 
 def test_no_folder_is_crowded() -> None:

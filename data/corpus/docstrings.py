@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.errors import UserError
+
 RULE_VERSION = 1
 """Part of every corpus hash; raise it when the rule changes."""
 
@@ -49,7 +51,7 @@ def docstring_articles(
     """Read the docstrings of installed packages into articles, in an order that depends on the files alone.
 
     Raises:
-        ValueError: a package is not installed as Python sources.
+        UserError: a package is not installed as Python sources.
     """
     articles: list[Article] = []
     seen: set[str] = set()
@@ -76,7 +78,7 @@ def package_root(package: str) -> Path:
     """Find the folder of an installed top-level package without importing it."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.origin or not spec.submodule_search_locations:
-        raise ValueError(
+        raise UserError(
             f"packages: expected installed packages, got {package!r}; install it or take it out of the list"
         )
     return Path(spec.origin).parent

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
+
 WORDLLAMA = "wordllama"
 WORDLLAMA_DIM = 256
 _BATCH_TEXTS = 1024
@@ -33,7 +35,7 @@ def load_embedder(name: str) -> Embedder:
     """Load an embedder by name: wordllama, a folder with a sentence-transformers model, its hub name, or a package.
 
     Raises:
-        ValueError: sentence-transformers is not installed, or it cannot load the model.
+        UserError: sentence-transformers is not installed, or it cannot load the model.
     """
     if name == WORDLLAMA:
         return Embedder(wordllama_id(), embed_wordllama)
@@ -56,7 +58,7 @@ def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
     The result of a text does not depend on its neighbours in the batch.
 
     Raises:
-        ValueError: a text has no token, so its vector has no direction.
+        UserError: a text has no token, so its vector has no direction.
     """
     model = _load_wordllama()
     table = model.embedding  # (V, 256) float32
@@ -68,7 +70,7 @@ def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
         for offset, encoding in enumerate(encoded):
             ids = encoding.ids
             if not ids:
-                raise ValueError(
+                raise UserError(
                     f"texts[{start + offset}]: expected at least one token, got {batch[offset]!r}; leave it out"
                 )
             vectors[start + offset] = table[ids].mean(axis=0)
@@ -90,7 +92,7 @@ def _load_wordllama() -> Any:
     """
     spec = importlib.util.find_spec("wordllama")
     if spec is None or spec.origin is None:
-        raise ValueError("wordllama: expected it to be installed, got no such package; run pip install -e .")
+        raise UserError("wordllama: expected it to be installed, got no such package; run pip install -e .")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     from wordllama import WordLlama
@@ -103,7 +105,7 @@ def _load_sentence_transformer(name: str) -> Embedder:
     try:
         library = importlib.import_module("sentence_transformers")  # imports torch: only when it is asked for
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"embedder: expected wordllama, or sentence-transformers to be installed for {name!r}, got neither; "
             "run pip install -e '.[text]'"
         ) from None
@@ -111,7 +113,7 @@ def _load_sentence_transformer(name: str) -> Embedder:
         model = library.SentenceTransformer(str(_model_folder(name) or name))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"embedder: expected a sentence-transformers model, got {name!r} ({reason}); give a folder or a hub name"
         ) from None
 

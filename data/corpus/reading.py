@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from data.corpus.docstrings import Article
+from data.errors import MissingFileError, UserError
 
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 # A sentence ends at . ! ? and perhaps a closing quote, before white space and what can begin a sentence.
@@ -36,9 +37,9 @@ class ChunkRule:
     def __post_init__(self) -> None:
         """Refuse lengths that leave nothing."""
         if self.min_chars < 1:
-            raise ValueError(f"min_chars: expected at least 1, got {self.min_chars}; the default is 40")
+            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; the default is 40")
         if self.max_chars < self.min_chars:
-            raise ValueError(
+            raise UserError(
                 f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise it"
             )
 
@@ -59,11 +60,11 @@ def read_corpus(path: Path) -> Iterator[Article]:
     """Read the articles of a corpus in the order of lines, rows or sorted paths.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: the form is unknown, or a line does not have it.
+        MissingFileError: there is no such file or folder.
+        UserError: the form is unknown, or a line does not have it.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a corpus, got nothing there; check the path")
+        raise MissingFileError(f"{path}: expected a corpus, got nothing there; check the path")
     if path.is_dir():
         yield from _read_folder(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".ndjson")):
@@ -71,7 +72,7 @@ def read_corpus(path: Path) -> Iterator[Article]:
     elif path.suffix == ".parquet":
         yield from _read_parquet(path)
     else:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected .jsonl, .jsonl.gz, .parquet or a folder of .txt and .md, got {path.name}; convert it"
         )
 
@@ -100,7 +101,7 @@ def _read_lines(path: Path) -> Iterator[Article]:
                 if line.strip():
                     yield _article(f"{path}:{number}", json.loads(line))
         except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(
+            raise UserError(
                 f"{path}:{number}: expected a line of JSON, got {type(error).__name__} ({error}); fetch the file again"
             ) from None
 
@@ -117,10 +118,10 @@ def _read_parquet(path: Path) -> Iterator[Article]:
     try:
         file = pq.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected Parquet, got a damaged file ({error}); fetch it again") from None
+        raise UserError(f"{path}: expected Parquet, got a damaged file ({error}); fetch it again") from None
     missing = [name for name in ("article", "paragraphs") if name not in file.schema_arrow.names]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected the columns article and paragraphs, got {', '.join(file.schema_arrow.names)}; "
             f"add {', '.join(missing)}"
         )
@@ -134,7 +135,7 @@ def _read_parquet(path: Path) -> Iterator[Article]:
 def _read_folder(path: Path) -> Iterator[Article]:
     files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".md") and file.is_file())
     if not files:
-        raise ValueError(f"{path}: expected .txt or .md files, got none; give a folder of texts")
+        raise UserError(f"{path}: expected .txt or .md files, got none; give a folder of texts")
     for file in files:
         paragraphs = _PARAGRAPH_BREAK.split(file.read_text(encoding="utf-8", errors="replace"))
         yield Article(file.relative_to(path).as_posix(), tuple(paragraphs))
@@ -145,4 +146,4 @@ def _article(where: str, entry: Any) -> Article:
         case {"article": str(title), "paragraphs": list(paragraphs)} if all(isinstance(p, str) for p in paragraphs):
             return Article(title, tuple(paragraphs))
     found = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
-    raise ValueError(f'{where}: expected {{"article": text, "paragraphs": [text, ...]}}, got {found}; convert it first')
+    raise UserError(f'{where}: expected {{"article": text, "paragraphs": [text, ...]}}, got {found}; convert it first')

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.corpus.embedders import Embedder, load_embedder
+from data.errors import UserError
 from data.interpreter import check_interpreter
 
 Shard = tuple[int, list[str]]
@@ -35,7 +36,7 @@ def embed_in_shards(
     """Embed texts into `folder`, going on where an earlier run stopped; (N, D) float32, mapped from disk.
 
     Raises:
-        ValueError: the folder belongs to another plan, or the embedder refuses its name or a text.
+        UserError: the folder belongs to another plan, or the embedder refuses its name or a text.
     """
     starts = range(0, len(texts), shard_texts)
     _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts})
@@ -50,7 +51,7 @@ def embed_in_shards(
                 for number, vectors in results:
                     _save_shard(_shard_file(folder, number), vectors)
                     progress.advance(len(vectors))
-        except ValueError:
+        except UserError:
             if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
                 shutil.rmtree(folder)  # a plan of nothing would only stand in the way of the next one
             raise
@@ -88,7 +89,7 @@ def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vector
 
 def _unpack(batch: Any) -> tuple[int, Vectors]:
     if refusal := batch["refusal"][0].as_py():
-        raise ValueError(refusal)
+        raise UserError(refusal)
     dim, content = batch["dim"][0].as_py(), batch["vectors"][0].as_py()
     return batch["shard"][0].as_py(), np.frombuffer(content, np.float32).reshape(-1, dim)
 
@@ -103,7 +104,7 @@ def _embed_shard(batch: Any, embedder: str) -> Any:
     refusal = ""
     try:
         vectors = _loaded(embedder).embed(batch["texts"][0].as_py())
-    except ValueError as error:
+    except UserError as error:
         refusal, vectors = str(error), np.empty((0, 0), np.float32)
     columns = {"dim": [vectors.shape[1]], "vectors": [vectors.tobytes()], "refusal": [refusal]}
     return pa.table({"shard": batch["shard"], **columns})
@@ -181,7 +182,7 @@ def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
     differing = [name for name in plan if found.get(name) != plan[name]]
     if differing:
         name = differing[0]
-        raise ValueError(
+        raise UserError(
             f"{folder}: expected shards of {name} {plan[name]!r}, got shards of {found.get(name)!r}; "
             "give the same options to go on, or delete the folder to start over"
         )

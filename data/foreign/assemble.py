@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import UserError
 from data.foreign.formats import import_payload
 from data.foreign.sequences import SAME_COSINE, AlignedSequences, read_sequences
 from data.io import replace_folder
@@ -73,8 +74,8 @@ def build(
     """Build the payload folder `out` with `out/windows`; nothing is left behind when something is refused.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
+        MissingFileError: a file is missing.
+        UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
     """
     building = out.with_name(f".{out.name}-building")
     try:
@@ -151,7 +152,7 @@ def _windows_of_files(
         found = sequence_checks(split, aligned, payload, realign=realign)
         for check in found:
             if not check.passed:
-                raise ValueError(f"{path}: {check.line()}")
+                raise UserError(f"{path}: {check.line()}")
         tables[split] = aligned.table
         checks += found
         alignment[split] = {
@@ -166,7 +167,7 @@ def _windows_of_files(
         }
     lengths = {split: table.rows.shape[1] - 1 for split, table in tables.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"{files.train}: expected one context length in all files, got {lengths}; cut them again")
+        raise UserError(f"{files.train}: expected one context length in all files, got {lengths}; cut them again")
     provenance = WindowProvenance(
         payload_sha256=payload.provenance.sha256,
         context_length=lengths["train"],

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import MissingFileError, UserError
 from data.foreign.parquet import read_parquet
 from data.foreign.rows import Rows, as_float, as_int32
 from data.foreign.unpickle import load_pickle
@@ -34,8 +35,8 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
         embedder: Who made the vectors, for files that do not say.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, of another form, or asks for code.
+        MissingFileError: a file is missing.
+        UserError: a file is damaged, of another form, or asks for code.
     """
     rows = read_rows(source, keys=keys)
     return write_payload(
@@ -54,13 +55,13 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
 def read_rows(source: Path, *, keys: Path | None = None) -> Rows:
     """Read a payload in any known form; see the table of this module."""
     if not source.exists():
-        raise FileNotFoundError(f"{source}: expected a payload file, got none; check the path")
+        raise MissingFileError(f"{source}: expected a payload file, got none; check the path")
     if source.suffix == ".parquet" or (source.is_dir() and any(source.glob("*.parquet"))):
         return read_parquet(source)
     if (source / "payload.json").is_file():
         return _rows_of_payload(open_payload(source))
     if source.suffix != ".npy":
-        raise ValueError(f"{source}: expected .npy, .parquet or a payload folder, got {source.name}; convert it first")
+        raise UserError(f"{source}: expected .npy, .parquet or a payload folder, got {source.name}; convert it first")
     return read_array(source, keys) if keys is not None else read_pickled_dict(source)
 
 
@@ -69,14 +70,14 @@ def read_pickled_dict(source: Path) -> Rows:
     with source.open("rb") as file:
         shape, dtype = read_npy_header(file, source)
         if not dtype.hasobject:
-            raise ValueError(
+            raise UserError(
                 f"{source}: expected a pickled dict, got an array {shape} of {dtype}; "
                 "give the keys of its rows with --keys"
             )
         content = load_pickle(file, source)
     entries = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
     if not isinstance(entries, dict) or not entries:
-        raise ValueError(
+        raise UserError(
             f"{source}: expected a dict {{id: (text, keys, vector)}}, got {type(entries).__name__}; convert it first"
         )
     return _rows_of_entries(source, entries)
@@ -86,7 +87,7 @@ def read_array(source: Path, keys: Path) -> Rows:
     """Read a plain (N, D) array, mapped, and the (N, 2) keys of its rows."""
     vectors, pairs = _load_numbers(source, mapped=True), _load_numbers(keys, mapped=False)
     if pairs.ndim != 2 or pairs.shape != (len(vectors), 2) or pairs.dtype.kind not in "iu":
-        raise ValueError(
+        raise UserError(
             f"{keys}: expected integers ({len(vectors)}, 2), article_index and chunk_index of each row, "
             f"got {pairs.shape} of {pairs.dtype}; write one pair for each vector"
         )
@@ -104,9 +105,9 @@ def read_npy_header(file: IO[bytes], where: Path) -> tuple[tuple[int, ...], "np.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{where}: expected a .npy file, got another ({error}); check the path") from None
+        raise UserError(f"{where}: expected a .npy file, got another ({error}); check the path") from None
     if is_fortran and len(shape) > 1:
-        raise ValueError(f"{where}: expected rows in C order, got Fortran order; save np.ascontiguousarray of it")
+        raise UserError(f"{where}: expected rows in C order, got Fortran order; save np.ascontiguousarray of it")
     return shape, dtype
 
 
@@ -117,7 +118,7 @@ def _rows_of_entries(source: Path, entries: dict[Any, Any]) -> Rows:
         if row == 0:
             vectors = np.empty((num, len(vector)), np.float16 if vector.dtype == np.float16 else np.float32)
         if vector.shape != vectors.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 f"{source}: expected vectors of dimension {vectors.shape[1]}, got {vector.shape} at id {name!r}; "
                 "embed the corpus with one embedder"
             )
@@ -144,7 +145,7 @@ def _checked(source: Path, entries: dict[Any, Any]) -> Iterator[tuple[Any, tuple
                 if array.ndim == 1 and array.dtype.kind == "f" and _has_keys(keys):
                     yield name, (entry[0], keys, array)
                     continue
-        raise ValueError(
+        raise UserError(
             f"{source}: expected (text, {{'article_index', 'chunk_index'}}, vector) at id {name!r}, "
             f"got {_describe(entry)}; convert it first"
         )
@@ -177,9 +178,9 @@ def _load_numbers(file: Path, *, mapped: bool) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: expected an array, got no file; check the path") from None
+        raise MissingFileError(f"{file}: expected an array, got no file; check the path") from None
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file}: expected an array of numbers, got another file ({error}); check the path") from None
+        raise UserError(f"{file}: expected an array of numbers, got another file ({error}); check the path") from None
     return array
 
 

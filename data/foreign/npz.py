@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import MissingFileError, UserError
 from data.foreign.formats import read_npy_header
 from data.foreign.unpickle import load_pickle
 
@@ -21,13 +22,13 @@ class Npz:
     """An opened .npz; every error names the file and is one line.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no archive or was cut short.
+        MissingFileError: there is no such file.
+        UserError: it is no archive or was cut short.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected a .npz of sequences, got no file; check the path")
+            raise MissingFileError(f"{path}: expected a .npz of sequences, got no file; check the path")
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
@@ -46,7 +47,7 @@ class Npz:
         for name in wanted:
             if name in self.names:
                 return name
-        raise ValueError(
+        raise UserError(
             f"{self.path}: expected an array named {' or '.join(wanted)}, "
             f"got {', '.join(self.names) or 'none'}; rename it"
         )
@@ -59,7 +60,7 @@ class Npz:
         """Yield (first row, rows) of an array of numbers, a few megabytes at a time."""
         shape, dtype = self._header(name)
         if dtype.kind not in "fiu" or not shape:
-            raise ValueError(f"{self.path}: expected numbers in {name}, got {shape} of {dtype}; convert it first")
+            raise UserError(f"{self.path}: expected numbers in {name}, got {shape} of {dtype}; convert it first")
         row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
         step = max(1, _BLOCK_BYTES // max(1, row_bytes))
         try:
@@ -91,7 +92,7 @@ class Npz:
         try:
             content = text if isinstance(text, dict) else json.loads(text)
         except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{self.path}: expected JSON in {name}, got {error}; write it with json.dumps") from None
+            raise UserError(f"{self.path}: expected JSON in {name}, got {error}; write it with json.dumps") from None
         return content if isinstance(content, dict) else {name: content}
 
     def _header(self, name: str) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
@@ -101,7 +102,7 @@ class Npz:
         except _DAMAGE as error:
             raise self._damaged(error) from None
 
-    def _damaged(self, error: Exception) -> ValueError:
-        return ValueError(
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(
             f"{self.path}: expected a .npz of sequences, got a truncated or damaged file ({error}); fetch it again"
         )

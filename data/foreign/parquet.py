@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import UserError
 from data.foreign.rows import Rows, as_int32
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 
@@ -18,7 +19,7 @@ def read_parquet(source: Path) -> Rows:
     try:
         files = [pq.ParquetFile(file) for file in (sorted(source.glob("*.parquet")) if source.is_dir() else [source])]
     except (OSError, ValueError) as error:
-        raise ValueError(f"{source}: expected Parquet, got a damaged file ({error}); fetch it again") from None
+        raise UserError(f"{source}: expected Parquet, got a damaged file ({error}); fetch it again") from None
     dim, dtype = _vector_column(files[0].schema_arrow, source)
     vectors = np.empty((sum(file.metadata.num_rows for file in files), dim), dtype)
     columns: dict[str, list[Any]] = {"article_index": [], "chunk_index": [], "text": [], "title": []}
@@ -73,13 +74,13 @@ def _vector_column(schema: Any, where: Path) -> tuple[int, "np.dtype[Any]"]:
 
     missing = [name for name in ("vector", "article_index", "chunk_index") if name not in schema.names]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{where}: expected the columns vector, article_index and chunk_index, got {', '.join(schema.names)}; "
             f"add {', '.join(missing)}"
         )
     kind = schema.field("vector").type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.float16(), pa.float32()):
-        raise ValueError(
+        raise UserError(
             f"{where}: expected vector as a fixed-size list of float16 or float32, got {kind}; cast the column"
         )
     return int(kind.list_size), np.dtype(kind.value_type.to_pandas_dtype())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
 from data.payload.keys import Int32
 from data.payload.store import UNKNOWN_EMBEDDER, Vectors
 
@@ -29,14 +30,14 @@ class Rows:
 def as_float(vectors: NDArray[Any], where: Path) -> Vectors:
     """Check that an array is (N, D) of floats; float64 becomes float32, nothing else is copied."""
     if vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise ValueError(f"{where}: expected floats (N, D), got {vectors.shape} of {vectors.dtype}; convert it first")
+        raise UserError(f"{where}: expected floats (N, D), got {vectors.shape} of {vectors.dtype}; convert it first")
     return vectors if vectors.dtype in (np.float32, np.float16) else vectors.astype(np.float32)
 
 
 def as_int32(values: NDArray[Any], where: Path) -> Int32:
     """Check that numbers fit int32 and are not negative, (N,)."""
     if len(values) and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > np.iinfo(np.int32).max):
-        raise ValueError(
+        raise UserError(
             f"{where}: expected article_index and chunk_index from 0 to 2147483647, got {values.dtype} "
             f"from {values.min()} to {values.max()}; number articles and chunks from 0"
         )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
 from data.foreign.npz import Npz
 from data.payload.keys import Int64, KeyIndex
 from data.payload.store import Payload
@@ -59,8 +60,8 @@ def read_sequences(path: Path, payload: Payload) -> AlignedSequences:
     """Read a .npz of sequences and find its row numbers in the payload.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, lacks an array, or its shapes do not fit each other or the payload.
+        MissingFileError: there is no such file.
+        UserError: the file is damaged, lacks an array, or its shapes do not fit each other or the payload.
     """
     with Npz(path) as npz:
         context, target, keys = npz.pick(*CONTEXT_NAMES), npz.pick(*TARGET_NAMES), _read_keys(npz)
@@ -85,11 +86,11 @@ def read_sequences(path: Path, payload: Payload) -> AlignedSequences:
 def _read_keys(npz: Npz) -> Int64:
     keys = npz.array(npz.pick("truth_keys"))
     if keys.ndim != 2 or keys.shape[1] != 2 or keys.dtype.kind not in "iu":
-        raise ValueError(
+        raise UserError(
             f"{npz.path}: expected truth_keys (M, 2) of integers, got {keys.shape} of {keys.dtype}; convert it first"
         )
     if len(keys) and (keys.min() < 0 or keys.max() > np.iinfo(np.int32).max):
-        raise ValueError(
+        raise UserError(
             f"{npz.path}: expected truth_keys from 0 to 2147483647, got {keys.min()} to {keys.max()}; number from 0"
         )
     return keys.astype(np.int64)
@@ -126,17 +127,17 @@ def _checked_length(npz: Npz, context: str, target: str, num: int, dim: int) -> 
     """Check (M, L, D), (M, D) and (M, 2) against each other and the payload; return L."""
     context_shape, target_shape = npz.shape(context), npz.shape(target)
     if len(context_shape) != 3 or len(target_shape) != 2 or {context_shape[0], target_shape[0]} != {num}:
-        raise ValueError(
+        raise UserError(
             f"{npz.path}: expected {context} (M, L, D), {target} (M, D) and truth_keys (M, 2), got {context_shape}, "
             f"{target_shape} and ({num}, 2); write the three arrays from one list of sequences"
         )
     if context_shape[2] != target_shape[1]:
-        raise ValueError(
+        raise UserError(
             f"{npz.path}: expected one dimension for context and target, got {context_shape[2]} in {context} and "
             f"{target_shape[1]} in {target}; embed both with one embedder"
         )
     if target_shape[1] != dim:
-        raise ValueError(
+        raise UserError(
             f"{npz.path}: expected vectors of dimension {dim} like the payload, got {target_shape[1]}; "
             "embed both with one embedder"
         )

@@ -17,6 +17,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
+
 _ADMITTED = "numpy arrays and numbers, dict, list, tuple, str, int and float"
 _NUMPY_CORES = ("numpy.core", "numpy._core")
 _PLAIN_DTYPE = re.compile(r"[<>|=]?[biufSUO]\d{0,6}")
@@ -42,16 +44,16 @@ def load_pickle(file: IO[bytes], where: Path) -> Any:
     """Read one pickled object of plain data; arrays come as numpy arrays once passed through `plain`.
 
     Raises:
-        ValueError: the file asks for anything but plain data, or is damaged.
+        UserError: the file asks for anything but plain data, or is damaged.
     """
     try:
         return plain(_PlainUnpickler(file).load())
     except RefusedError as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: expected {_ADMITTED} only, got a request for {error}; nothing of it ran, do not trust the file"
         ) from None
     except _DAMAGE as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: expected pickled data, got a damaged file ({type(error).__name__}: {error}); fetch it again"
         ) from None
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import MissingFileError, UserError
 from data.io import open_array, replace_folder
 from data.payload.keys import Int32, Int64, combine
 
@@ -104,14 +105,14 @@ def open_payload(folder: str | Path, *, verify: bool = False) -> Payload:
     """Open a payload folder without reading its vectors; `verify` reads them once and compares their sha256.
 
     Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        ValueError: a file is truncated, has another shape than payload.json says, or (verify) another content.
+        MissingFileError: the folder or one of its files is missing.
+        UserError: a file is truncated, has another shape than payload.json says, or (verify) another content.
     """
     payload = Payload(Path(folder))
     if verify:
         found = content_sha256(payload.vectors, payload.article_index, payload.chunk_index)
         if found != payload.provenance.sha256:
-            raise ValueError(
+            raise UserError(
                 f"{payload.path}: expected content sha256 {payload.provenance.sha256[:12]}, got {found[:12]}; "
                 "a file was altered after it was written, build the payload again"
             )
@@ -183,7 +184,7 @@ def content_sha256(*arrays: NDArray[Any]) -> str:
 
 def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, texts: Sequence[str] | None) -> None:
     if vectors.ndim != 2 or vectors.dtype not in (np.float32, np.float16):
-        raise ValueError(
+        raise UserError(
             f"{target}: expected vectors (N, D) of float32 or float16, got {vectors.shape} {vectors.dtype}; convert"
         )
     lengths = {"article_index": len(articles), "chunk_index": len(chunks)}
@@ -191,9 +192,9 @@ def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, 
         lengths["texts"] = len(texts)
     for name, length in lengths.items():
         if length != len(vectors):
-            raise ValueError(f"{target}: expected {len(vectors)} entries in {name}, got {length}; one for each vector")
+            raise UserError(f"{target}: expected {len(vectors)} entries in {name}, got {length}; one for each vector")
     if len(vectors) and min(articles.min(), chunks.min()) < 0:
-        raise ValueError(
+        raise UserError(
             f"{target}: expected article_index and chunk_index from 0, got {min(articles.min(), chunks.min())}; "
             "number articles and chunks from 0"
         )
@@ -201,7 +202,7 @@ def _check_rows(target: Path, vectors: Vectors, articles: Int32, chunks: Int32, 
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated):
         article, chunk = int(repeated[0] >> 32), int(repeated[0] & 0xFFFFFFFF)
-        raise ValueError(
+        raise UserError(
             f"{target}: expected one row for each truth key, got {len(repeated)} duplicate keys, the first "
             f"(article {article}, chunk {chunk}); drop the repeated chunks or number them again"
         )
@@ -245,19 +246,19 @@ def _write_texts(folder: Path, texts: Iterable[str], num: int) -> None:
 def _read_meta(path: Path) -> dict[str, Any]:
     file = path / "payload.json"
     if not file.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: expected a payload folder with payload.json, got none; make one with python -m data.build"
         )
     try:
         meta: dict[str, Any] = json.loads(file.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: expected JSON, got {error}; build the payload again") from error
+        raise UserError(f"{file}: expected JSON, got {error}; build the payload again") from error
     return meta
 
 
 def _check_texts(file: Path, num_bytes: int) -> None:
     found = file.stat().st_size if file.is_file() else -1
     if found != num_bytes:
-        raise ValueError(
+        raise UserError(
             f"{file}: expected {num_bytes} bytes, got {'no file' if found < 0 else found}; build the payload again"
         )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
 from data.payload.duplicates import duplicate_ids
 from data.payload.keys import Int32, KeyIndex
 from data.payload.store import Payload, Vectors
@@ -58,12 +59,12 @@ def check_windows(payload: Payload, splits: Splits) -> list[Check]:
     """Check that every window is L + 1 consecutive chunks of one article of this payload."""
     num_windows = sum(len(table) for _, table in splits.items())
     if not num_windows:
-        raise ValueError("windows: expected windows in the splits, got none; build them from longer articles")
+        raise UserError("windows: expected windows in the splits, got none; build them from longer articles")
     num_good = 0
     for _, table in splits.items():
         rows = table.rows
         if rows.size and (rows.min() < 0 or rows.max() >= payload.num_rows):
-            raise ValueError(
+            raise UserError(
                 f"windows: expected row numbers from 0 to {payload.num_rows - 1}, got {rows.min()} to {rows.max()}; "
                 "they belong to another payload, build them again"
             )
@@ -167,7 +168,7 @@ def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> T
 def _cosine(first: Any, second: Any) -> NDArray[np.float64]:
     """Return the cosine of each pair of rows, (M,)."""
     if first.shape[1] != second.shape[1]:
-        raise ValueError(
+        raise UserError(
             f"targets: expected dimension {second.shape[1]} of the payload, got {first.shape[1]}; "
             "embed both with one embedder"
         )

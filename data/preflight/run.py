@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data.errors import UserError
 from data.payload.store import Payload
 from data.preflight.check import Check, report, table_of
 from data.preflight.content import (
@@ -64,7 +65,7 @@ def run_preflight(
         later: Names of checks that others make, which `waive` may hold too.
 
     Raises:
-        ValueError: a name in `waive` is no check.
+        UserError: a name in `waive` is no check.
     """
     rng = np.random.default_rng(derive_seed(seed, "preflight"))
     checks = check_provenance(payload, others or {})
@@ -105,9 +106,7 @@ def stamp_waived(checks: list[Check], waive: Collection[str]) -> list[Check]:
 def _check_names(waive: Collection[str], names: Collection[str]) -> None:
     for name in waive:
         if name not in names:
-            raise ValueError(
-                f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name"
-            )
+            raise UserError(f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name")
 
 
 def save_checks(file: str | Path, checks: Iterable[Check]) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.errors import UserError
 from data.payload.keys import Int32
 from data.seeding import derive_seed
 
@@ -126,11 +127,11 @@ def iter_epochs(
         epochs: The epochs wanted, rising.
 
     Raises:
-        ValueError: batch_size is larger than num_windows.
+        UserError: batch_size is larger than num_windows.
         RuntimeError: an epoch is missing, out of order, or has another number of rows.
     """
     if not 0 < batch_size <= num_windows:
-        raise ValueError(
+        raise UserError(
             f"batch_size: expected 1 to {num_windows}, the number of training windows, got {batch_size}; lower it"
         )
     quiet_ray_data()

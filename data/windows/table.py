@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import MissingFileError, UserError
 from data.payload.keys import Int32, combine
 from data.seeding import derive_seed
 
@@ -77,13 +78,13 @@ def build_windows(
     windows come out sorted by (article, chunk).
 
     Raises:
-        ValueError: two rows have the same truth key.
+        UserError: two rows have the same truth key.
     """
     keys = combine(article_index, chunk_index)
     order = np.argsort(keys, kind="stable")
     steps = np.diff(keys[order])  # 1 inside a run; larger across a gap or an article
     if np.any(steps == 0):
-        raise ValueError(
+        raise UserError(
             f"chunk_index: expected one row for each truth key, got {np.count_nonzero(steps == 0)} duplicate keys; "
             "drop the repeated chunks or number them again"
         )
@@ -104,14 +105,14 @@ def split_by_article(table: WindowTable, val: float = 0.1, test: float = 0.1, *,
     The choice depends on the article and the seed alone: articles added later move no other article.
 
     Raises:
-        ValueError: a split with a share above 0 got no window.
+        UserError: a split with a share above 0 got no window.
     """
     place = _unit_hash(table.article_index, derive_seed(seed, "split"))
     in_val, in_test = place < val, (place >= val) & (place < val + test)
     splits = Splits(table.take(~in_val & ~in_test), table.take(in_val), table.take(in_test))
     for (name, part), share in zip(splits.items(), (1.0 - val - test, val, test), strict=True):
         if share > 0 and not len(part):
-            raise ValueError(
+            raise UserError(
                 f"{name}: expected windows in a split of {share:.0%} of the articles, got none of {len(table)} "
                 f"windows in {len(np.unique(table.article_index))} articles; give more articles or another seed"
             )
@@ -146,17 +147,17 @@ def load_windows(folder: str | Path, *, payload_sha256: str) -> Splits:
     """Read splits written by `save_windows`.
 
     Raises:
-        FileNotFoundError: no windows.json in the folder.
-        ValueError: the windows were built from another payload.
+        MissingFileError: no windows.json in the folder.
+        UserError: the windows were built from another payload.
     """
     source = Path(folder)
     if not (source / "windows.json").is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{source}: expected windows.json, got none; build the windows with python -m data.build"
         )
     provenance = load_window_provenance(source)
     if provenance.payload_sha256 != payload_sha256:
-        raise ValueError(
+        raise UserError(
             f"{source}: expected windows of payload {payload_sha256[:12]}, got windows of payload "
             f"{provenance.payload_sha256[:12]}; row numbers fit one payload only, build the windows again"
         )

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from evaluation.config import IndexConfig
 from evaluation.index.auto import choose
 from evaluation.index.fidelity import sampled_fidelity
@@ -12,7 +13,7 @@ from evaluation.index.search import SearchIndex, build_kind
 def build_index(vectors: npt.NDArray[np.floating], config: IndexConfig) -> SearchIndex:
     """Build the configured index over (N, D) vectors and measure its fidelity; `auto` chooses the kind here."""
     if vectors.ndim != 2 or len(vectors) == 0:
-        raise ValueError(f"index: expected vectors (N, D) with N >= 1, got {vectors.shape}; check the payload")
+        raise UserError(f"index: expected vectors (N, D) with N >= 1, got {vectors.shape}; check the payload")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if config.kind == "auto":
         return choose(vectors, config)

@@ -17,6 +17,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import MissingFileError, UserError
 from data.payload.store import open_payload
 from data.preflight.check import Check, judge, table_of
 from data.preflight.run import blocking, save_checks, stamp_waived
@@ -184,11 +185,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if not Path(args.file).is_file():
-            raise FileNotFoundError(f"{args.file}: expected a FAISS index, got no file; check the path")
+            raise MissingFileError(f"{args.file}: expected a FAISS index, got no file; check the path")
         config = IndexConfig(file=args.file, nprobe=args.nprobe)
         payload = open_payload(args.payload)
         checks = open_index_file(payload.vectors, config, source_rows=payload.source_rows)[1]
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     if args.json:

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from evaluation.config import IndexConfig, IndexKind
 
 Vectors = npt.NDArray[np.float32]
@@ -81,7 +82,7 @@ def _ivf_sq8(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -
 def _ivf_pq(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
     dim = vectors.shape[1]
     if dim % PQ_COMPONENTS_PER_CODE:
-        raise ValueError(f"index.kind: expected a dimension divisible by 4 for ivf_pq, got {dim}; choose ivf_sq8")
+        raise UserError(f"index.kind: expected a dimension divisible by 4 for ivf_pq, got {dim}; choose ivf_sq8")
     cells = _cells(vectors, config, centroids)
     codes = faiss.IndexIVFPQFastScan(
         cells, dim, _nlist(config), dim // PQ_COMPONENTS_PER_CODE, 4, faiss.METRIC_INNER_PRODUCT

@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex, build_kind
@@ -28,7 +29,7 @@ def open_or_build(
     """The index of this payload and configuration, and whether it was built now rather than opened.
 
     Raises:
-        ValueError: when the folder holds a damaged index under this key.
+        UserError: when the folder holds a damaged index under this key.
     """
     stem = Path(folder) / key(config, payload_sha256)
     if stem.with_suffix(".json").is_file():
@@ -75,12 +76,12 @@ def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a saved index, got a file that FAISS cannot read; delete {stem.name}.* and run again"
         ) from error
     expected, found = (described["num_rows"], described["dim"]), (index.ntotal, index.d)
     if expected != found or expected != vectors.shape:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got {found[0]} "
             f"in {found[1]}; delete {stem.name}.* and run again"
         )

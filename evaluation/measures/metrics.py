@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
+
 K_MAX = 50
 EXCLUDE_CONTEXT = "exclude_context."  # prefix of every retrieval metric under the second protocol
 
@@ -54,12 +56,12 @@ _AT_K = re.compile(r"(r|contain)@([1-9][0-9]?)")
 
 def metric(name: str) -> Metric:
     """Return the definition of a metric spec: a name in METRICS, `r@k` or `contain@k` with k in 1..50, optionally
-    prefixed with `exclude_context.`; ValueError lists the legal names.
+    prefixed with `exclude_context.`; UserError lists the legal names.
     """
     bare = name.removeprefix(EXCLUDE_CONTEXT)
     found = METRICS.get(bare) or _at_k(bare)
     if found is None or (bare != name and found.unit == "ms"):
-        raise ValueError(
+        raise UserError(
             f"metric: expected one of {', '.join(METRICS)}, r@k or contain@k with k from 1 to {K_MAX}, got {name!r}; "
             f"the prefix '{EXCLUDE_CONTEXT}' is allowed before a retrieval metric"
         )

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from data.errors import UserError
+
 Metrics = Mapping[str, float | None]
 
 # Gates of the original protocol, by epoch; None: after training.
@@ -43,7 +45,7 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Parse one rule; ValueError says what a rule looks like."""
+    """Parse one rule; UserError says what a rule looks like."""
     match = _RULE.match(text)
     number, baseline = (match["number"], match["baseline"]) if match else (None, None)
     well_formed = match and (number or baseline) and bool(match["times"]) == bool(number and baseline)
@@ -52,7 +54,7 @@ def parse_rule(text: str) -> Rule:
     except ValueError:
         well_formed = None
     if not match or not well_formed:
-        raise ValueError(
+        raise UserError(
             f"{text!r}: expected 'metric >= number' or 'metric >= factor * baseline.name', got neither; "
             "e.g. 'r@5 >= 1.2 * baseline.last_vector'"
         )

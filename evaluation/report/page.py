@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
 from evaluation.report import page_charts
 from evaluation.report import render as rendered
 from evaluation.report.columns import number, per_cent
@@ -26,7 +27,7 @@ def write_report(run: str | Path, payload: str | None = None) -> Path:
     """Render a run folder into its report.html; return the path.
 
     Raises:
-        FileNotFoundError, ValueError: in one line, when the run has no readable results.
+        MissingFileError, UserError: in one line, when the run has no readable results.
     """
     path = Path(run) / REPORT_FILE
     part = path.with_name(path.name + ".part")
@@ -229,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         path = write_report(args.run, args.payload)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(f"{path}\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
 from evaluation.measures.metrics import RETRIEVAL_METRICS
 from evaluation.report.table import ComparisonTable
 from evaluation.results import Arrays, Row, load_all_arrays, load_results, payload_folder, plain
@@ -52,7 +53,7 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
     """Read a run folder.
 
     Raises:
-        FileNotFoundError, ValueError: in one line, when there is no readable results.json.
+        MissingFileError, UserError: in one line, when there is no readable results.json.
     """
     run = Path(run)
     results = load_results(run)
@@ -88,7 +89,7 @@ def _payload(run: Path, override: str | None) -> Any | None:
 
     try:
         return open_payload(payload_folder(run, override))
-    except (ValueError, FileNotFoundError):
+    except UserError:
         if override is not None:
             raise
         return None  # moved since: the report goes without texts

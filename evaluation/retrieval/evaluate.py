@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from evaluation.index.search import SearchIndex
 from evaluation.measures.metrics import EXCLUDE_CONTEXT, K_MAX, IntArray, ranks, summarise
 from evaluation.retrieval.baselines import PRIOR_ONLY
@@ -121,7 +122,7 @@ def evaluate(
     context rows are other rows and stay.
 
     Raises:
-        ValueError: naming the variant, when predictions are not (Q, D), not finite or not of norm 1, or when a
+        UserError: naming the variant, when predictions are not (Q, D), not finite or not of norm 1, or when a
             query's row is not in the corpus.
     """
     predictions = check_predictions(predictions, (len(query_set), corpus.vectors.shape[1]), variant)
@@ -196,20 +197,20 @@ def share_with_duplicates(target: Int32, duplicate_ids: Int32) -> float:
 def check_predictions(predictions: npt.NDArray[np.floating], shape: tuple[int, int], variant: str) -> Float32:
     """Return predictions as float32 (Q, D), or say in one line what is wrong with the variant's."""
     if predictions.shape != shape:
-        raise ValueError(
+        raise UserError(
             f"{variant}: expected predictions of shape {shape}, got {predictions.shape}; "
             "one row per query in the payload's dimension"
         )
     if not np.isfinite(predictions).all():
         bad = int((~np.isfinite(predictions)).any(axis=1).sum())
-        raise ValueError(
+        raise UserError(
             f"{variant}: expected finite predictions, got NaN or infinity in {bad} of {len(predictions)}; "
             "the training diverged or the checkpoint is damaged"
         )
     norms = np.linalg.norm(predictions.astype(np.float32), axis=1)
     worst = float(np.abs(norms - 1.0).max(initial=0.0))
     if worst > UNIT_NORM_TOLERANCE:
-        raise ValueError(
+        raise UserError(
             f"{variant}: expected predictions of norm 1, got norms from {norms.min():.4f} to {norms.max():.4f}; "
             "normalise the model's output"
         )
@@ -220,12 +221,12 @@ def check_windows(query_set: QuerySet, num_rows: int) -> None:
     """Refuse queries whose rows the corpus does not have: their ranks would be of something else."""
     windows = query_set.windows
     if windows.ndim != 2 or windows.shape[1] < 2:
-        raise ValueError(
+        raise UserError(
             f"query set {query_set.name}: expected windows (Q, L + 1) with L >= 1, got shape {windows.shape}; "
             "build them with data.windows.table"
         )
     if len(windows) and (windows.min() < 0 or windows.max() >= num_rows):
-        raise ValueError(
+        raise UserError(
             f"query set {query_set.name}: expected rows from 0 to {num_rows - 1}, got {windows.min()} to "
             f"{windows.max()}; the windows were built for another payload"
         )

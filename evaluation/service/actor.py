@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from data.payload.store import open_payload
 from data.preflight.run import blocking
 from evaluation.config import IndexConfig, RerankConfig
@@ -60,7 +61,7 @@ class Evaluator:
         at all is then left aside, and an index is built.
 
         Raises:
-            ValueError: the file is not an index of this payload.
+            UserError: the file is not an index of this payload.
         """
         faiss.omp_set_num_threads(threads)
         self._threads = threads
@@ -80,7 +81,7 @@ class Evaluator:
     ) -> SearchIndex | None:
         index, checks = open_index_file(self._corpus.vectors, config, waive, source_rows)
         for check in blocking(checks):
-            raise ValueError(check.line())
+            raise UserError(check.line())
         if index is not None:
             found = sampled_fidelity(index, np.ascontiguousarray(self._corpus.vectors, dtype=np.float32))
             index.notes |= {name: round(value, 4) for name, value in found.items()}
@@ -245,7 +246,7 @@ class Evaluator:
 
     def _query_set(self, name: str) -> QuerySet:
         if name not in self._query_sets:
-            raise ValueError(
+            raise UserError(
                 f"query set: expected one of {', '.join(self._query_sets)}, got {name!r}; "
                 "name it when the evaluator is made"
             )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from data.errors import UserError
 from data.payload.store import open_payload
 from evaluation.measures.latency import Latency, measure, one_thread
 from models.training.checkpoint import load_model
@@ -51,7 +52,7 @@ class Predictor:
             `epoch`.
 
         Raises:
-            ValueError: when the checkpoint is damaged or of another dimension than the payload.
+            UserError: when the checkpoint is damaged or of another dimension than the payload.
         """
         payload = open_payload(payload_path)
         vectors = payload.vectors
@@ -121,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
         windows = np.load(args.windows)
         predictor = Predictor(args.device)
         answer = predictor.predict(args.checkpoint, args.payload, windows, latency_queries=args.latency_queries)
-    except (ValueError, FileNotFoundError) as error:
+    except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     np.savez(args.out, allow_pickle=False, **answer)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import UserError
 from evaluation.service.child import run_module
 
 
@@ -21,7 +22,7 @@ def predict_in_process(
     """What `evaluation.service.predict.Predictor.predict` returns, computed by `python -m evaluation.service.predict`.
 
     Raises:
-        ValueError: with the one line that the process wrote, e.g. about a damaged checkpoint.
+        UserError: with the one line that the process wrote, e.g. about a damaged checkpoint.
     """
     with tempfile.TemporaryDirectory() as folder:
         queries, out = Path(folder) / "windows.npy", Path(folder) / "predictions.npz"
@@ -30,7 +31,7 @@ def predict_in_process(
         options = ("--device", device, "--latency-queries", str(latency_queries))
         done = run_module("evaluation.service.predict", *files, *options)
         if done.returncode == 2:
-            raise ValueError(done.stderr.strip().splitlines()[-1])
+            raise UserError(done.stderr.strip().splitlines()[-1])
         if done.returncode != 0:
             raise RuntimeError(f"evaluation.service.predict ended with code {done.returncode}:\n{done.stderr}")
         with np.load(out) as arrays:

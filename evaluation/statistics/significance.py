@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, norm
 
+from data.errors import UserError
 from evaluation.measures.metrics import RETRIEVAL_METRICS, efficiency, per_query
 
 Float64 = npt.NDArray[np.float64]
@@ -195,7 +196,7 @@ def compare_all(
         return []
     if len({len(one.ranks) for one in outcomes.values()}) > 1:
         sizes = ", ".join(f"{name} {len(one.ranks)}" for name, one in outcomes.items())
-        raise ValueError(f"pairs: expected the same queries for all variants, got {sizes}; evaluate them on one set")
+        raise UserError(f"pairs: expected the same queries for all variants, got {sizes}; evaluate them on one set")
     resampled = {name: resampled_metrics(one, names, num_resamples, seed) for name, one in outcomes.items()}
     compared = list(combinations(outcomes, 2))
     tests = {name: [_mcnemar_of(outcomes[a], outcomes[b], name) for a, b in compared] for name in TESTED_METRICS}

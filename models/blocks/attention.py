@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.errors import UserError
 from models.blocks.layers import WindowDropout
 
 
@@ -20,7 +21,7 @@ class LocalAttention(nn.Module):
     def __init__(self, d_model: int, num_heads: int = 4, window: int = 8, dropout: float = 0.0) -> None:
         super().__init__()
         if d_model % num_heads:
-            raise ValueError(
+            raise UserError(
                 f"LocalAttention: expected d_model divisible by num_heads {num_heads}, got {d_model}; "
                 "choose a multiple of num_heads"
             )

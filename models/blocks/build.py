@@ -25,6 +25,6 @@ def build_model(spec: VariantSpec, dim: int) -> Model:
 def build_variant(name: str, dim: int, **overrides: Any) -> Model:
     """Return variant `name` for vectors of width `dim`, its sizes replaced by `overrides`.
 
-    Raises ValueError on an unknown name or key, listing the legal ones.
+    Raises UserError on an unknown name or key, listing the legal ones.
     """
     return build_model(make_spec(name, **overrides), dim)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.errors import UserError
 from models.blocks.layers import WindowDropout, causal_conv, gated_rms_norm
 from models.blocks.ssd import ssd, ssd_reference, ssd_step
 from models.cpu.fused import Weights, fused_block, takes
@@ -57,7 +58,7 @@ class MambaBlock(nn.Module):
         super().__init__()
         self.d_inner = expand * d_model
         if self.d_inner % head_dim:
-            raise ValueError(
+            raise UserError(
                 f"MambaBlock: expected expand * d_model ({expand} * {d_model}) divisible by head_dim {head_dim}, "
                 f"got {self.d_inner}; choose another d_model or head_dim"
             )

@@ -20,6 +20,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from data.errors import UserError
+
 DUAL_LENGTH = 64
 """Longest chunk by default: M costs L * L per head, so longer inputs are cut. The paper's kernels use 64 to 256."""
 
@@ -46,11 +48,11 @@ def ssd(
     | returns    | (B, L, H, P) | dtype of x                                        |
 
     Decays are computed in float32 at least. Time and memory are linear in L for a fixed chunk size.
-    Raises ValueError on shapes that do not fit together.
+    Raises UserError on shapes that do not fit together.
     """
     check_shapes(x, dt, A, B, C, D)
     if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"ssd: expected chunk_size >= 1, got {chunk_size}; leave it None for the default")
+        raise UserError(f"ssd: expected chunk_size >= 1, got {chunk_size}; leave it None for the default")
     with torch.autocast(x.device.type, enabled=False):  # operands keep the dtypes they come with
         length = x.shape[1]
         size = chunk_size or DUAL_LENGTH
@@ -105,9 +107,9 @@ def ssd_step(
 
 
 def check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None) -> None:
-    """Raise ValueError, naming the argument, unless all shapes fit x (B, L, H, P)."""
+    """Raise UserError, naming the argument, unless all shapes fit x (B, L, H, P)."""
     if x.dim() != 4:
-        raise ValueError(
+        raise UserError(
             f"ssd: expected x (B, L, H, P), got shape {tuple(x.shape)}; split the channels into heads first"
         )
     batch, length, heads, _ = x.shape
@@ -115,14 +117,10 @@ def check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tens
     if D is not None:
         expected["D"] = (D, (heads,))
     if tuple(B.shape[:-1]) != (batch, length):
-        raise ValueError(
-            f"ssd: expected B ({batch}, {length}, N), got {tuple(B.shape)}; B goes with x {tuple(x.shape)}"
-        )
+        raise UserError(f"ssd: expected B ({batch}, {length}, N), got {tuple(B.shape)}; B goes with x {tuple(x.shape)}")
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"ssd: expected {name} {shape}, got {tuple(tensor.shape)}; it goes with x {tuple(x.shape)}"
-            )
+            raise UserError(f"ssd: expected {name} {shape}, got {tuple(tensor.shape)}; it goes with x {tuple(x.shape)}")
 
 
 def _exponent_dtype(x: Tensor) -> torch.dtype:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from data.errors import UserError
 from models.spec.ranges import at_least, one_of, positive, within
 
 Negatives = Literal["all", "position"]
@@ -39,7 +40,7 @@ class LossConfig:
         for field in ("infonce", "cosine", "mse"):
             within(field, getattr(self, field), 0.0, 1e6)
         if self.infonce + self.cosine + self.mse == 0.0:
-            raise ValueError(
+            raise UserError(
                 "infonce: expected infonce, cosine or mse above 0, got 0 for all; give one of them a weight"
             )
         positive("temperature", self.temperature)

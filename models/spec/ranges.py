@@ -8,40 +8,42 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from data.errors import UserError
+
 
 def at_least(field: str, value: int, minimum: int) -> None:
-    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+    """Raise UserError unless `value` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{field}: expected an integer >= {minimum}, got {value!r}; set it to {minimum} or more")
+        raise UserError(f"{field}: expected an integer >= {minimum}, got {value!r}; set it to {minimum} or more")
 
 
 def within(field: str, value: float, low: float, high: float, *, open_high: bool = False) -> None:
-    """Raise ValueError unless low <= value <= high (value < high with `open_high`); NaN never passes."""
+    """Raise UserError unless low <= value <= high (value < high with `open_high`); NaN never passes."""
     inside = low <= value < high if open_high else low <= value <= high
     if not inside:
         bracket = ")" if open_high else "]"
-        raise ValueError(
+        raise UserError(
             f"{field}: expected a number in [{low:g}, {high:g}{bracket}, got {value!r}; choose one in that range"
         )
 
 
 def positive(field: str, value: float) -> None:
-    """Raise ValueError unless `value` is a finite number above zero."""
+    """Raise UserError unless `value` is a finite number above zero."""
     if not 0.0 < value < float("inf"):
-        raise ValueError(f"{field}: expected a number > 0, got {value!r}; choose a positive one")
+        raise UserError(f"{field}: expected a number > 0, got {value!r}; choose a positive one")
 
 
 def divides(field: str, value: int, divisor: int, why: str, mend: str) -> None:
-    """Raise ValueError unless `divisor` divides `value`; `why` names the product, `mend` the way out."""
+    """Raise UserError unless `divisor` divides `value`; `why` names the product, `mend` the way out."""
     if value % divisor:
-        raise ValueError(f"{field}: expected {why} divisible by {divisor}, got {value}; {mend}")
+        raise UserError(f"{field}: expected {why} divisible by {divisor}, got {value}; {mend}")
 
 
 def one_of(field: str, value: object, legal: Iterable[str]) -> None:
-    """Raise ValueError listing the legal values unless `value` is one of them."""
+    """Raise UserError listing the legal values unless `value` is one of them."""
     names = list(legal)
     if value not in names:
-        raise ValueError(f"{field}: expected one of {', '.join(names)}, got {value!r}; {suggestion(str(value), names)}")
+        raise UserError(f"{field}: expected one of {', '.join(names)}, got {value!r}; {suggestion(str(value), names)}")
 
 
 def suggestion(word: str, legal: Iterable[str]) -> str:

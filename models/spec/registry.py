@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from data.errors import UserError
 from models.spec.costs import flops_per_window, num_parameters
 from models.spec.ranges import suggestion
 from models.spec.specs import (
@@ -48,14 +49,14 @@ VARIANTS: dict[str, type[VariantSpec]] = {
 def make_spec(name: str, **overrides: Any) -> VariantSpec:
     """Return the spec of variant `name` with its defaults replaced by `overrides`.
 
-    Raises ValueError on an unknown name or key (listing the legal ones) and on a value out of range.
+    Raises UserError on an unknown name or key (listing the legal ones) and on a value out of range.
     """
     if name not in VARIANTS:
-        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {name!r}; {suggestion(name, VARIANTS)}")
+        raise UserError(f"variant: expected one of {', '.join(VARIANTS)}, got {name!r}; {suggestion(name, VARIANTS)}")
     legal = [field.name for field in dataclasses.fields(VARIANTS[name])]
     for key in overrides:
         if key not in legal:
-            raise ValueError(f"{name}.{key}: expected one of {', '.join(legal)}, got {key!r}; {suggestion(key, legal)}")
+            raise UserError(f"{name}.{key}: expected one of {', '.join(legal)}, got {key!r}; {suggestion(key, legal)}")
     return VARIANTS[name](**overrides)
 
 

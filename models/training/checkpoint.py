@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data.errors import MissingFileError, UserError
 from models.blocks.build import Model, build_model
 from models.spec.registry import spec_from_dict, spec_to_dict
 from models.spec.specs import VariantSpec
@@ -57,7 +58,7 @@ def save_model(
 def load_model(path: str | Path, device: str = "cpu", *, dim: int | None = None) -> LoadedModel:
     """Rebuild the model from its file alone, in evaluation mode.
 
-    Raises FileNotFoundError or a one-line ValueError when the file is truncated, no checkpoint, of another dimension
+    Raises MissingFileError or a one-line UserError when the file is truncated, no checkpoint, of another dimension
     than `dim` (None: any), or lacks or adds a tensor.
     """
     path = Path(path)
@@ -65,11 +66,11 @@ def load_model(path: str | Path, device: str = "cpu", *, dim: int | None = None)
     missing = MODEL_KEYS - content.keys()
     if missing or content["format"] != FORMAT:
         what = f"without {', '.join(sorted(missing))}" if missing else f"of format {content['format']}"
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a model checkpoint of format {FORMAT}, got one {what}; save it with save_model"
         )
     if dim is not None and content["dim"] != dim:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a model for vectors of dimension {dim}, got dimension {content['dim']}; "
             "use the payload it was trained on or train it on this one"
         )
@@ -115,7 +116,7 @@ def plain_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise ValueError naming the first tensor that is missing, not expected, or of another shape."""
+    """Raise UserError naming the first tensor that is missing, not expected, or of another shape."""
     problems = [f"{name} missing" for name in expected if name not in found]
     problems += [f"{name} not expected" for name in found if name not in expected]
     problems += [
@@ -125,7 +126,7 @@ def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Ten
     ]
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {len(expected)} tensors as its own configuration says, got {problems[0]}{more}; "
             "the file was altered or written by another version: train the variant again"
         )
@@ -143,17 +144,17 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: expected a checkpoint, got no such file; check the path or train the variant first"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a complete checkpoint of tensors and plain values, got an unreadable one "
             f"({reason[:80]}); restore it from a copy or train the variant again"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a checkpoint, got a {type(content).__name__}; save it with save_model")
+        raise UserError(f"{path}: expected a checkpoint, got a {type(content).__name__}; save it with save_model")
     return content

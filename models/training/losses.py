@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.errors import UserError
 from models.spec.loss import LossConfig
 
 TEMPERATURE_RANGE = (0.01, 1.0)
@@ -74,7 +75,7 @@ class Loss(nn.Module):
         | ids      | (B, L+1+E) int64 | rows with equal ids are the same vector and never each other's negatives  |
         | own      |                  | which windows of the global batch `pred` belongs to; None for all of them |
 
-        Raises ValueError on shapes that do not fit together.
+        Raises UserError on shapes that do not fit together.
         """
         with torch.autocast(pred.device.type, enabled=False):  # logits reach 1 / temperature: no half precision
             batch = select_positions(self.config, pred.float(), vectors.float(), ids, own)
@@ -97,7 +98,7 @@ def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Ten
     own = slice(0, vectors.shape[0]) if own is None else own
     expected = (own.stop - own.start, length, vectors.shape[2])
     if tuple(pred.shape) != expected or ids.shape != vectors.shape[:2]:
-        raise ValueError(
+        raise UserError(
             f"loss: expected pred {expected} and ids {tuple(vectors.shape[:2])} for vectors {tuple(vectors.shape)}, "
             f"{own} and {num_hard} hard negatives, got {tuple(pred.shape)} and {tuple(ids.shape)}; "
             "vectors and ids are the global batch's, pred the own windows'"

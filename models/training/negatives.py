@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
+
 
 class ArticleNegatives:
     """Draws rows from the articles of windows. The payload's rows must be sorted by article, as payload files are."""
@@ -16,7 +18,7 @@ class ArticleNegatives:
     def __init__(self, article_index: NDArray[np.int32], num: int) -> None:
         """Take the article of each payload row (N,), ascending, and the number of draws a window."""
         if np.any(np.diff(article_index) < 0):
-            raise ValueError(
+            raise UserError(
                 "article_index: expected rows sorted by article, got a later row of an earlier article; "
                 "write the payload with write_payload, which sorts"
             )

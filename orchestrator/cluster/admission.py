@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from data.errors import UserError
 from models.spec.registry import num_parameters
 from orchestrator.config.experiment import ExperimentConfig, Variant
 
@@ -61,14 +62,14 @@ def resolve_device(wanted: str, gpus: float, *, has_mps: bool) -> Literal["cuda"
     if wanted == "auto":
         return "cuda" if gpus > 0 else "mps" if has_mps else "cpu"
     if wanted == "cuda" and gpus == 0:
-        raise ValueError("resources.device: expected a GPU for cuda, got a cluster with 0; use auto or cpu")
+        raise UserError("resources.device: expected a GPU for cuda, got a cluster with 0; use auto or cpu")
     if wanted == "mps" and not has_mps:
-        raise ValueError("resources.device: expected Apple silicon for mps, got none; use auto or cpu")
+        raise UserError("resources.device: expected Apple silicon for mps, got none; use auto or cpu")
     return "cuda" if wanted == "cuda" else "mps" if wanted == "mps" else "cpu"
 
 
 def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_mps: bool = False) -> Admission:
-    """Return how many trials run at once on what; ValueError with the arithmetic for a variant that can never fit."""
+    """Return how many trials run at once on what; UserError with the arithmetic for a variant that can never fit."""
     device = resolve_device(config.resources.device, cluster.gpus, has_mps=has_mps)
     variants = list(config.resolved_variants.values())
     cpus = config.resources.cpus_per_worker
@@ -105,11 +106,11 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
 
 def _check_gpu_share(gpus: float) -> None:
     if gpus == 0:
-        raise ValueError(
+        raise UserError(
             "resources.gpus_per_worker: expected more than 0 on cuda, got 0; use resources.device: cpu to leave the GPU"
         )
     if gpus > 1 and gpus != int(gpus):
-        raise ValueError(
+        raise UserError(
             f"resources.gpus_per_worker: expected a share of one GPU or whole GPUs, got {gpus:g}; "
             f"use {int(gpus)} or {int(gpus) + 1}"
         )
@@ -118,7 +119,7 @@ def _check_gpu_share(gpus: float) -> None:
 def _check_compiles(variant: Variant, device: str) -> None:
     if variant.training.compile and (device != "cuda" or variant.training.workers > 1):
         found = f"{variant.training.workers} workers" if device == "cuda" else device
-        raise ValueError(
+        raise UserError(
             f"variants.{variant.name}.training.compile: expected one worker on cuda for true, got {found}; "
             "leave it out (training.compile: false)"
         )
@@ -130,23 +131,23 @@ def _check_fits(
     path = f"variants.{variant.name}"
     workers = variant.training.workers
     if 0 < gpus < 1 and workers > 1:
-        raise ValueError(
+        raise UserError(
             f"resources.gpus_per_worker: expected a whole GPU for {path}.training.workers {workers}, got {gpus:g}; "
             "two workers cannot share one GPU under NCCL: use 1 or workers: 1"
         )
     if workers * cpus > cluster.cpus or cpus > cluster.node_cpus:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected at most {cluster.cpus:g} CPUs ({cluster.node_cpus:g} on one node), got "
             f"{workers} workers x {cpus} CPUs = {workers * cpus}; lower training.workers or resources.cpus_per_worker"
         )
     if workers * gpus > cluster.gpus or gpus > cluster.node_gpus:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected at most {cluster.gpus:g} GPUs ({cluster.node_gpus:g} on one node), got "
             f"{workers} workers x {gpus:g} GPUs = {workers * gpus:g}; lower training.workers or gpus_per_worker"
         )
     needed = memory_gib(variant, dim, config.data.context_length)
     if needed > cluster.memory_gib:
-        raise ValueError(
+        raise UserError(
             f"{path}: expected at most {cluster.memory_gib:.1f} GiB of memory, got an estimate of {needed:.1f} GiB "
             f"({num_parameters(variant.spec, dim):,} parameters, batch {variant.training.batch_size}); "
             "lower d_model or training.batch_size"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
 from data.payload.keys import Int32
 from data.payload.store import Payload, Vectors, open_payload
 
@@ -44,5 +45,5 @@ def open_arrays(path: Path, sha256: str, evaluator: Any) -> TrainingArrays:
 def _open(path: Path) -> Payload | None:
     try:
         return open_payload(path)
-    except (FileNotFoundError, ValueError):  # this node does not see it, or has only a part of it
+    except UserError:  # this node does not see it, or has only a part of it
         return None

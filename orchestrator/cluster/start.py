@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from data.errors import UserError
 from orchestrator.cluster.admission import GIB, ClusterResources
 
 _PACKAGES = ("orchestrator", "models", "data", "evaluation")
@@ -58,7 +59,7 @@ def set_environment(address: str | None) -> None:
 
 
 def start(address: str | None, verbose: bool) -> Cluster:
-    """Start Ray on this machine, or join the cluster at `address`; ValueError when it cannot be reached."""
+    """Start Ray on this machine, or join the cluster at `address`; UserError when it cannot be reached."""
     import ray
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
@@ -76,7 +77,7 @@ def start(address: str | None, verbose: bool) -> Cluster:
         context = ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
+        raise UserError(
             f"--address {address}: expected a Ray cluster, got {first}; "
             "start one, check its token (RAY_AUTH_MODE), or leave --address out"
         ) from error

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data.config import DataConfig
+from data.errors import UserError
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import parse_rule
 from models.spec.loss import LossConfig
@@ -224,14 +225,14 @@ def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) 
     entry = dict(entry)
     enabled = entry.pop("enabled", True)
     if not isinstance(enabled, bool):
-        raise ValueError(f"{path}.enabled: expected true or false, got {enabled!r}; mend the value")
+        raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; mend the value")
     model = entry.pop("model", name)
     if model not in VARIANTS:
         where = f"{path}.model" if model != name else path
-        raise ValueError(f"{where}: unknown variant {model!r}; {suggest(str(model), VARIANTS)}")
+        raise UserError(f"{where}: unknown variant {model!r}; {suggest(str(model), VARIANTS)}")
     overrides = entry.pop("training", {})
     if not isinstance(overrides, dict):
-        raise ValueError(f"{path}.training: expected a mapping, got {overrides!r}; e.g. training: {{batch_size: 128}}")
+        raise UserError(f"{path}.training: expected a mapping, got {overrides!r}; e.g. training: {{batch_size: 128}}")
     training = _merge_training(defaults, overrides, f"{path}.training")
     spec = validate(VARIANTS[model], entry, path)
     return Variant(name=name, model=model, spec=spec, training=training) if enabled else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from data.errors import UserError
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.references import check_references
 from orchestrator.config.validation import suggest, validate
@@ -12,7 +13,7 @@ from orchestrator.config.yaml_source import load_raw
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> ExperimentConfig:
-    """Read, merge and check an experiment; ValueError with one line `file: dotted.key: expected ..., got ...`.
+    """Read, merge and check an experiment; UserError with one line `file: dotted.key: expected ..., got ...`.
 
     `only` keeps the named variants.
     """
@@ -23,22 +24,22 @@ def load_config(path: Path, overrides: tuple[str, ...] = (), only: tuple[str, ..
         if only:
             config = _keep_only(config, only)
         check_references(config)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return config
 
 
 def _check_variants(config: ExperimentConfig) -> None:
     for name in config.variants:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise ValueError(f"variants.{name}: expected letters, digits, '_' and '-', got another sign; rename it")
+            raise UserError(f"variants.{name}: expected letters, digits, '_' and '-', got another sign; rename it")
     if not config.resolved_variants:
-        raise ValueError("variants: expected at least one enabled variant, got none; enable one")
+        raise UserError("variants: expected at least one enabled variant, got none; enable one")
 
 
 def _keep_only(config: ExperimentConfig, only: tuple[str, ...]) -> ExperimentConfig:
     for name in only:
         if name not in config.resolved_variants:
-            raise ValueError(f"--only {name}: unknown variant; {suggest(name, config.resolved_variants)}")
+            raise UserError(f"--only {name}: unknown variant; {suggest(name, config.resolved_variants)}")
     kept = {name: config.variants[name] for name in config.variants if name in only}
     return config.model_copy(update={"variants": kept, "stages": None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from data.errors import UserError
 from evaluation.measures.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
 from evaluation.measures.rules import Rule, parse_rule
 from evaluation.retrieval.baselines import BASELINES
@@ -12,21 +13,21 @@ from orchestrator.config.validation import suggest
 
 
 def check_references(config: ExperimentConfig) -> None:
-    """Raise ValueError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
+    """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
     for name in config.baselines:
         if name not in BASELINES:
-            raise ValueError(f"baselines: unknown baseline {name!r}; {suggest(name, BASELINES)}")
+            raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, BASELINES)}")
     most_epochs = max(variant.training.epochs for variant in variants.values())
     for position, epoch in enumerate(config.smoke.epochs):
         if epoch > most_epochs:
-            raise ValueError(
+            raise UserError(
                 f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
                 "that epoch never comes: drop it or train longer"
             )
     for name in variants:
         if name in BASELINES:
-            raise ValueError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
+            raise UserError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
     _check_smoke_gates(config)
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
     known_at_end = set(config.baselines) | learned
@@ -34,10 +35,10 @@ def check_references(config: ExperimentConfig) -> None:
     _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
     reference = config.gates.reference
     if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE}:
-        raise ValueError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
+        raise UserError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
     for name, variant in variants.items():
         if variant.training.batch_size % variant.training.workers:
-            raise ValueError(
+            raise UserError(
                 f"variants.{name}.training.batch_size: expected a multiple of workers {variant.training.workers}, "
                 f"got {variant.training.batch_size}; choose another size"
             )
@@ -47,23 +48,23 @@ def check_references(config: ExperimentConfig) -> None:
 def _check_smoke_gates(config: ExperimentConfig) -> None:
     for position, gate in enumerate(config.gates.smoke):
         if any(gate.epoch == earlier.epoch for earlier in config.gates.smoke[:position]):
-            raise ValueError(
+            raise UserError(
                 f"gates.smoke[{position}].epoch: expected one gate an epoch, got a second one at {gate.epoch}; "
                 "put its rules into the first one"
             )
         if gate.epoch not in config.smoke.epochs:
-            raise ValueError(
+            raise UserError(
                 f"gates.smoke[{position}].epoch: expected one of smoke.epochs {list(config.smoke.epochs)}, "
                 f"got {gate.epoch}; add it to smoke.epochs or move the gate"
             )
         for variant in config.resolved_variants.values():
             if variant.kind == "variant" and variant.training.epochs < gate.epoch:
-                raise ValueError(
+                raise UserError(
                     f"gates.smoke[{position}].epoch: expected at most {variant.training.epochs} (the epochs of "
                     f"variants.{variant.name}), got {gate.epoch}; that epoch never comes: move the gate or train longer"
                 )
         if not gate.continue_if and not gate.prune_unless:
-            raise ValueError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
+            raise UserError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
         for key in ("continue_if", "prune_unless"):
             path = f"gates.smoke[{position}].{key}"
             _check_rules(getattr(gate, key), path, set(config.baselines), unmeasured={"predict_p95_ms"})
@@ -76,13 +77,13 @@ def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasu
     for position, text in enumerate(rules):
         rule: Rule = parse_rule(text)
         if rule.metric not in legal:
-            raise ValueError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, legal)}")
+            raise UserError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, legal)}")
         share = METRICS[rule.metric.removeprefix(EXCLUDE_CONTEXT)].unit == "share"
         if share and rule.baseline is None and not 0.0 <= rule.factor <= 1.0:
-            raise ValueError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
+            raise UserError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
         if rule.baseline is not None and rule.baseline not in baselines:
             late = " (a trained baseline is known only at the end)" if rule.baseline == LEARNED_BASELINE else ""
-            raise ValueError(
+            raise UserError(
                 f"{path}[{position}]: unknown baseline {rule.baseline!r}{late}; {suggest(rule.baseline, baselines)}"
             )
 
@@ -93,4 +94,4 @@ def _check_stages(config: ExperimentConfig) -> None:
     staged = [name for stage in config.stages for name in stage]
     expected = list(config.resolved_variants)
     if sorted(staged) != sorted(expected):
-        raise ValueError(f"stages: expected each of {expected} in exactly one stage, got {staged}; mend the list")
+        raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; mend the list")

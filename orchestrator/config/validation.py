@@ -9,15 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from data.errors import UserError
+
 
 def validate(kind: Any, raw: Any, path: str) -> Any:
-    """Validate `raw` as `kind` (a pydantic model or a dataclass); ValueError with the first error's dotted path."""
+    """Validate `raw` as `kind` (a pydantic model or a dataclass); UserError with the first error's dotted path."""
     if dataclasses.is_dataclass(kind):
         _reject_unknown(raw, [field.name for field in dataclasses.fields(kind)], path)
     try:
         checked = TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
-        raise ValueError(_first_error(error, kind, path)) from error
+        raise UserError(_first_error(error, kind, path)) from error
     _reject_truth_values(raw, checked, path)
     return checked
 
@@ -25,7 +27,7 @@ def validate(kind: Any, raw: Any, path: str) -> Any:
 def _reject_unknown(raw: dict[str, Any], legal: list[str], path: str) -> None:
     for key in raw:
         if key not in legal:
-            raise ValueError(f"{path}.{key}: unknown key; {suggest(str(key), legal)}")
+            raise UserError(f"{path}.{key}: unknown key; {suggest(str(key), legal)}")
 
 
 def _reject_truth_values(raw: Any, checked: Any, path: str) -> None:
@@ -38,7 +40,7 @@ def _reject_truth_values(raw: Any, checked: Any, path: str) -> None:
         for position, (value, inner) in enumerate(zip(raw, checked, strict=True)):
             _reject_truth_values(value, inner, f"{path}[{position}]")
     elif isinstance(raw, bool) and isinstance(checked, (int, float)) and not isinstance(checked, bool):
-        raise ValueError(f"{path}: expected a number, got {str(raw).lower()}; write the number")
+        raise UserError(f"{path}: expected a number, got {str(raw).lower()}; write the number")
 
 
 def _first_error(error: ValidationError, kind: Any, path: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from data.errors import UserError
+
 _FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
@@ -22,7 +24,7 @@ for _first in "-+.0123456789":
 
 
 def _parse(text: str) -> Any:
-    """Return what YAML text means; ValueError for a duplicate key, with its dotted path and both lines."""
+    """Return what YAML text means; UserError for a duplicate key, with its dotted path and both lines."""
     loader = _StrictLoader(text)
     try:
         node = loader.get_single_node()
@@ -44,14 +46,14 @@ def _reject_duplicates(node: yaml.Node, path: str) -> None:
         for key_node, value in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ValueError(
+                raise UserError(
                     f"{path or 'top level'}: expected plain keys, got a list or mapping as a key on line "
                     f"{line}; mend the braces"
                 )
             key = key_node.value
             where = f"{path}.{key}" if path else key
             if key in lines:
-                raise ValueError(f"{where}: expected once, got it on lines {lines[key]} and {line}; delete one of them")
+                raise UserError(f"{where}: expected once, got it on lines {lines[key]} and {line}; delete one of them")
             lines[key] = line
             entries.append((where, value))
     for where, entry in entries:
@@ -59,19 +61,19 @@ def _reject_duplicates(node: yaml.Node, path: str) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in one YAML file; ValueError with one line for anything else."""
+    """Return the mapping in one YAML file; UserError with one line for anything else."""
     if not path.is_file():
-        raise ValueError(f"{path}: expected an experiment file, got no such file; see experiments/ for examples")
+        raise UserError(f"{path}: expected an experiment file, got no such file; see experiments/ for examples")
     try:
         # _StrictLoader derives from SafeLoader, so no object of any other kind can be made.
         content = _parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{path}:{where} expected YAML, got {error.problem}; mend the syntax") from error
+        raise UserError(f"{path}:{where} expected YAML, got {error.problem}; mend the syntax") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected a mapping of keys, got {type(content).__name__}; see experiments/phase5.yaml"
         )
     return content
@@ -99,13 +101,13 @@ def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
     dotted, separator, text = assignment.partition("=")
     keys = dotted.split(".")
     if not separator or not all(keys):
-        raise ValueError(f"--set {assignment}: expected key.key=value, got no such form; e.g. --set training.epochs=2")
+        raise UserError(f"--set {assignment}: expected key.key=value, got no such form; e.g. --set training.epochs=2")
     try:
         value: Any = _parse(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"--set {assignment}: expected a YAML value after '=', got {text!r}; quote it") from error
+        raise UserError(f"--set {assignment}: expected a YAML value after '=', got {text!r}; quote it") from error
     except ValueError as error:
-        raise ValueError(f"--set {assignment}: {error}") from error
+        raise UserError(f"--set {assignment}: {error}") from error
     for key in reversed(keys):
         value = {key: value}
     return merge(raw, value)
@@ -127,12 +129,12 @@ def _layers(path: Path) -> list[dict[str, Any]]:
     chain, layers = [path], [read_yaml(path)]
     while (parent_name := layers[-1].pop("extends", None)) is not None:
         if not isinstance(parent_name, str):
-            raise ValueError(f"{chain[-1]}: extends: expected one file name, got {parent_name!r}; name one file")
+            raise UserError(f"{chain[-1]}: extends: expected one file name, got {parent_name!r}; name one file")
         parent = chain[-1].parent / parent_name
         if not parent.is_file():
-            raise ValueError(f"{chain[-1]}: extends: expected an experiment file, got {parent} (no such file); mend it")
+            raise UserError(f"{chain[-1]}: extends: expected an experiment file, got {parent} (no such file); mend it")
         if parent.resolve() in {link.resolve() for link in chain}:
-            raise ValueError(f"{chain[-1]}: extends: expected no circle, got {parent_name} again; cut one link")
+            raise UserError(f"{chain[-1]}: extends: expected no circle, got {parent_name} again; cut one link")
         chain.append(parent)
         layers.append(read_yaml(parent))
     return layers

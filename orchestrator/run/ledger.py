@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import yaml
 
+from data.errors import UserError
 from orchestrator.gates import ENDING, Decision, Epoch
 
 Status = Literal["FINISHED", "EARLY_STOPPED", "PRUNED", "DIVERGED", "FAILED", "INTERRUPTED"]
@@ -151,12 +152,12 @@ class Ledger:
         return self.results.is_file()
 
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
-        """Refuse a folder that was made with another configuration or other inputs; ValueError shows the difference.
+        """Refuse a folder that was made with another configuration or other inputs; UserError shows the difference.
 
         `hashes` are those of `orchestrator.manifest.input_hashes`.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
+            raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.manifest.is_file():
             return
         stored = json.loads(self.manifest.read_text(encoding="utf-8"))
@@ -164,11 +165,11 @@ class Ledger:
         if stored["config_sha256"] != fingerprint:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             changes = differences(before, resolved) or ["one that another version of this program resolved"]
-            raise ValueError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
+            raise UserError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
         for key, found in hashes.items():
             if (own := stored.get(key, found)) != found:
                 what = key.removesuffix("_sha256")
-                raise ValueError(
+                raise UserError(
                     f"{self.path}: expected the run's own {what} (sha256 {own[:16]}), got {found[:16]}; {advice}"
                 )
 
@@ -185,7 +186,7 @@ class Ledger:
             return
         # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
         if not self.manifest.is_file() and any(entry != self.config for entry in self.path.iterdir()):
-            raise ValueError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
+            raise UserError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
         shutil.rmtree(self.path)
 
     def record(self, variant: str, decision: Decision) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from data.errors import UserError
 from data.preflight.check import table_of
 from data.prepare import PreparedData, prepare_data
 from models.spec.registry import flops_per_window, num_parameters
@@ -18,7 +19,7 @@ from orchestrator.run.manifest import input_hashes
 
 
 def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
-    """Return the plan; ValueError when data is missing or a variant cannot fit this machine."""
+    """Return the plan; UserError when data is missing or a variant cannot fit this machine."""
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
@@ -42,7 +43,7 @@ def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -
         return "new"
     try:
         ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
-    except ValueError as error:
+    except UserError as error:
         return f"a launch refuses it: {str(error).removeprefix(f'{ledger.path}: ')}"
     return "complete: a launch prints its table again" if ledger.is_complete() else "unfinished: a launch continues it"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from data.errors import UserError
 from orchestrator.config.experiment import TrackingConfig
 
 
 def check_tracking(tracking: TrackingConfig) -> None:
-    """Refuse a tracker whose library is missing; ValueError says what to install."""
+    """Refuse a tracker whose library is missing; UserError says what to install."""
     if tracking.mlflow is not None and find_spec("mlflow") is None:
-        raise ValueError(
+        raise UserError(
             "tracking.mlflow: expected the package mlflow, got an environment without it; pip install -e '.[mlflow]' "
             "or leave the key out"
         )

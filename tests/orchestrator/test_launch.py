@@ -11,6 +11,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from data.config import DataConfig
+from data.errors import UserError
 from data.payload.store import open_payload, write_payload
 from data.prepare import prepare_data
 from orchestrator import pipeline
@@ -293,7 +294,7 @@ def test_options_that_do_not_exist_are_exit_code_2() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (ValueError("resources.device: expected a GPU"), 2, "resources.device: expected a GPU"),
+        (UserError("resources.device: expected a GPU"), 2, "resources.device: expected a GPU"),
         (
             RuntimeError("out of\nluck"),
             1,
@@ -301,6 +302,7 @@ def test_options_that_do_not_exist_are_exit_code_2() -> None:
         ),
         (KeyError("rows"), 1, "KeyError: 'rows'; the traceback is in "),
         # Ray raises what a task raised as an error of both types: no input is wrong when a worker's shape is.
+        (ValueError("shapes differ"), 1, "ValueError: shapes differ; the traceback is in "),
         (
             RayTaskError("evaluate", "Traceback ...", ValueError("shapes differ")).as_instanceof_cause(),
             1,
