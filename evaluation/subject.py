@@ -9,8 +9,8 @@ import numpy.typing as npt
 from data.errors import UserError
 from data.payload.store import open_payload
 from evaluation.results import load_arrays, load_results, payload_folder
-from evaluation.retrieval.evaluate import Corpus, QuerySet, corpus_of
-from evaluation.service.predict_process import predict_in_process
+from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
+from evaluation.service.process import in_own_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +34,5 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     folder = Path(run) / "variants" / variant
     windows = load_arrays(folder, ("windows",))["windows"][:limit]
     searched = payload_folder(run, payload)
-    predictions = predict_in_process(folder / "best.pt", searched, windows)["predictions"]
+    predictions = in_own_process("evaluation.service.predict", "predict", folder / "best.pt", searched, windows)["predictions"]
     return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predictions)

@@ -20,7 +20,7 @@ from data.preflight.run import blocking, check_alignment, run_preflight, stamp_w
 from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.measures.rules import Rule, parse_rule
-from evaluation.service.index_file_process import check_index_file
+from evaluation.service.index_check import check_index_file
 from orchestrator.config.experiment import ExperimentConfig
 
 SHOWN_METRICS = ("r@5", "contain@50")

@@ -5,7 +5,7 @@ not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight 
 """
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,20 +24,15 @@ from evaluation.index.search import SearchIndex
 from evaluation.index.store import open_or_build
 from evaluation.measures.latency import Latency, measure, measure_interleaved
 from evaluation.measures.metrics import K_MAX
-from evaluation.retrieval.baselines import BASELINES, PRIOR_ONLY
-from evaluation.retrieval.evaluate import (
-    Corpus,
-    QuerySet,
-    RetrievalResult,
-    corpus_of,
-    evaluate,
-    evaluate_prior_only,
-)
+from evaluation.retrieval.baselines import PRIOR_ONLY, UNFITTED, FittedBaseline, TrainingWindows, fit_baseline
+from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
+from evaluation.retrieval.evaluate import RetrievalResult, evaluate, evaluate_prior_only
 from evaluation.retrieval.oracle import neighbourhood_oracle
 from evaluation.retrieval.rerank import Reranker
 from evaluation.retrieval.triage import triage
 
 Float32 = npt.NDArray[np.float32]
+PREDICT_LATENCY_QUERIES = 200  # a batch-of-one prediction of a baseline is timed this often
 
 
 class Evaluator:
@@ -47,8 +42,10 @@ class Evaluator:
         self,
         payload_path: str,
         index: IndexConfig,
-        query_sets: dict[str, npt.NDArray[np.int32]],
+        query_sets: Collection[QuerySet],
         *,
+        training: TrainingWindows | None = None,
+        baselines: Sequence[str] = UNFITTED,
         threads: int = 1,
         index_dir: str | None = None,
         rerank: RerankConfig | None = None,
@@ -56,6 +53,7 @@ class Evaluator:
     ) -> None:
         """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs.
 
+        `baselines`: names of those that `baselines` evaluates; the fitted ones need the `training` windows.
         With `index.file` that file is searched instead. With `rerank` every evaluation is reranked, and `baselines` has
         the further row `prior-only`. `waive`: names of checks of the file that may fail; a file that cannot be searched
         at all is then left aside, and an index is built.
@@ -67,10 +65,12 @@ class Evaluator:
         self._threads = threads
         payload = open_payload(payload_path)
         self._corpus: Corpus = corpus_of(payload)
-        self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
+        self._query_sets = {queries.name: queries for queries in query_sets}
+        self._training = training
+        self._baselines: dict[str, FittedBaseline | None] = dict.fromkeys(baselines)
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
-        self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
+        self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in self._query_sets}
         self._num_builds = 0
         self._shared: Any = None
         opened = self._open_file(index, waive, payload.source_rows) if index.file is not None else None
@@ -181,16 +181,31 @@ class Evaluator:
         }
 
     def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
-        """Evaluate every untrained baseline on a query set, through the same path as a model."""
+        """Evaluate every baseline that needs no training on a query set, through the same path as a model.
+
+        Returns:
+            By name what `evaluate` returns, with `predict_ms` (T,), the timed predictions of single queries, and
+            `chosen`, what was chosen on validation windows.
+        """
         queries = self._query_set(query_set)
-        context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
-        answers = {
-            name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
-            for name, predict in BASELINES.items()
-        }
+        answers = {}
+        for name in self._baselines:
+            fitted = self._fitted(name)
+            context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
+            timed = measure(fitted.predict, context, PREDICT_LATENCY_QUERIES) if len(context) else Latency(np.empty(0))
+            answer = self.evaluate(name, query_set, fitted.predict(context), latency_queries=latency_queries)
+            answer["metrics"]["predict_p95_ms"] = timed.p95_ms
+            answers[name] = {**answer, "predict_ms": timed.samples_ms.astype(np.float32), "chosen": fitted.chosen}
         if self._reranker is not None:
             answers[PRIOR_ONLY] = self._prior_only(queries, self._reranker, latency_queries)
         return answers
+
+    def _fitted(self, name: str) -> FittedBaseline:
+        """Fit a baseline when it is first asked for."""
+        found = self._baselines[name]
+        if found is None:
+            found = self._baselines[name] = fit_baseline(name, self._corpus.vectors, self._training)
+        return found
 
     def reach(self, query_set: str) -> dict[str, float]:
         """Metrics of the oracle of the neighbourhood on a query set; see evaluation.retrieval.oracle."""
