@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import torch
 
+from data.io import append_json_line, plain, write_json
 from data.payload.duplicates import duplicate_ids
 from data.windows.queries import smoke_queries
 from data.windows.stream import EpochBatches, iter_epochs
@@ -25,7 +26,7 @@ from models.training.checkpoint import load_training_state, save_model, save_tra
 from models.training.negatives import ArticleNegatives
 from orchestrator.cluster.payload_share import open_arrays
 from orchestrator.gates import Epoch, best_epoch
-from orchestrator.run.ledger import VariantFolder, append_line, epoch_of, finite, write_json
+from orchestrator.run.ledger import VariantFolder, epoch_of
 from orchestrator.trials.learner import GatherTable, Learner
 from orchestrator.trials.setup import TrialSetup, to_report
 
@@ -48,7 +49,9 @@ class Stopwatch:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-def train(setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_workers: int, device: torch.device) -> None:
+def train_variant(
+    setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_workers: int, device: torch.device
+) -> None:
     """Train the setup's variant to its end, from its last checkpoint if it has one.
 
     Args:
@@ -75,7 +78,7 @@ def train(setup: TrialSetup, *, shard: Any, report: Report, rank: int, num_worke
                 record |= {"started_at": started, "first_epoch_at": began, "first_step_at": run.first_step_at}
             if rank == 0:
                 run.conclude(record)
-            report(to_report(finite(record)) if rank == 0 else {})
+            report(to_report(plain(record)) if rank == 0 else {})
             if run.everyone_agrees_to_end():
                 break
 
@@ -172,13 +175,13 @@ class _Run:
                 with watch.time("smoke"):
                     record["smoke"] = self._smoke(record["epoch"])
         self.records.append(record)
-        history = [epoch_of(finite(item)) for item in self.records]
+        history = [epoch_of(plain(item)) for item in self.records]
         self.ended = self.setup.rules.ends(history)
         with watch.time("checkpoint"):
             if "diverged" not in record:
                 self._save(record, is_best=best_epoch(history, self.setup.selection).epoch == record["epoch"])
         record["seconds"] |= watch.seconds
-        append_line(self.folder.metrics, record)
+        append_json_line(self.folder.metrics, record)
 
     def _save(self, record: dict[str, Any], *, is_best: bool) -> None:
         if is_best:
@@ -190,7 +193,7 @@ class _Run:
                 metrics=scores,
                 provenance=self.setup.provenance,
             )
-        state = {"epoch": record["epoch"], "records": json.dumps(finite(self.records)), **self.learner.state()}
+        state = {"epoch": record["epoch"], "records": json.dumps(plain(self.records)), **self.learner.state()}
         save_training_state(self.folder.last, state)
 
     def _smoke(self, epoch: int) -> dict[str, float]:

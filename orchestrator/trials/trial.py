@@ -11,7 +11,8 @@ from typing import Any
 from orchestrator.trials.setup import TrialSetup
 
 WINDOWS = "windows"
-# A worker group that cannot be placed within Ray Train's 60 s is tried again this often, then the trial fails.
+# A controller that fails, e.g. since its worker group was not placed within the start time-out that
+# orchestrator/cluster/start.py sets, is tried again this often, then the trial fails.
 CONTROLLER_FAILURE_LIMIT = 5
 
 
@@ -58,11 +59,11 @@ def train_worker(config: dict[str, Any]) -> None:
     import ray.train.torch
     import torch
 
-    from orchestrator.trials.train_loop import train
+    from orchestrator.trials.train_loop import train_variant
 
     context = ray.train.get_context()
     setup: TrialSetup = config["setup"]
-    train(
+    train_variant(
         setup,
         shard=ray.train.get_dataset_shard(WINDOWS),
         report=ray.train.report,
