@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import MissingFileError, UserError
+from evaluation.ending import SURVIVED
 
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 
-SURVIVED = ("FINISHED", "EARLY_STOPPED")
 RESULTS_FILE = "results.json"
 ARRAYS = (
     "ranks",

@@ -8,7 +8,7 @@ the index finds, and how far the gates lie from what can be reached, is known on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def absolute_rules(config: ExperimentConfig) -> list[Rule]:
     ]
 
 
-def stop_if_blocked(checks: list[Check]) -> None:
+def stop_if_blocked(checks: Sequence[Check]) -> None:
     """Raise PreflightError when a check stops the launch."""
     stopping = blocking(checks)
     if stopping:

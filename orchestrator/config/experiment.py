@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from data.config import DataConfig
 from data.errors import UserError
 from evaluation.config import IndexConfig, RerankConfig
-from evaluation.measures.rules import parse_rule
+from evaluation.measures.rules import Metrics, parse_rule
 from models.spec.loss import LossConfig
 from models.spec.optim import OptimConfig
 from models.spec.registry import VARIANTS, VariantSpec
@@ -175,7 +176,7 @@ class ExperimentConfig(_Section):
         named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
         return {name: variant for name, variant in named.items() if variant is not None}
 
-    def stop_rules(self, variant: Variant, baselines: dict[str, dict[str, float]]) -> StopRules:
+    def stop_rules(self, variant: Variant, baselines: Mapping[str, Metrics]) -> StopRules:
         """Return the rules that may end `variant`'s trial, with the baselines' smoke metrics filled in."""
         early = variant.training.early_stopping
         return StopRules(

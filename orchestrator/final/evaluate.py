@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.measures.rules import Metrics, RuleCheck, check_rule, parse_rule
+from data.io import write_json
 from evaluation.results import save_arrays
 from evaluation.retrieval.baselines import PRIOR_ONLY
 from evaluation.statistics.significance import Outcomes, intervals
-from orchestrator.config.experiment import ExperimentConfig, Variant
-from orchestrator.run.ledger import Ledger, TrialEnd, VariantFolder, write_json
+from orchestrator.cluster.start import beside_driver
+from orchestrator.run.ledger import TrialEnd, VariantFolder
+from orchestrator.state import Prepared, Started, Trained
 
 # A batch-of-one forward pass is timed this often.
 PREDICT_LATENCY_QUERIES = 200
@@ -32,6 +33,15 @@ class FinalResult:
     checkpoint_epoch: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The final figures of every row that has some, and how every trial ended."""
+
+    ends: Mapping[str, TrialEnd]
+    trained: Mapping[str, FinalResult]
+    untrained: Mapping[str, FinalResult]
+
+
 class PredictorProcess:
     """The process that predicts with the survivors' checkpoints. It alone imports torch: the driver needs none."""
 
@@ -45,49 +55,74 @@ class PredictorProcess:
         return self._predictor.predict(checkpoint, payload, windows, latency_queries=PREDICT_LATENCY_QUERIES)
 
 
-def evaluate_baselines(ledger: Ledger, config: ExperimentConfig, evaluator: Any) -> dict[str, FinalResult]:
-    """Evaluate the untrained baselines on the final queries."""
-    import ray
+class FinalEvaluations:
+    """Evaluates rows on the final queries, each once: a stage's gates and the table read the same result."""
 
-    answers = ray.get(evaluator.baselines.remote("final"))
-    # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds without any model.
-    named = [name for name in answers if name in config.baselines or name == PRIOR_ONLY]
-    return {name: _keep(ledger.variant(name), answers[name], {}) for name in named}
+    def __init__(self, prepared: Prepared, started: Started) -> None:
+        self._prepared = prepared
+        self._evaluator = started.evaluator
+        self._survivors: dict[str, FinalResult] = {}
 
+    @cached_property
+    def predictor(self) -> Any:
+        """Handle of the process that predicts with checkpoints; it starts when it is first asked for."""
+        import ray
 
-def evaluate_survivor(
-    ledger: Ledger,
-    name: str,
-    windows: NDArray[np.int32],
-    *,
-    payload_path: Path,
-    predictor: Any,
-    evaluator: Any,
-) -> FinalResult:
-    """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
-    import ray
+        name = f"{self._prepared.config.name}/predictor"
+        options = {"name": name, "num_cpus": 0, "scheduling_strategy": beside_driver()}
+        return ray.remote(PredictorProcess).options(**options).remote()
 
-    folder = ledger.variant(name)
-    predicted = ray.get(predictor.predict.remote(str(folder.best), str(payload_path), windows))
-    answer = ray.get(evaluator.evaluate.remote(name, "final", predicted.pop("predictions")))
-    return _keep(folder, answer, predicted)
+    @cached_property
+    def baselines(self) -> dict[str, FinalResult]:
+        """The untrained baselines' results by name."""
+        import ray
 
+        answers = ray.get(self._evaluator.baselines.remote("final"))
+        # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds alone.
+        named = [name for name in answers if name in self._prepared.config.baselines or name == PRIOR_ONLY]
+        return {name: _keep(self._prepared.ledger.variant(name), answers[name], {}) for name in named}
 
-def add_latencies(
-    ledger: Ledger, config: ExperimentConfig, results: Mapping[str, FinalResult], evaluator: Any
-) -> dict[str, FinalResult]:
-    """Time the search of all results in turns, now that nothing else runs, and keep the figures with the others."""
-    import ray
+    def survivor(self, name: str) -> FinalResult:
+        """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
+        if name not in self._survivors:
+            self._survivors[name] = self._evaluate(name)
+        return self._survivors[name]
 
-    timed = ray.get(evaluator.latencies.remote("final", config.final.latency_queries))
-    complete = {}
-    for name, result in results.items():
-        found = timed[name]
-        save_arrays(ledger.variant(name).path, {"latency_ms": found["latency_ms"]})
-        metrics, ci = {**result.metrics, **found["metrics"]}, {**result.ci, **found["ci"]}
-        complete[name] = replace(result, metrics=metrics, ci=ci)
-        _write(ledger.variant(name), complete[name])
-    return complete
+    def _evaluate(self, name: str) -> FinalResult:
+        import ray
+
+        folder, payload = self._prepared.ledger.variant(name), self._prepared.data.payload.path.resolve()
+        windows = self._prepared.queries["final"]
+        predicted = ray.get(self.predictor.predict.remote(str(folder.best), str(payload), windows))
+        answer = ray.get(self._evaluator.evaluate.remote(name, "final", predicted.pop("predictions")))
+        return _keep(folder, answer, predicted)
+
+    def evaluate_rows(self, trained: Trained) -> Evaluated:
+        """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
+        ledger = self._prepared.ledger
+        named = [name for name, end in trained.ends.items() if end.ending.survived]
+        survivors = {name: self.survivor(name) for name in named if ledger.variant(name).best.is_file()}
+        untrained = self.baselines
+        timed = self._add_latencies({**survivors, **untrained})
+        return Evaluated(
+            ends=trained.ends,
+            trained={name: timed[name] for name in survivors},
+            untrained={name: timed[name] for name in untrained},
+        )
+
+    def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:
+        import ray
+
+        num_timed = self._prepared.config.final.latency_queries
+        timed = ray.get(self._evaluator.latencies.remote("final", num_timed))
+        complete = {}
+        for name, result in results.items():
+            folder, found = self._prepared.ledger.variant(name), timed[name]
+            save_arrays(folder.path, {"latency_ms": found["latency_ms"]})
+            metrics, ci = {**result.metrics, **found["metrics"]}, {**result.ci, **found["ci"]}
+            complete[name] = replace(result, metrics=metrics, ci=ci)
+            _write(folder, complete[name])
+        return complete
 
 
 def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, Any]) -> FinalResult:
@@ -97,10 +132,9 @@ def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, An
     metrics = dict(answer["metrics"])
     if "predict_p95_ms" in predicted:
         metrics["predict_p95_ms"] = predicted["predict_p95_ms"]
-    ci = {**intervals(outcomes), **answer["ci"]}
     result = FinalResult(
         metrics=metrics,
-        ci=ci,
+        ci={**intervals(outcomes), **answer["ci"]},
         outcomes=outcomes,
         checkpoint_sha256=predicted.get("sha256"),
         checkpoint_epoch=predicted.get("epoch"),
@@ -112,54 +146,3 @@ def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, An
 def _write(folder: VariantFolder, result: FinalResult) -> None:
     checkpoint = {"sha256": result.checkpoint_sha256, "epoch": result.checkpoint_epoch}
     write_json(folder.final, {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint})
-
-
-def check_final_rules(rules: tuple[str, ...], metrics: Metrics, baselines: dict[str, Metrics]) -> tuple[RuleCheck, ...]:
-    """Hold the final rules against one row's metrics."""
-    return tuple(check_rule(parse_rule(rule), metrics, baselines) for rule in rules)
-
-
-def trained_row(
-    variant: Variant, end: TrialEnd, records: list[dict[str, Any]], params: int, result: FinalResult | None
-) -> dict[str, Any]:
-    """Return the row of results.json of a trained variant, less gates and verdict.
-
-    A trial without final figures shows those of its last smoke evaluation, and says so in `evaluated_on`.
-    """
-    kept = [record for record in records if record["epoch"] <= end.epoch]
-    last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
-    figures = result.metrics if result is not None else last_smoke
-    return {
-        "variant": variant.name,
-        "kind": variant.kind,
-        "model": variant.model,
-        "status": end.status,
-        "reason": end.reason,
-        "epochs": end.epoch,
-        "best_epoch": result.checkpoint_epoch if result else None,
-        "params": params,
-        **figures,
-        "evaluated_on": "final" if result is not None else "smoke" if last_smoke else None,
-        "train_s": sum(sum(r["seconds"].get(p, 0.0) for p in ("data", "step")) for r in kept),
-        "windows_seen": kept[-1]["windows_seen"] if kept else 0,
-        "ci": result.ci if result is not None else {},
-        "checkpoint_sha256": result.checkpoint_sha256 if result else None,
-    }
-
-
-def baseline_row(name: str, result: FinalResult) -> dict[str, Any]:
-    """Return the row of an untrained baseline."""
-    return {
-        "variant": name,
-        "kind": "baseline",
-        "model": None,
-        "status": "FINISHED",
-        "reason": "untrained",
-        "epochs": 0,
-        "params": 0,
-        **result.metrics,
-        "evaluated_on": "final",
-        "train_s": 0.0,
-        "windows_seen": 0,
-        "ci": result.ci,
-    }

@@ -39,7 +39,7 @@ def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
 
 def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -> str:
     """Return what a launch would find in the run folder."""
-    if not ledger.manifest.is_file():
+    if not ledger.is_claimed():
         return "new"
     try:
         ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))

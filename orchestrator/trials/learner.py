@@ -31,7 +31,7 @@ RESIDENT_SHARE = 0.5
 Objective = Callable[[Tensor, Tensor], LossOutput]
 
 
-def compiled(objective: Objective) -> Objective:
+def as_cuda_graphs(objective: Objective) -> Objective:
     """Return the objective compiled for a GPU, its kernels and those of its gradient replayed as CUDA graphs.
 
     A step of these models is hundreds of short kernels, which take longer to launch one by one than to run.
@@ -106,7 +106,7 @@ class Learner:
             self._replica = DistributedDataParallel(self.model)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
-        self._objective = compiled(self._loss_of) if self.training.compile else self._loss_of
+        self._objective = as_cuda_graphs(self._loss_of) if self.training.compile else self._loss_of
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""

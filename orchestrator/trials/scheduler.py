@@ -15,7 +15,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.gates import ENDING, Decision, Epoch, StopRules
+from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
 from orchestrator.trials.setup import from_report
 
@@ -26,7 +26,7 @@ class Listener(Protocol):
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
 
-    def decided(self, name: str, decision: Decision) -> None:
+    def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
 
 
@@ -51,7 +51,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         for name in self._rules:
             self.catch_up(name)
             end = self._ledger.end_of(name)
-            if end is not None and end.status not in {"FAILED", "INTERRUPTED"}:
+            if end is not None and not end.ending.unfinished:
                 self._ended.add(name)
 
     def catch_up(self, name: str) -> None:
@@ -97,7 +97,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
                 continue
             self._ledger.record(name, decision)
             self._listener.decided(name, decision)
-            if decision.action in ENDING:
+            if decision.ending:
                 self._ended.add(name)
 
     def debug_string(self) -> str:

@@ -12,9 +12,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 
+from evaluation.ending import Ending
 from orchestrator.cluster.start import num_placement_groups
-from orchestrator.gates import Decision
-from orchestrator.run.ledger import UNFINISHED, Ledger
+from orchestrator.gates import ended
+from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials.scheduler import GateScheduler
@@ -111,19 +112,12 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def _has_verdict(self, name: str) -> bool:
         end = self._ledger.end_of(name)
-        return end is not None and end.status not in UNFINISHED
+        return end is not None and not end.ending.unfinished
 
     def _fail(self, name: str, reason: str) -> None:
         epochs = self._ledger.variant(name).history()
-        decision = Decision(
-            epoch=epochs[-1].epoch if epochs else 0,
-            rule="the trial runs to its end",
-            value=None,
-            limit=None,
-            passed=False,
-            action="fail",
-            reason=reason,
-        )
+        epoch = epochs[-1].epoch if epochs else 0
+        decision = ended(Ending.FAILED, epoch, "the trial runs to its end", reason)
         self._ledger.record(name, decision)
         self._monitor.decided(name, decision)
 

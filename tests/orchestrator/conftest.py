@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.payload.store import write_payload
+from orchestrator.config.load import load_config
+from orchestrator.run.ledger import Ledger
+from orchestrator.state import Prepared
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
@@ -61,3 +66,20 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Clock]:
         return clock
 
     return put_into
+
+
+@pytest.fixture
+def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
+    """Return what makes a prepared run of an experiment's text: an empty run folder, and a payload of 1,200 x 16."""
+
+    def prepare(experiment: str) -> Prepared:
+        path = tmp_path / "x.yaml"
+        path.write_text(experiment)
+        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64)
+        payload: Any = SimpleNamespace(num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance)
+        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=range(640)))
+        queries = {name: np.zeros((num, 6), np.int32) for name, num in (("smoke", 20), ("final", 200))}
+        ledger = Ledger(tmp_path / "run")
+        return Prepared(config=load_config(path), ledger=ledger, data=data, queries=queries, checks=())
+
+    return prepare

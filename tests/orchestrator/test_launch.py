@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from ray.exceptions import RayTaskError
 
 from data.config import DataConfig
 from data.errors import UserError
+from data.io import write_json
 from data.payload.store import open_payload, write_payload
 from data.prepare import prepare_data
 from orchestrator import pipeline
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources
+from orchestrator.command import main
 from orchestrator.config.load import load_config
-from orchestrator.launch import main
-from orchestrator.run.ledger import Ledger, write_json
+from orchestrator.run.ledger import Ledger
+from orchestrator.state import Measured, Prepared
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = """
@@ -291,6 +294,19 @@ def test_options_that_do_not_exist_are_exit_code_2() -> None:
 # ---- what goes wrong later
 
 
+def ends_with(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, trains: Callable[[], object] = lambda: None
+) -> None:
+    """From here on a launch makes the run folder its own, `trains`, and ends by an error, without a cluster."""
+
+    def execute(prepared: Prepared, *arguments: Any, **options: Any) -> None:
+        pipeline.claim(prepared, Measured(index={}, baselines={}, oracle={}, checks=prepared.checks))
+        trains()
+        raise error
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -326,10 +342,7 @@ def test_an_error_while_it_runs_is_one_line_with_what_to_do(
     code: int,
     line: str,
 ) -> None:
-    def execute(*arguments: Any, **options: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(pipeline, "execute", execute)
+    ends_with(monkeypatch, error)
     assert main([str(experiment), "-v"]) == code
     (shown,) = capsys.readouterr().err.splitlines()
     assert shown.startswith(line)
@@ -338,28 +351,18 @@ def test_an_error_while_it_runs_is_one_line_with_what_to_do(
     assert code != 1 or "Traceback" in log.read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(
-    experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise PermissionError(13, "Permission denied", "runs")
-
-    monkeypatch.setattr(Ledger, "open", refuse)
+def test_a_folder_that_cannot_be_written_is_one_line(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").write_text("a file")
     assert main([str(experiment)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("[Errno 13] Permission denied: 'runs'; mend the path, its permissions or the disk")
+    assert line.startswith("[Errno 20] Not a directory: 'runs/rotation'; fix the path, its permissions or the disk")
 
 
 def test_an_interruption_is_recorded_for_trials_that_had_begun(
     experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger(Path("runs/rotation"))
-
-    def execute(*arguments: Any, **options: Any) -> None:
-        ledger.variant("learner").rewrite([{"epoch": 1}])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "execute", execute)
+    ends_with(monkeypatch, KeyboardInterrupt(), lambda: ledger.variant("learner").rewrite([{"epoch": 1}]))
     for _ in range(2):
         assert main([str(experiment), "-v"]) == 130
     (line,) = ledger.decisions_of("learner")
@@ -370,10 +373,7 @@ def test_an_interruption_is_recorded_for_trials_that_had_begun(
 def test_a_complete_run_prints_its_table_again_and_keeps_its_exit_code(
     experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*arguments: Any, **options: Any) -> None:
-        raise RuntimeError("executed")
-
-    monkeypatch.setattr(pipeline, "execute", stop)
+    ends_with(monkeypatch, RuntimeError("executed"))
     assert main([str(experiment)]) == 1
     row = {"variant": "learner", "kind": "variant", "status": "PRUNED", "reason": "r@5 too low", "epochs": 2}
     results = {"protocol": {"finished_at": "noon"}, "rows": [row], "best": None, "verdict": "No variant survived."}
@@ -433,15 +433,12 @@ def test_a_dry_run_of_what_cannot_fit_is_refused(experiment: Path, capsys: pytes
 def test_a_dry_run_says_what_a_launch_would_find(
     experiment: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*arguments: Any, **options: Any) -> None:
-        raise RuntimeError("executed")
-
     def found(*options: str) -> str:
         capsys.readouterr()
         assert main([str(experiment), "--dry-run", *options]) == 0
         return capsys.readouterr().out.splitlines()[0]
 
-    monkeypatch.setattr(pipeline, "execute", stop)
+    ends_with(monkeypatch, RuntimeError("executed"))
     assert main([str(experiment)]) == 1
     assert found() == "run folder: runs/rotation (unfinished: a launch continues it)"
     assert found("--set", "seed=4").startswith(

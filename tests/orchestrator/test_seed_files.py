@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources
-from orchestrator.launch import main
+from orchestrator.command import main
 from tests.benchmarks.data_seed_files import make_seed_files, write_index
 from tests.data.helpers import unit_rows
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gates import Decision
-from orchestrator.run.ledger import Ledger, write_json
-from orchestrator.screen.summary import decision_line, decision_text, exit_code, time_line, triage
+from data.io import write_json
+from orchestrator.gates import TrialDecision
+from orchestrator.run.ledger import Ledger
+from orchestrator.screen.summary import decision_line, decision_text, time_line, triage
 
 
 @pytest.fixture
@@ -22,15 +23,8 @@ def results(best: str | None, verdict: str, **row: Any) -> dict[str, Any]:
     return {"protocol": {}, "rows": [only], "best": best, "verdict": verdict}
 
 
-def decision(action: Any, limit: float | None = 0.3) -> Decision:
-    return Decision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
-
-
-def test_the_exit_code_says_whether_a_best_variant_was_selected(ledger: Ledger) -> None:
-    write_json(ledger.results, {"best": "a"})
-    assert exit_code(ledger) == 0
-    write_json(ledger.results, {"best": None})
-    assert exit_code(ledger) == 3
+def decision(action: Any, limit: float | None = 0.3) -> TrialDecision:
+    return TrialDecision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
 
 
 def test_the_best_variant_and_its_verdict_come_first() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from data.io import append_json_line
 from evaluation.measures.rules import parse_rule
-from orchestrator.gates import Decision, EarlyStopping, Gate, StopRules
-from orchestrator.run.ledger import Ledger, append_line
+from orchestrator.gates import EarlyStopping, Gate, StopRules, TrialDecision
+from orchestrator.run.ledger import Ledger
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import to_report
 
@@ -33,7 +34,7 @@ class Listener:
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         self.heard.append((name, record["epoch"], "epoch"))
 
-    def decided(self, name: str, decision: Decision) -> None:
+    def decided(self, name: str, decision: TrialDecision) -> None:
         self.heard.append((name, decision.epoch, decision.action))
 
 
@@ -68,7 +69,7 @@ def report(epoch: int, **record_of: Any) -> dict[str, Any]:
 def written(ledger: Ledger, name: str, *records: dict[str, Any]) -> None:
     ledger.variant(name).path.mkdir(parents=True, exist_ok=True)
     for line in records:
-        append_line(ledger.variant(name).metrics, line)
+        append_json_line(ledger.variant(name).metrics, line)
 
 
 def actions(ledger: Ledger, name: str = "a") -> list[tuple[int, str]]:
@@ -84,7 +85,7 @@ def test_a_trial_that_passes_its_gate_runs_to_its_end(scheduler: GateScheduler, 
     assert actions(ledger) == [(2, "continue"), (2, "continue"), (4, "finish")]
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch) == ("FINISHED", 4)
+    assert (end.ending.name, end.epoch) == ("FINISHED", 4)
 
 
 def test_a_trial_that_misses_its_gate_is_pruned_once(scheduler: GateScheduler, ledger: Ledger) -> None:
@@ -94,7 +95,7 @@ def test_a_trial_that_misses_its_gate_is_pruned_once(scheduler: GateScheduler, l
     assert actions(ledger) == [(2, "continue"), (2, "prune")]
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("PRUNED", 2, "r@5 0.1 (limit >= 0.3, failed)")
+    assert (end.ending.name, end.epoch, end.reason) == ("PRUNED", 2, "r@5 0.1 (limit >= 0.3, failed)")
 
 
 def test_a_gate_epoch_without_its_metric_prunes(scheduler: GateScheduler, ledger: Ledger) -> None:
@@ -194,10 +195,10 @@ def test_tunes_pickle_of_the_scheduler_holds_nothing(scheduler: GateScheduler) -
 # ---- after a crash
 
 
-def cut(action: Any) -> Decision:
+def cut(action: Any) -> TrialDecision:
     """What is recorded of a trial that did not reach its end."""
     rule = "the trial runs to its end"
-    return Decision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
+    return TrialDecision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
 
 
 def relaunched(ledger: Ledger, listener: Listener) -> GateScheduler:
@@ -239,7 +240,7 @@ def test_a_gate_that_was_due_when_a_trial_failed_or_was_interrupted_is_judged(
     relaunched(ledger, listener)
     end = ledger.end_of("a")
     assert end is not None
-    assert end.status == "PRUNED"
+    assert end.ending.name == "PRUNED"
 
 
 @pytest.mark.parametrize("cut_by", ["fail", "interrupt"])
@@ -284,4 +285,4 @@ def test_an_ending_that_was_written_but_never_reported_is_judged_when_the_trial_
     scheduler.on_trial_complete(None, SimpleNamespace(config={"variant": "a"}), {})
     end = ledger.end_of("a")
     assert end is not None
-    assert end.status == "PRUNED"
+    assert end.ending.name == "PRUNED"

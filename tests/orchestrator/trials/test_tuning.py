@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gates import Decision
+from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
@@ -52,8 +52,8 @@ def trial(name: str, error_file: str | None = None) -> Any:
     return SimpleNamespace(config={"variant": name}, error_file=error_file)
 
 
-def decision(action: Any, epoch: int = 2) -> Decision:
-    return Decision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason="why")
+def decision(action: Any, epoch: int = 2) -> TrialDecision:
+    return TrialDecision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason="why")
 
 
 def test_an_epochs_seconds_are_counted_once_however_often_tune_repeats_it(ledger: Ledger) -> None:
@@ -93,7 +93,7 @@ def test_a_trial_that_returns_without_a_verdict_failed(ledger: Ledger) -> None:
     stage.keeper.on_trial_complete(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("FAILED", 2, "the trial returned before its last epoch")
+    assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 2, "the trial returned before its last epoch")
     assert "a: failed at epoch 2: the trial returned before its last epoch" in stage.stream.getvalue()
 
 
@@ -105,7 +105,7 @@ def test_what_an_earlier_launch_said_of_a_trial_is_no_verdict_on_this_one(ledger
     stage.keeper.on_trial_complete(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch) == ("FAILED", 3)
+    assert (end.ending.name, end.epoch) == ("FAILED", 3)
 
 
 def test_a_trial_that_returns_with_its_verdict_keeps_it(ledger: Ledger) -> None:
@@ -123,7 +123,7 @@ def test_a_trial_that_raised_failed_for_the_reason_it_gave(ledger: Ledger, tmp_p
     stage.keeper.on_trial_error(0, [], trial("a", str(error)))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
+    assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
 
 
 @pytest.mark.parametrize(("action", "status"), [("prune", "PRUNED"), ("finish", "FINISHED")])
@@ -133,7 +133,7 @@ def test_an_error_after_the_verdict_does_not_take_it_back(ledger: Ledger, action
     stage.keeper.on_trial_error(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert end.status == status
+    assert end.ending.name == status
     assert "a: an error after its end: no traceback was kept; see ray.log" in stage.stream.getvalue()
 
 
