@@ -35,9 +35,9 @@ class DataConfig:
     context_length: int = 5
     """Chunks of context in a window (L); the target is the chunk after them."""
     val_share: float = 0.1
-    """Share of the articles used for validation; articles are never split."""
+    """Share of the articles used for validation and smoke queries; articles are never split."""
     test_share: float = 0.1
-    """Share of the articles held out for smoke and final queries."""
+    """Share of the articles held out for the final queries."""
     cache_dir: str = "artifacts"
     """Where a built corpus is kept, by a hash of what it was built from."""
 

@@ -5,7 +5,6 @@ again, the work goes on at the shards that are missing; with another plan it ref
 it is complete.
 """
 
-import json
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from data.corpus.embedders import Embedder, load_embedder
 from data.errors import UserError
 from data.interpreter import check_interpreter
+from data.io import read_json, replacing, write_json
 
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
@@ -97,7 +97,7 @@ def _unpack(batch: Any) -> tuple[int, Vectors]:
 def _embed_shard(batch: Any, embedder: str) -> Any:
     """Embed one row, which is one shard; its vectors are bytes, since Ray takes a tensor apart by row.
 
-    What the person can mend comes back as `refusal`: raised here, Ray would wrap it in pages of its own.
+    What the person can correct comes back as `refusal`: raised here, Ray would wrap it in pages of its own.
     """
     import pyarrow as pa
 
@@ -166,19 +166,16 @@ def _shard_file(folder: Path, number: int) -> Path:
 
 
 def _save_shard(file: Path, vectors: Vectors) -> None:
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("wb") as opened:
+    with replacing(file) as opened:
         np.save(opened, vectors)
-    temporary.replace(file)
 
 
 def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
     file = folder / "plan.json"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(plan, indent=1))
+        write_json(file, plan)
         return
-    found = json.loads(file.read_text())
+    found = read_json(file)
     differing = [name for name in plan if found.get(name) != plan[name]]
     if differing:
         name = differing[0]

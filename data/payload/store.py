@@ -14,9 +14,6 @@ Letters: N rows, D vector dimension. Rows are sorted by (article_index, chunk_in
 
 import datetime
 import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
-from data.io import open_array, replace_folder
+from data.io import open_array, read_json, replacing_folder, write_json
 from data.payload.keys import Int32, Int64, combine
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
@@ -146,9 +143,7 @@ def write_payload(
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with replacing_folder(target) as temporary:
         order = np.argsort(combine(article_index, chunk_index), kind="stable")
         articles, chunks = article_index[order].astype(np.int32), chunk_index[order].astype(np.int32)
         ordered = _save_ordered(temporary / "vectors.npy", vectors, order)
@@ -159,11 +154,9 @@ def write_payload(
             np.save(temporary / _SOURCE_ROWS, stood.astype(np.int32))
         _write_texts(temporary, (texts[row] if texts is not None else "" for row in order), len(order))
         sha256 = content_sha256(ordered, articles, chunks)
-        provenance = Provenance(embedder=embedder, sha256=sha256, created_at=_now(), source=dict(source or {}))
+        created_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        provenance = Provenance(embedder=embedder, sha256=sha256, created_at=created_at, source=dict(source or {}))
         _write_meta(temporary, provenance, ordered, titles or {})
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_payload(target)
 
 
@@ -216,11 +209,7 @@ def _write_meta(folder: Path, provenance: Provenance, vectors: Vectors, titles: 
         "dtype": str(vectors.dtype),
         "titles": {str(article): title for article, title in titles.items()},
     }
-    (folder / "payload.json").write_text(json.dumps(meta, indent=1))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(folder / "payload.json", meta)
 
 
 def _save_ordered(file: Path, vectors: Vectors, order: Int64) -> Vectors:
@@ -249,10 +238,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise MissingFileError(
             f"{path}: expected a payload folder with payload.json, got none; make one with python -m data.build"
         )
-    try:
-        meta: dict[str, Any] = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: expected JSON, got {error}; build the payload again") from error
+    meta: dict[str, Any] = read_json(file)
     return meta
 
 

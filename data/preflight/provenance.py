@@ -1,10 +1,11 @@
 """What the parts of a run say about where their vectors come from, and whether they say the same."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
+from data.io import read_json
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 from data.preflight.check import Check, judge
 from data.windows.table import WINDOWS_FOLDER, load_window_provenance
@@ -42,8 +43,8 @@ def provenance_of_index(file: str | Path) -> dict[str, dict[str, str]]:
     """
     beside = Path(file).with_suffix(".json")
     try:
-        described = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        described = read_json(beside)
+    except (OSError, UserError):
         return {}
     names = {"embedder": "embedder", "payload_sha256": "sha256"}
     said = {names[name]: str(described[name]) for name in names if isinstance(described, dict) and name in described}

@@ -1,12 +1,11 @@
 """The checks of an index file made in a process of its own: for the driver, which imports no FAISS."""
 
-import json
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from data.preflight.check import Check, judge
-from data.preflight.run import stamp_waived
+from data.preflight.run import load_checks, stamp_waived
 from evaluation.config import IndexConfig
 from evaluation.service.child import run_module
 
@@ -21,7 +20,7 @@ def check_index_file(config: IndexConfig, payload: Path, waive: Collection[str])
         options = ("--payload", str(payload), "--nprobe", str(config.nprobe), "--json", str(out))
         done = run_module("evaluation.index_file", str(config.file), *options)
         if out.is_file():
-            checks = [Check(**{**entry, "value": float(entry["value"])}) for entry in json.loads(out.read_text())]
+            checks = load_checks(out)
         else:
             said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
             detail = f"FAISS ended with code {done.returncode} on {config.file} and said: {said}"
