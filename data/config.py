@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from data.corpus.chunking import ChunkRule
 from data.errors import UserError
 
 
@@ -44,12 +45,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Refuse values that no run could use; each message begins with the field's name."""
         self._check_source()
-        if self.min_chars < 1:
-            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
-        if self.max_chars < self.min_chars:
-            raise UserError(
-                f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise max_chars"
-            )
+        ChunkRule(min_chars=self.min_chars, max_chars=self.max_chars)
         if self.context_length < 1:
             raise UserError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
         if self.min_article_chunks <= self.context_length:

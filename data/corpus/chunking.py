@@ -31,7 +31,7 @@ class ChunkRule:
     def __post_init__(self) -> None:
         """Refuse lengths that leave nothing."""
         if self.min_chars < 1:
-            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; the default is 40")
+            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
         if self.max_chars < self.min_chars:
             raise UserError(
                 f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise it"

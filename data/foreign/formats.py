@@ -7,7 +7,7 @@
 | X.parquet, or a folder of them           | vector (fixed-size list of float16/32), article_index, chunk_index, text? |
 | a folder with payload.json               | the project's own payload, see data.payload                              |
 
-Vectors are taken as they are: whoever wants other norms makes them before. The preflight checks them.
+Vectors are taken as they are and never normalised here. The preflight checks their norms.
 """
 
 from collections.abc import Iterator

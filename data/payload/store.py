@@ -7,7 +7,7 @@
       texts.bin            the chunks' texts, UTF-8, one after the other
       text_offsets.npy     (N + 1,) int64, bytes into texts.bin
       payload.json         provenance, sizes, titles of the articles
-      source_rows.npy      (N,) int32, where each row stood in the file it came from; only if that had another order
+      source_rows.npy      (N,) int32, number of each row in the file it came from; only if that had another order
 
 Letters: N rows, D vector dimension. Rows are sorted by (article_index, chunk_index).
 """
@@ -74,9 +74,9 @@ class Payload:
 
     @cached_property
     def source_rows(self) -> Int32 | None:
-        """Where each row stood in the file that the payload came from, (N,); None for the same order.
+        """Number of each row in the file that the payload came from, (N,); None for the same order.
 
-        An index that was built beside that file numbers its rows so.
+        An index that was built from that file uses these numbers.
         """
         file = self.path / _SOURCE_ROWS
         return open_array(file, (self.num_rows,)) if file.is_file() else None
@@ -139,7 +139,7 @@ def write_payload(
         titles: Title by article_index, or None.
         embedder: What made the vectors, with its version.
         source: Anything that says where the texts came from; plain JSON values.
-        source_rows: (N,) where each row stood in the file it came from; None if there is the order given here.
+        source_rows: (N,) number of each row in the file it came from; None if that has the order given here.
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)

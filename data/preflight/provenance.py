@@ -23,8 +23,7 @@ def same_embedder(first: str, second: str) -> bool:
 def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
     """Return what windows made from sequence files say, by part: `windows` and the files.
 
-    Windows cut from the payload itself say nothing that it does not. A file whose vectors were replaced knowingly
-    (`realigned`) has no say.
+    Windows cut from the payload itself say nothing new. A file whose vectors were replaced (`realigned`) is left out.
     """
     folder = payload.path / WINDOWS_FOLDER
     if not (folder / "windows.json").is_file() or (found := load_window_provenance(folder)).origin != "files":
@@ -36,10 +35,10 @@ def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
 
 
 def provenance_of_index(file: str | Path) -> dict[str, dict[str, str]]:
-    """Return what stands beside an index file, under the same name with .json, about the payload it was built from.
+    """Return what the JSON file of an index, of the same name with .json, says about the payload it was built from.
 
-    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has; nothing is no fault, since the
-    index's vectors themselves are compared with the payload, too.
+    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has. Without them nothing is
+    compared here; the vectors of the index are compared with the payload anyway.
     """
     beside = Path(file).with_suffix(".json")
     try:

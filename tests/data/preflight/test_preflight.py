@@ -309,4 +309,4 @@ def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
     [(584_545, 584_544, "== 584544, got 584545"), (0.12345, 1, "== 1, got 0.1235"), (math.nan, 0, "== 0, got nan")],
 )
 def test_whole_numbers_are_shown_in_full(value: float, limit: float, shown: str) -> None:
-    assert judge("rows", value, "==", limit, "mend it").line() == f"preflight.rows: expected {shown}; mend it"
+    assert judge("rows", value, "==", limit, "fix it").line() == f"preflight.rows: expected {shown}; fix it"
