@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from data.corpus.chunking import ChunkRule
 from data.errors import UserError
 
 
@@ -35,21 +36,16 @@ class DataConfig:
     context_length: int = 5
     """Chunks of context in a window (L); the target is the chunk after them."""
     val_share: float = 0.1
-    """Share of the articles used for validation; articles are never split."""
+    """Share of the articles used for validation and smoke queries; articles are never split."""
     test_share: float = 0.1
-    """Share of the articles held out for smoke and final queries."""
+    """Share of the articles held out for the final queries."""
     cache_dir: str = "artifacts"
     """Where a built corpus is kept, by a hash of what it was built from."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; each message begins with the field's name."""
         self._check_source()
-        if self.min_chars < 1:
-            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
-        if self.max_chars < self.min_chars:
-            raise UserError(
-                f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise max_chars"
-            )
+        ChunkRule(min_chars=self.min_chars, max_chars=self.max_chars)
         if self.context_length < 1:
             raise UserError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
         if self.min_article_chunks <= self.context_length:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.config import DataConfig
-from data.corpus.docstrings import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.corpus import embedders
+from data.corpus.articles import corpus_sha256, texts_of, write_articles
+from data.corpus.docstrings import RULE_VERSION, docstring_articles, package_versions
 from data.errors import MissingFileError, UserError
 from data.foreign.assemble import SequenceFiles, build
 from data.foreign.formats import import_payload
-from data.payload.store import Payload, open_payload, write_payload
+from data.payload.store import Payload, open_payload
 from data.windows.table import (
     WINDOWS_FOLDER,
     Splits,
@@ -126,8 +126,6 @@ def _file_recipe(config: DataConfig) -> dict[str, Any]:
 
 def docstring_recipe(config: DataConfig) -> dict[str, Any]:
     """Return all that the docstring payload depends on; no source is read and no package imported for it."""
-    from data.corpus.embedders import wordllama_id
-
     return {
         "kind": "docstrings",
         "rule": RULE_VERSION,
@@ -136,7 +134,7 @@ def docstring_recipe(config: DataConfig) -> dict[str, Any]:
         "min_chars": config.min_chars,
         "max_chars": config.max_chars,
         "min_article_chunks": config.min_article_chunks,
-        "embedder": wordllama_id(),
+        "embedder": embedders.wordllama_id(),
     }
 
 
@@ -146,8 +144,6 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
 
 
 def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder: Path) -> Payload:
-    from data.corpus.embedders import embed_wordllama
-
     articles = docstring_articles(
         config.packages,
         min_chars=config.min_chars,
@@ -160,26 +156,5 @@ def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder:
             f"{', '.join(config.packages)}; name packages with longer documentation"
         )
     source = {**recipe, "corpus_sha256": corpus_sha256(articles)}
-    return write_articles(folder, articles, embed_wordllama(_texts(articles)), recipe["embedder"], source)
-
-
-def write_articles(
-    folder: Path, articles: list[Article], vectors: Any, embedder: str, source: dict[str, Any]
-) -> Payload:
-    """Write articles and the vectors of their paragraphs, (N, D) in reading order, as a payload."""
-    sizes = np.array([len(article.paragraphs) for article in articles], np.int64)
-    starts = np.cumsum(sizes) - sizes
-    return write_payload(
-        folder,
-        vectors=vectors,
-        article_index=np.repeat(np.arange(len(articles), dtype=np.int32), sizes),
-        chunk_index=(np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32),
-        texts=_texts(articles),
-        titles={number: article.title for number, article in enumerate(articles)},
-        embedder=embedder,
-        source=source,
-    )
-
-
-def _texts(articles: list[Article]) -> list[str]:
-    return [paragraph for article in articles for paragraph in article.paragraphs]
+    vectors = embedders.embed_wordllama(texts_of(articles))
+    return write_articles(folder, articles, vectors, recipe["embedder"], source)

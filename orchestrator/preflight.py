@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import MissingFileError, UserError
-from data.preflight.check import Check, judge, report
+from data.preflight.check import Check, judge, report, table_of
 from data.preflight.provenance import provenance_of_index, provenance_of_windows
-from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived, table_of
+from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived
 from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.measures.rules import Rule, parse_rule

@@ -1,6 +1,6 @@
 """Text to vectors: WordLlama, whose weights come in its wheel (no download, no torch), or sentence-transformers.
 
-An embedder is a name, a dimension and a function; a text's vector does not depend on the texts beside it.
+An embedder is a name, a dimension and a function. The vector of a text does not depend on the other texts.
 """
 
 import importlib
@@ -54,8 +54,6 @@ def wordllama_id() -> str:
 
 def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts, (N,) strings -> (N, 256) float32 rows of L2 norm 1: the normalised mean of the token vectors.
-
-    The result of a text does not depend on its neighbours in the batch.
 
     Raises:
         UserError: a text has no token, so its vector has no direction.

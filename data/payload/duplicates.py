@@ -51,7 +51,7 @@ def _bits(vectors: Vectors) -> type[np.uint32] | type[np.uint16]:
 
 
 def _split_collisions(vectors: Vectors, ids: Int32) -> None:
-    """Set rows apart, in place, that share a fingerprint but not their bytes; practically never, but then exactly."""
+    """Correct, in place, the ids of rows that share a fingerprint but not their bytes; this is very rare."""
     bits = _bits(vectors)
     repeated = np.flatnonzero(ids != np.arange(len(ids), dtype=np.int32))
     colliding: set[int] = set()

@@ -4,7 +4,6 @@ A target is a row of the payload, never a copied vector, so it is aligned with w
 Letters: W windows, L context length, N payload rows.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
+from data.io import read_json, replacing_folder, write_json
 from data.payload.keys import Int32, combine
 from data.seeding import derive_seed
 
@@ -134,13 +134,12 @@ def take_sample(table: WindowTable, num: int, rng: np.random.Generator) -> Windo
 
 
 def save_windows(folder: str | Path, splits: Splits, provenance: WindowProvenance) -> None:
-    """Write the splits as npy files with their provenance beside them."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, table in splits.items():
-        np.save(target / f"{name}_rows.npy", table.rows)
-        np.save(target / f"{name}_article_index.npy", table.article_index)
-    (target / "windows.json").write_text(json.dumps(asdict(provenance), indent=1))
+    """Write the splits as npy files with their provenance, as one folder: all of it, or nothing."""
+    with replacing_folder(folder) as target:
+        for name, table in splits.items():
+            np.save(target / f"{name}_rows.npy", table.rows)
+            np.save(target / f"{name}_article_index.npy", table.article_index)
+        write_json(target / "windows.json", asdict(provenance))
 
 
 def load_windows(folder: str | Path, *, payload_sha256: str) -> Splits:
@@ -171,7 +170,7 @@ def load_windows(folder: str | Path, *, payload_sha256: str) -> Splits:
 
 def load_window_provenance(folder: str | Path) -> WindowProvenance:
     """Read what a folder of windows was built from."""
-    return WindowProvenance(**json.loads((Path(folder) / "windows.json").read_text()))
+    return WindowProvenance(**read_json(Path(folder) / "windows.json"))
 
 
 def _article_sizes(articles: Int32) -> NDArray[np.int64]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from data.corpus import shards
+from data.corpus.chunking import ChunkRule
+from data.corpus.embed import embed_corpus
 from data.corpus.embedders import embed_wordllama, load_embedder
-from data.corpus.reading import ChunkRule
 from data.corpus.shards import Progress, Shard, Vectors, local_runner
-from data.embed import embed_corpus, main
+from data.embed import main
 from data.payload.store import Payload
 
 PARAGRAPHS = [f"Paragraph number {number} of this article has more than forty characters." for number in range(10)]

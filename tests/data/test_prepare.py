@@ -8,6 +8,7 @@ import pytest
 
 from data import prepare
 from data.config import DataConfig
+from data.corpus.articles import Article
 from data.foreign.parquet import write_parquet
 from data.preflight.run import blocking, run_preflight
 from data.prepare import docstring_recipe, prepare_data, prepare_payload, prepare_splits, recipe_hash
@@ -46,6 +47,7 @@ def test_a_second_call_opens_the_cache_without_importing_the_embedder(cache: Pat
 import sys
 from pathlib import Path
 from data.config import DataConfig
+from data.corpus.articles import Article
 from data.prepare import prepare_data
 prepare_data(DataConfig(packages=("numpy",)), Path({str(cache)!r}), seed=1)
 heavy = {{"wordllama", "tokenizers", "torch", "ray", "pandas", "pyarrow"}} & set(sys.modules)
@@ -67,7 +69,7 @@ def test_a_build_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("data.corpus.embedders.embed_wordllama", fail)
-    monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [prepare.Article("t", ("text",) * 7)])
+    monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [Article("t", ("text",) * 7)])
     with pytest.raises(RuntimeError, match="out of memory"):
         prepare_payload(NUMPY_ONLY, tmp_path)
     assert list(tmp_path.iterdir()) == []

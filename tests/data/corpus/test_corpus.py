@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.corpus.docstrings import Article, corpus_sha256, docstring_articles, package_versions, split_paragraphs
+from data.corpus.articles import Article, corpus_sha256
+from data.corpus.chunking import ChunkRule, chunk, split_paragraphs
+from data.corpus.docstrings import docstring_articles, package_versions
 
 LONG = "\n\n".join(f"Paragraph number {number} has more than forty characters." for number in range(7))
 OTHER = LONG.replace("Paragraph", "A paragraph")
@@ -22,14 +24,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def titles(**options: int) -> list[str]:
     return [article.title for article in docstring_articles(["a_package_of_docs"], **options)]
-
-
-def test_a_docstring_is_an_article_and_its_paragraphs_are_chunks() -> None:
-    text = "Short.\n\nA paragraph over\n   two lines, long enough to keep.\n \n" + "word " * 200
-    assert split_paragraphs(text, min_chars=40, max_chars=600) == (
-        "A paragraph over two lines, long enough to keep.",
-        ("word " * 120).strip(),  # 120 words of 5 characters, less the last space
-    )
 
 
 def test_modules_classes_and_functions_are_found_in_the_order_of_files_and_lines(package: Path) -> None:
@@ -84,7 +78,7 @@ def test_the_filter_before_parsing_loses_no_article_of_numpy() -> None:
                 docstring = ast.get_docstring(node)
                 if docstring and docstring not in seen:
                     seen.add(docstring)
-                    expected.append(split_paragraphs(docstring, 40, 600))
+                    expected.append(chunk(split_paragraphs(docstring), ChunkRule(keep_rest=False)))
     articles = docstring_articles(["numpy"])
     assert sorted(article.paragraphs for article in articles) == sorted(p for p in expected if len(p) >= 7)
 
