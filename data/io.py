@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
 
@@ -47,10 +48,10 @@ def _umask() -> int:
     return current
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes | NDArray[np.uint8]) -> None:
     """Write a whole file at once."""
     with replacing(path) as file:
-        file.write(content)
+        file.write(memoryview(content))
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from data.io import write_json
 from data.prepare import prepare_data
-from data.windows.queries import final_queries, smoke_queries
 from data.windows.table import WindowProvenance, save_windows
 from evaluation.ending import Ending
 from orchestrator import services
@@ -23,10 +22,11 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
 from orchestrator.gates import ended
-from orchestrator.preflight import check_data, check_inputs, check_retrieval, records, stop_if_blocked
+from orchestrator.preflight import check_data, check_inputs, check_questions, check_retrieval, records, stop_if_blocked
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
 from orchestrator.run.timeline import earlier_launches
+from orchestrator.questions import make_questions
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.tracking import check_tracking
 from orchestrator.trials.training import train_all
@@ -50,18 +50,15 @@ def prepare(
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     session.timeline.phase("preflight")
-    checks = check_data(config, data)
+    questions = make_questions(config, data)
+    checks = check_data(config, data) + check_questions(config, questions)
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
         ledger.remove()
     ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
-    queries = {
-        "smoke": smoke_queries(data.splits, config.smoke.queries, config.seed).rows,
-        "final": final_queries(data.splits, config.final.queries, config.seed).rows,
-    }
-    return Prepared(config=config, ledger=ledger, data=data, queries=queries, checks=tuple(checks))
+    return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks))
 
 
 def execute(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> dict[str, Any]:
@@ -99,6 +96,7 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
     return Started(
         admission=admission,
         evaluator=services.start_evaluator(prepared),
+        windows=services.share_windows(prepared),
         orders=services.stream_orders(prepared),
     )
 

@@ -8,8 +8,10 @@ from typing import Any
 import ray
 
 from data.windows.stream import build_stream
+from evaluation.retrieval.baselines import TrainingWindows
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.trials.setup import TrialWindows
 
 
 def start_evaluator(prepared: Prepared) -> Any:
@@ -24,11 +26,31 @@ def start_evaluator(prepared: Prepared) -> Any:
         .remote(
             str(prepared.data.payload.path.resolve()),
             config.index,
-            dict(prepared.queries),
+            prepared.questions.sets(),
+            training=TrainingWindows(
+                train=prepared.data.splits.train.rows,
+                val=prepared.questions.val.windows,
+                val_novel=prepared.questions.val.novel,
+            ),
+            baselines=config.baselines,
             rerank=config.rerank,
             waive=config.preflight.waive,
             # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.
             index_dir=None if flat else str(Path(config.data.cache_dir).resolve() / "index"),
+        )
+    )
+
+
+def share_windows(prepared: Prepared) -> Any:
+    """Put the row numbers that trials read into the object store, once; return the reference."""
+    questions = prepared.questions
+    return ray.put(
+        TrialWindows(
+            train=prepared.data.splits.train.rows,
+            val=questions.val.windows,
+            val_novel=questions.val.novel,
+            smoke=questions.smoke.windows,
+            test=questions.final.windows,
         )
     )
 

@@ -192,6 +192,8 @@ class Trial:
         if "diverged" not in record:
             with watch.time("validate"):
                 record |= self.learner.validate(self.windows.val, self.windows.val_novel)
+            if not math.isfinite(record["val_mrr"]):
+                record["diverged"] = f"predictions of epoch {record['epoch']} are not finite"
         if "diverged" not in record:
             if record["epoch"] in self.setup.smoke_epochs:
                 with watch.time("smoke"):
