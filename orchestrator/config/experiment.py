@@ -226,7 +226,7 @@ def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) 
     entry = dict(entry)
     enabled = entry.pop("enabled", True)
     if not isinstance(enabled, bool):
-        raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; mend the value")
+        raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; fix the value")
     model = entry.pop("model", name)
     if model not in VARIANTS:
         where = f"{path}.model" if model != name else path

@@ -94,4 +94,4 @@ def _check_stages(config: ExperimentConfig) -> None:
     staged = [name for stage in config.stages for name in stage]
     expected = list(config.resolved_variants)
     if sorted(staged) != sorted(expected):
-        raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; mend the list")
+        raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; fix the list")

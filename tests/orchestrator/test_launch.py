@@ -17,44 +17,12 @@ from data.io import write_json
 from data.payload.store import open_payload, write_payload
 from data.prepare import prepare_data
 from orchestrator import pipeline
-from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import ClusterResources
 from orchestrator.command import main
 from orchestrator.config.load import load_config
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Measured, Prepared
 
 REPOSITORY = Path(__file__).parents[2]
-EXPERIMENT = """
-name: rotation
-seed: 3
-data: {{source: payload, payload: {payload}}}
-variants:
-  learner: {{model: mamba_s, d_model: 32, d_state: 16, head_dim: 16}}
-  amn: {{d_model: 32, training: {{epochs: 2}}}}
-training: {{epochs: 4, batch_size: 32}}
-smoke: {{epochs: [2], queries: 20}}
-gates:
-  smoke: [{{epoch: 2, prune_unless: ["r@5 >= 1.2 * baseline.last_vector"], continue_if: ["p95_ms <= 20"]}}]
-  success_if: ["r@5 >= 0.5"]
-  ready_if: ["contain@50 >= 0.9"]
-"""
-
-
-@pytest.fixture(autouse=True)
-def two_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A known machine, and an empty folder to run in, so that whatever is written is seen."""
-    machine = ClusterResources(cpus=2, gpus=0, memory_gib=64, node_cpus=2, node_gpus=0, num_nodes=1)
-    monkeypatch.setattr(cluster, "local_resources", lambda: machine)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.fixture
-def experiment(tmp_path: Path, rotation_payload: Path) -> Path:
-    path = tmp_path / "x.yaml"
-    path.write_text(EXPERIMENT.format(payload=rotation_payload))
-    return path
 
 
 def everything_here() -> list[str]:
@@ -86,7 +54,7 @@ def num_windows(payload: Path) -> dict[str, int]:
             ["--set", "variants.learner.d_modle=64"],
             "{file}: variants.learner.d_modle: unknown key; did you mean d_model?",
         ),
-        (["--set", "training.epochs=0"], "{file}: training.epochs: expected at least 1, got 0; mend the value"),
+        (["--set", "training.epochs=0"], "{file}: training.epochs: expected at least 1, got 0; fix the value"),
         (
             ["--set", "variants.learner.d_model=33"],
             "{file}: variants.learner.d_model: expected expand * d_model (2 * 33) d",
