@@ -48,10 +48,10 @@ def _umask() -> int:
     return current
 
 
-def write_bytes(path: str | Path, content: bytes | NDArray[np.uint8]) -> None:
+def write_bytes(path: str | Path, content: bytes | NDArray[Any]) -> None:
     """Write a whole file at once."""
     with replacing(path) as file:
-        file.write(memoryview(content))
+        file.write(content if isinstance(content, bytes) else content.data)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from data.io import write_json
 from data.prepare import prepare_data
-from data.windows.table import WindowProvenance, save_windows
 from evaluation.ending import Ending
+from evaluation.queries import save_queries
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit
@@ -23,10 +23,10 @@ from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
 from orchestrator.gates import ended
 from orchestrator.preflight import check_data, check_inputs, check_questions, check_retrieval, records, stop_if_blocked
+from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
 from orchestrator.run.timeline import earlier_launches
-from orchestrator.questions import make_questions
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.tracking import check_tracking
 from orchestrator.trials.training import train_all
@@ -113,17 +113,11 @@ def finish_preflight(prepared: Prepared, measured: Measured, session: Session) -
 
 
 def claim(prepared: Prepared, measured: Measured) -> None:
-    """Make the run folder this run's own: configuration, manifest, preflight and the windows that trials read."""
+    """Make the run folder this run's own: configuration, manifest, preflight and the final queries."""
     config, ledger, data = prepared.config, prepared.ledger, prepared.data
     ledger.open(config.resolved(), manifest(config, input_hashes(config, data)))
     write_json(ledger.preflight, records(measured.checks))
-    provenance = WindowProvenance(
-        payload_sha256=data.payload.provenance.sha256,
-        context_length=config.data.context_length,
-        min_article_chunks=config.data.min_article_chunks,
-        seed=config.seed,
-    )
-    save_windows(ledger.path / "windows", data.splits, provenance)
+    save_queries(ledger.path, prepared.questions.final)
 
 
 def note_interruption(prepared: Prepared, session: Session) -> None:

@@ -64,7 +64,9 @@ def check_data(config: ExperimentConfig, data: PreparedData) -> list[Check]:
     parts = provenance_of_windows(data.payload)
     if config.index.file is not None:
         parts |= provenance_of_index(config.index.file)
-    checks = run_preflight(data.payload, data.splits, others=parts, seed=config.seed, waive=waive, later=(*QUESTION_CHECKS, *INDEX_CHECKS))
+    checks = run_preflight(
+        data.payload, data.splits, others=parts, seed=config.seed, waive=waive, later=(*QUESTION_CHECKS, *INDEX_CHECKS)
+    )
     checks += check_alignment(data.payload)
     if config.index.file is not None:
         checks += check_index_file(config.index, data.payload.path, waive)
@@ -75,7 +77,9 @@ def check_questions(config: ExperimentConfig, questions: Questions) -> list[Chec
     """Return the checks of the final queries: are there novel ones, and enough of them in enough articles?"""
     final = questions.final
     num_novel, num_articles = int(final.novel.sum()), len(np.unique(final.article[final.novel]))
-    below = f"of {len(final):,} test targets, those without a training chunk at cosine {config.evaluation.novel_below:g}"
+    below = (
+        f"of {len(final):,} test targets, those without a training chunk at cosine {config.evaluation.novel_below:g}"
+    )
     checks = [
         judge(
             "novel_queries",

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from data.windows.stream import build_stream
+from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.retrieval.baselines import TrainingWindows
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
@@ -76,6 +77,6 @@ def measure(prepared: Prepared, started: Started, session: Session) -> Measured:
     oracle = ray.get(evaluator.reach.remote("smoke"))
     found = index["index"]
     kind = f"{found['kind']} of {found['file']}" if "file" in found else found["kind"]
-    r_at_5 = ", ".join(f"{name} {100 * metrics['r@5']:.1f} %" for name, metrics in baselines.items())
-    session.say(f"index     {kind}, {prepared.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
+    found_by = ", ".join(f"{name} {100 * metrics[DECISION_METRIC]:.1f} %" for name, metrics in baselines.items())
+    session.say(f"index     {kind}, {prepared.data.payload.num_rows:,} chunks; baselines' novel R@5: {found_by}")
     return Measured(index=index, baselines=baselines, oracle=oracle, checks=prepared.checks)

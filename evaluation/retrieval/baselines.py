@@ -3,7 +3,8 @@
 Q queries, L context chunks (oldest first), D vector dimension. Every baseline maps (Q, L, D) to (Q, D) of norm 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,3 +29,27 @@ PRIOR_ONLY = "prior-only"
 """The row of a run with the reranker that has no model: what the prior finds alone."""
 
 BASELINES: dict[str, Callable[[Vectors], Vectors]] = {"last_vector": last_vector, "context_mean": context_mean}
+
+UNFITTED = tuple(BASELINES)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TrainingWindows:
+    """What a baseline is fitted on and chosen with."""
+
+    train: npt.NDArray[np.int32]
+    val: npt.NDArray[np.int32]
+    val_novel: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FittedBaseline:
+    """A baseline ready to predict."""
+
+    predict: Callable[[Vectors], Vectors]
+    chosen: Mapping[str, float] = field(default_factory=dict)
+
+
+def fit_baseline(name: str, vectors: npt.NDArray[np.floating], training: TrainingWindows | None) -> FittedBaseline:
+    """Return the baseline of that name."""
+    return FittedBaseline(BASELINES[name])

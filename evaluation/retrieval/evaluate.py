@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from data.payload.duplicates import share_with_duplicates
 from evaluation.index.search import SearchIndex
 from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, K_MAX, NOVEL, IntArray, ranks, summarise
 from evaluation.retrieval.baselines import PRIOR_ONLY
@@ -157,14 +158,6 @@ def remove_rows(results: IntArray, unwanted: Int32) -> IntArray:
     order = np.argsort(taken, axis=1, kind="stable")  # kept ones first, in their order
     moved = np.take_along_axis(np.where(taken, -1, results), order, axis=1)
     return np.asarray(moved)
-
-
-def share_with_duplicates(target: Int32, duplicate_ids: Int32) -> float:
-    """Share of targets whose vector occurs more than once in the corpus; NaN without queries."""
-    if len(target) == 0:
-        return float("nan")
-    copies = np.bincount(duplicate_ids, minlength=len(duplicate_ids))  # (N,)
-    return float((copies[duplicate_ids[target]] > 1).mean())
 
 
 def check_predictions(predictions: npt.NDArray[np.floating], shape: tuple[int, int], variant: str) -> Float32:

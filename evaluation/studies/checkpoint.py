@@ -215,4 +215,3 @@ def main(argv: list[str] | None = None) -> int:
         content = {"metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
         Path(args.out).write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
     return 0 if all(one.passed for one in judged) else 1
-

@@ -105,6 +105,13 @@ class GatesConfig(_Section):
     reference: str | Annotated[float, Field(gt=0, lt=1)] | None = LEARNED_BASELINE
 
 
+class EvaluationConfig(_Section):
+    """How queries are told apart, in smoke and final evaluations alike."""
+
+    novel_below: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """A query is novel when no chunk of a training window has this cosine with its target."""
+
+
 class FinalConfig(_Section):
     """The final evaluation on held-out test articles; `queries: null` takes every test window."""
 
@@ -162,6 +169,7 @@ class ExperimentConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     smoke: SmokeConfig = SmokeConfig()
     gates: GatesConfig = GatesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     final: FinalConfig = FinalConfig()
     index: IndexConfig = IndexConfig()
     rerank: RerankConfig | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
+from data.payload.duplicates import duplicate_ids, share_with_duplicates
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
@@ -31,13 +32,16 @@ def conclude(
     config, ledger = prepared.config, prepared.ledger
     rows = make_rows(prepared, evaluated)
     outcomes = {name: result.outcomes for name, result in {**evaluated.trained, **evaluated.untrained}.items()}
-    decision = decide(rows, outcomes, reference=config.gates.reference, seed=config.seed)
+    known = prepared.questions.final.known
+    decision = decide(rows, outcomes, known, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
     results: dict[str, Any] = {
-        "protocol": protocol(prepared, started, measured, rows),
+        "protocol": {**protocol(prepared, started, measured), "warnings": [*decision.warnings]},
         "rows": rows,
         "best": decision.best,
+        "leader": decision.leader,
         "verdict": decision.headline,
+        "advice": [*decision.advice],
         "pairs": [pair.to_dict() for pair in decision.pairs],
     }
     ComparisonTable.from_results(results).write(ledger.path)
@@ -82,18 +86,26 @@ def _final_gates(
     ]
 
 
-def protocol(prepared: Prepared, started: Started, measured: Measured, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[str, Any]:
     """Return what was measured on what with what."""
-    config, payload = prepared.config, prepared.data.payload
+    config, payload, final = prepared.config, prepared.data.payload, prepared.questions.final
     stored = read_json(prepared.ledger.manifest)
-    final_queries = next((row["n_queries"] for row in rows if row.get("evaluated_on") == "final"), 0)
+    duplicates = duplicate_ids(payload.vectors)
     return {
         "experiment": config.name,
         "N": payload.num_rows,
         "D": payload.dim,
         "embedder": payload.provenance.embedder,
         "payload_path": str(payload.path),
-        "queries": {"final": final_queries, "smoke": config.smoke.queries},
+        "queries": {"final": len(final), "smoke": len(prepared.questions.smoke)},
+        "n_articles": final.known.num_units(),
+        "n_novel": int(final.novel.sum()),
+        "novel_below": config.evaluation.novel_below,
+        "duplicate_share": share_with_duplicates(final.windows[:, -1], duplicates),
+        "unit": final.known.unit,
+        "reranked": config.rerank is not None,
+        "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
+        "orders": compare_orders(prepared.ledger, config.resolved_variants),
         "index": measured.index["index"],
         "latency": {"batch": 1, "threads": 1, "timed": config.final.latency_queries},
         "device": started.admission.device,
@@ -106,6 +118,20 @@ def protocol(prepared: Prepared, started: Started, measured: Measured, rows: lis
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def compare_orders(ledger: Ledger, names: Iterable[str]) -> str:
+    """Say whether all trials saw the training windows in the same order, epoch by epoch."""
+    seen: dict[int, dict[str, list[str]]] = {}
+    for name in names:
+        for record in ledger.variant(name).records():
+            if "order_digest" in record:
+                seen.setdefault(record["epoch"], {}).setdefault(record["order_digest"], []).append(name)
+    for epoch, digests in sorted(seen.items()):
+        if len(digests) > 1:
+            odd = min(digests.values(), key=len)
+            return f"differ: epoch {epoch} of {', '.join(odd)}"
+    return "equal"
 
 
 def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:

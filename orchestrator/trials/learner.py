@@ -183,7 +183,7 @@ class Learner:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            timed = measure(lambda one: self.predict(one), windows, len(windows)) if len(windows) else None
+            timed = measure(self.predict, windows, len(windows)) if len(windows) else None
         finally:
             torch.set_num_threads(threads)
         return [] if timed is None else [float(ms) for ms in timed.samples_ms]

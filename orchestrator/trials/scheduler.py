@@ -1,12 +1,13 @@
 """The judge: a thin Tune shell over the pure rules in gates.py, and the one writer of what trials report.
 
 Every report is written, judged once, recorded and answered; the trial waits for the answer and returns by itself when
-it is over, so that its slot comes back through Tune's ordinary end of a trial. (A STOP from a scheduler kills a worker
-group and with Ray 2.60 leaves its placement group behind; it is the fallback for a trial that goes on regardless.)
+it is over, so that its slot comes back through Tune's ordinary end of a trial. Tune is never told to stop one: a STOP
+kills a worker group and with Ray 2.60 leaves its placement group behind.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -76,16 +77,12 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Take a report in and answer it; Tune itself is told to go on, since the trial ends by itself."""
-        name = trial.config["variant"]
-        if self._verdicts.get(name) == "ended":
-            return str(TrialScheduler.STOP if from_report(result) is not None else TrialScheduler.CONTINUE)
-        try:
+        # A trial whose process is gone hears no answer, and Tune is about to say so.
+        with contextlib.suppress(RayError):
             files = {file: ray.get(reference) for file, reference in files_of(result).items()}
-        except RayError:  # the trial's process is gone, and Tune is about to say so
-            return str(TrialScheduler.CONTINUE)
-        verdict = self.take(name, result, files)
-        if verdict is not None:
-            answer(result["report"], verdict)
+            verdict = self.take(trial.config["variant"], result, files)
+            if verdict is not None:
+                answer(result["report"], verdict)
         return str(TrialScheduler.CONTINUE)
 
     def take(self, name: str, result: Mapping[str, Any], files: Mapping[str, Any]) -> Verdict | None:
@@ -93,6 +90,8 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         record = from_report(result)
         if record is None:
             return None
+        if self._verdicts.get(name) == "ended":
+            return "ended"
         folder = self._ledger.variant(name)
         if "predicted" in record:
             keep_predictions(folder, record["predicted"], files["predictions.npy"])

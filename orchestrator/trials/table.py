@@ -1,4 +1,4 @@
-"""The payload's vectors where a trial gathers them, opened once a process and shared by the trials that follow in it."""
+"""The vectors that a trial gathers from, opened once a process and shared by the trials that follow in it."""
 
 from __future__ import annotations
 

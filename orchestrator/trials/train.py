@@ -7,11 +7,13 @@ Imported by trial processes only, since it needs torch.
 
 from __future__ import annotations
 
+import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from data.windows.stream import EpochBatches, iter_epochs
 from models.cpu.memory import keep_freed_memory
-from models.training.checkpoint import model_bytes, state_bytes, state_of_bytes
+from models.training.checkpoint import load_training_state, save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
 from orchestrator.trials.learner import Learner
@@ -35,7 +37,7 @@ PREDICT_LATENCY_QUERIES = 200
 class Report(Protocol):
     """Sends a record, and files as bytes by name, and returns the judge's answer."""
 
-    def __call__(self, record: dict[str, Any], files: dict[str, NDArray[np.uint8]]) -> Verdict:
+    def __call__(self, record: dict[str, Any], files: dict[str, NDArray[Any]]) -> Verdict:
         """Report from rank 0; the other ranks report nothing and hear `continue`."""
         ...
 
@@ -135,14 +137,18 @@ class Trial:
 
     def resume(self) -> int:
         """Load the last checkpoint, and the best one with it; return its epoch, 0 for a fresh start."""
-        content = ray.get(self.setup.evaluator.read_file.remote(str(self.setup.last)))
-        if content is None:
+        state = self._read(self.setup.last)
+        if state is None:
             return 0
-        state = state_of_bytes(content, self.setup.last)
         self.learner.load_state(state)
-        best = state_of_bytes(ray.get(self.setup.evaluator.read_file.remote(str(self.setup.best))), self.setup.best)
-        self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
+        best = self._read(self.setup.best) or {}
+        self.best.epoch, self.best.value, self.best.weights = state["best_epoch"], state["best_value"], best["state"]
         return int(state["epoch"])
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""
+        content = ray.get(self.setup.evaluator.read_file.remote(str(path)))
+        return None if content is None else load_training_state(io.BytesIO(content))
 
     def train_epoch(self, batches: EpochBatches) -> dict[str, Any]:
         """Train one epoch; return its record so far: losses, digest of the order, windows seen, seconds."""
@@ -185,10 +191,10 @@ class Trial:
         torch.distributed.all_reduce(values)
         return dict(zip(means, (values / self.num_workers).tolist(), strict=True))
 
-    def conclude(self, record: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    def conclude(self, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """Validate, evaluate and return the checkpoints of an epoch, none when it diverged (rank 0)."""
         watch = Stopwatch()
-        files: dict[str, NDArray[np.uint8]] = {}
+        files: dict[str, NDArray[Any]] = {}
         if "diverged" not in record:
             with watch.time("validate"):
                 record |= self.learner.validate(self.windows.val, self.windows.val_novel)
@@ -203,17 +209,17 @@ class Trial:
         record["seconds"] |= watch.seconds
         return files
 
-    def _checkpoints(self, record: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    def _checkpoints(self, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
         files = {}
         if self.best.improves(record):
             scores = {name: value for name, value in record.items() if name.startswith("val_")}
             model = self.learner.model
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            files["best.pt"] = model_bytes(
-                model, epoch=record["epoch"], metrics=scores, provenance=self.setup.provenance
-            )
-        state = {"epoch": record["epoch"], "best_value": self.best.value, **self.learner.state()}
-        return {**files, "last.pt": state_bytes(state)}
+            about = {"metrics": scores, "provenance": self.setup.provenance}
+            files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
+        best = {"best_epoch": self.best.epoch, "best_value": self.best.value}
+        state = {"epoch": record["epoch"], **best, **self.learner.state()}
+        return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
 
     def _smoke(self) -> dict[str, Any]:
         """Send predictions for the smoke sample to the evaluation actor; return its metrics and their intervals."""
@@ -225,7 +231,7 @@ class Trial:
         )
         return {"smoke": answer["metrics"], "smoke_ci": answer["ci"]}
 
-    def predict_test(self) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
+    def predict_test(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Predict the test windows with the best weights, for the final evaluation; nothing here looks at them."""
         self.learner.model.load_state_dict(self.best.weights)
         predictions = self.learner.predict(self.windows.test)
@@ -240,3 +246,10 @@ class Trial:
         words: list[Verdict] = [verdict]
         torch.distributed.broadcast_object_list(words, src=0)
         return words[0]
+
+
+def _bytes_of(save: Callable[[io.BytesIO], None]) -> NDArray[Any]:
+    """Return what `save` writes into a file."""
+    file = io.BytesIO()
+    save(file)
+    return np.frombuffer(file.getbuffer(), np.uint8)

@@ -45,9 +45,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     torch.set_num_threads(config.resources.cpus_per_worker)
     keep_freed_memory()
     payload, windows = data.payload, data.splits.train.rows
-    table = GatherTable(
-        payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu")
-    )
+    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu"))
     num_steps = len(windows) // training.batch_size
     learner = Learner(
         variant,
@@ -93,7 +91,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
 def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -> dict[str, dict[str, Any]]:
     """Train all variants, `slots` at a time, each process taking one after the other."""
     config = load_config(Path(experiment), overrides)
-    names = longest_first(config, {name: 1.0 for name in config.resolved_variants})
+    names = longest_first(config, dict.fromkeys(config.resolved_variants, 1.0))
     with ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(train_variant, experiment, overrides, name) for name in names]
         return {result["variant"]: result for result in (future.result() for future in futures)}
