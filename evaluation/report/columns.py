@@ -6,23 +6,36 @@ A cell is text already; every renderer shows the same text. `Column.value` is wh
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from evaluation.measures.metrics import EXCLUDE_CONTEXT
 from evaluation.results import Row
 
 MISSING = "-"
+NOVEL = "novel."  # prefix of a metric over novel queries
+DECISION = NOVEL + "r@5"  # what ties, best and verdict rest on
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A header and how a row's cell is written."""
+    """A header, which may have two lines, and how a row's cell is written."""
 
     header: str
     cell: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
     key: str | None = None
     """The row's figure behind the cell, where there is one."""
+    optional: bool = False
+    """Left out where a terminal is too narrow."""
+
+    @property
+    def title(self) -> str:
+        """The header in one line."""
+        return self.header.replace("\n", " ")
+
+    def value(self, row: Row) -> float | None:
+        """The figure behind a row's cell."""
+        return number(row, self.key) if self.key else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,17 @@ class Section:
 
     def cells(self) -> list[list[str]]:
         """(rows, columns) of text."""
-        return [[column.cell(row) for column in self.columns] for row in self.rows]
+        return [[one_line(column.cell(row)) for column in self.columns] for row in self.rows]
+
+    def filled(self) -> "Section":
+        """The section without the columns of figures that no row has."""
+        kept = [one for one in self.columns if not one.key or any(one.value(row) is not None for row in self.rows)]
+        return Section(self.title, tuple(kept), self.rows)
+
+
+def one_line(text: str) -> str:
+    """Text for a cell: no line breaks, and nothing that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 def number(row: Row, key: str) -> float | None:
@@ -46,17 +69,21 @@ def number(row: Row, key: str) -> float | None:
     return float(value)
 
 
-def per_cent(key: str, *, interval: bool = False) -> Callable[[Row], str]:
+def interval(row: Row, key: str) -> tuple[float, float] | None:
+    """The 95 % interval of a row's figure, None when it is missing or undefined."""
+    low, high = (row.get("ci") or {}).get(key) or (None, None)
+    return None if low is None or high is None or math.isnan(low + high) else (low, high)
+
+
+def per_cent(key: str, *, with_interval: bool = False) -> Callable[[Row], str]:
     """A share as per cent with one decimal, with its 95 % interval when asked and known: `21.3 (19.8-22.9)`."""
 
     def cell(row: Row) -> str:
-        value = number(row, key)
+        value, bounds = number(row, key), interval(row, key)
         if value is None:
             return MISSING
         text = f"{100 * value:.1f}"
-        low, high = (row.get("ci") or {}).get(key) or (math.nan, math.nan)
-        known = low is not None and high is not None and not math.isnan(low + high)
-        return f"{text} ({100 * low:.1f}-{100 * high:.1f})" if interval and known else text
+        return f"{text} ({100 * bounds[0]:.1f}-{100 * bounds[1]:.1f})" if with_interval and bounds else text
 
     return cell
 
@@ -72,7 +99,7 @@ def decimal(key: str, places: int) -> Callable[[Row], str]:
 
 
 def short_count(key: str) -> Callable[[Row], str]:
-    """A count in three significant digits: `2.10M`, `640k`, `12`."""
+    """A count in three significant digits: `2.1M`, `640k`, `12`."""
 
     def cell(row: Row) -> str:
         value = number(row, key)
@@ -95,32 +122,30 @@ def _verdict(row: Row) -> str:
     return str(row.get("verdict") or ("baseline" if row.get("kind") == "baseline" else MISSING))
 
 
-def share_column(header: str, key: str, *, interval: bool = False) -> Column:
-    """A share as per cent."""
-    return Column(header, per_cent(key, interval=interval), key=key)
+def _share(header: str, key: str, *, with_interval: bool = False, optional: bool = False) -> Column:
+    return Column(header, per_cent(key, with_interval=with_interval), key=key, optional=optional)
 
 
-def figure_column(header: str, key: str, places: int) -> Column:
-    """A number with a fixed number of decimals."""
-    return Column(header, decimal(key, places), key=key)
+def _figure(header: str, key: str, places: int, *, optional: bool = False) -> Column:
+    return Column(header, decimal(key, places), key=key, optional=optional)
 
 
-def count_column(header: str, key: str) -> Column:
-    """A count in three digits."""
-    return Column(header, short_count(key), key=key)
+def _count(header: str, key: str, *, optional: bool = False) -> Column:
+    return Column(header, short_count(key), key=key, optional=optional)
 
 
 NAME = Column("variant", words("variant"), "left")
 
-DECISION_COLUMNS = (
+COMPARISON_COLUMNS = (
     NAME,
-    share_column("R@5 %", "r@5", interval=True),
-    share_column("Contain@50 %", "contain@50", interval=True),
-    share_column("Eff@5 %", "eff@5", interval=True),
-    figure_column("MRR@10", "mrr@10", 3),
-    figure_column("P95 ms", "p95_ms", 2),
-    count_column("params", "params"),
-    count_column("tie", "tie_group"),
+    _share("novel\nR@5 %", DECISION, with_interval=True),
+    _share("R@5 %", "r@5"),
+    _share("R@5 %\nno ctx", EXCLUDE_CONTEXT + "r@5", optional=True),
+    _share("novel\nContain@50 %", NOVEL + "contain@50", with_interval=True),
+    _figure("novel\nMRR@10", NOVEL + "mrr@10", 3, optional=True),
+    _figure("answer\nP95 ms", "answer_p95_ms", 2),
+    _count("params", "params", optional=True),
+    _count("tie", "tie_group"),
     Column("verdict", _verdict, "left"),
 )
 
@@ -128,54 +153,58 @@ VERDICT_COLUMNS = (NAME, Column("verdict", _verdict, "left"), Column("because", 
 
 DETAIL_COLUMNS = (
     NAME,
-    share_column("R@1 %", "r@1"),
-    share_column("R@10 %", "r@10"),
-    share_column("Cont@20 %", "contain@20"),
-    share_column("R@5 % no ctx", EXCLUDE_CONTEXT + "r@5"),
-    figure_column("cosine", "cosine", 3),
-    figure_column("P50 ms", "p50_ms", 2),
-    figure_column("model P95", "predict_p95_ms", 2),
-    count_column("epochs", "epochs"),
-    figure_column("train s", "train_s", 0),
-    count_column("windows", "windows_seen"),
+    _share("R@5 %\ncopied", "copied.r@5"),
+    _share("R@5 %\nexact", "exact.r@5"),
+    _share("R@1 %", "r@1"),
+    _share("R@10 %", "r@10"),
+    _share("Contain@50 %", "contain@50"),
+    _share("Eff@5 %", "eff@5"),
+    _figure("cosine", "cosine", 3),
+    _figure("search\nP95 ms", "p95_ms", 2),
+    _figure("model\nP95 ms", "predict_p95_ms", 2),
+    _count("epochs", "epochs"),
+    _figure("train s", "train_s", 0),
+    _count("windows", "windows_seen"),
 )
 
 ENDED_COLUMNS = (
     NAME,
     Column("status", words("status"), "left"),
-    count_column("epoch", "epochs"),
-    share_column("R@5 %", "r@5"),
-    share_column("Contain@50 %", "contain@50"),
+    _count("epoch", "epochs"),
+    _share("novel\nR@5 %", DECISION),
+    _share("R@5 %", "r@5"),
+    _share("Contain@50 %", "contain@50"),
     Column("why", words("reason"), "left"),
 )
 
 
-def _tested(row: Row) -> dict[str, Any]:
-    """The decision metric of a pair of results.json."""
-    return dict(row["metrics"]["r@5"])
+def tested(pair: Row) -> Row | None:
+    """What a pair of results.json says of the metric that decides; None when it was not compared."""
+    found: Row | None = pair["metrics"].get(DECISION)
+    return found
 
 
-def _points(value: float | None) -> str:
-    return MISSING if value is None or math.isnan(value) else f"{100 * value:+.1f}"
+def points(value: float | None) -> str:
+    """A difference of shares in points, with its sign."""
+    return MISSING if value is None or math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value in three decimals."""
+    return MISSING if p is None or math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _difference(row: Row) -> str:
-    found = _tested(row)
-    low, high = found["ci"]
-    return f"{_points(found['difference'])} ({_points(low)} to {_points(high)})"
+    low, high = row["ci"]
+    return f"{points(row['difference'])} ({points(low)} to {points(high)})"
 
 
-def _p_value(row: Row) -> str:
-    p = _tested(row)["p_holm"]
-    return MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
+# Their rows are what `tested` finds, with the names of the pair.
 PAIR_COLUMNS = (
     Column("a", words("a"), "left"),
     Column("b", words("b"), "left"),
-    Column("R@5 a - b, points", _difference),
-    Column("only a / only b", lambda row: f"{_tested(row)['only_a']} / {_tested(row)['only_b']}"),
-    Column("Holm p", _p_value),
-    Column("detectable", lambda row: _points(_tested(row)["minimum_detectable"]).lstrip("+")),
+    Column("novel R@5 a - b,\npoints", _difference),
+    Column("Holm p", lambda row: p_value(row["p_holm"])),
+    Column("detectable", lambda row: points(row["minimum_detectable"]).lstrip("+")),
     Column("better", words("better", otherwise="tied"), "left"),
 )

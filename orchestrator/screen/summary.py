@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections import Counter
 from typing import Any
 
-from evaluation.report import render
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Run
@@ -65,10 +63,7 @@ def show_complete(run: Run) -> None:
 
 def decision_text(results: dict[str, Any]) -> str:
     """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
-    table = ComparisonTable.from_results(results)
-    shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
-    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), render.WIDTH)]
-    return "\n\n".join([*parts, *(render.plain(section) for section in shown)])
+    return ComparisonTable.from_results(results).terminal()
 
 
 def exit_code(ledger: Ledger) -> int:

@@ -1,0 +1,118 @@
+"""What a run folder holds, gathered for the report; what is missing is empty, never an error.
+
+A report is also read after a crash, so only results.json is needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from data.io import read_json, read_json_lines
+from evaluation.queries import QUERIES_FILE, RunQueries, load_queries
+from evaluation.report.charts import NUM_COLOURS
+from evaluation.report.table import ComparisonTable
+from evaluation.results import Arrays, Row, load_all_arrays, load_config, load_results, payload_folder
+
+FILES = {
+    "comparison.md": "the table (Markdown)",
+    "comparison.html": "the table (HTML)",
+    "comparison.csv": "every figure of the table at full precision",
+    "comparison.tex": "the table (LaTeX)",
+    "results.json": "every figure with its interval, gates, pairs",
+    "decisions.jsonl": "every gate and stop decision",
+    "preflight.json": "each check with value and limit",
+    "timeline.json": "where the seconds went",
+    "config.yaml": "the resolved configuration",
+    "manifest.json": "versions, hardware, commit, digests",
+    "queries.npz": "the final queries, their articles and novelty",
+    "best": "the best variant, ready to use",
+    "variants": "records, checkpoints and per-query arrays of every row",
+    "ray.log": "Ray's own output",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """The run's files as plain values; rows in the table's reading order."""
+
+    name: str
+    results: Mapping[str, Any]
+    table: ComparisonTable
+    rows: Sequence[Row]
+    epochs: Mapping[str, Sequence[Row]]  # metrics.jsonl by variant
+    smoke: Mapping[str, Sequence[tuple[int, Row]]]  # (epoch, metrics) by variant
+    arrays: Mapping[str, Arrays]
+    queries: RunQueries | None
+    decisions: Sequence[Row]
+    preflight: Sequence[Row]
+    timeline: Mapping[str, Any]
+    config: Mapping[str, Any]
+    files: Mapping[str, str]  # path in the run folder -> what it is
+    payload: Any | None  # data.payload.store.Payload, for texts
+
+    def colour(self, name: str) -> int:
+        """One colour per row in all charts."""
+        return [row["variant"] for row in self.rows].index(name) % NUM_COLOURS
+
+    def is_baseline(self, name: str) -> bool:
+        """Whether a row is a baseline: drawn dashed."""
+        return any(row["variant"] == name and row.get("kind") == "baseline" for row in self.rows)
+
+    def first(self, kind: str) -> Row | None:
+        """The evaluated row of a kind that a reader looks at: the best variant where there is one, else the highest."""
+        found = [row for row in self.table.compared if row.get("kind") == kind]
+        return next((row for row in found if row["variant"] == self.table.best), found[0] if found else None)
+
+
+def load_run(run: str | Path, payload: str | None = None) -> RunData:
+    """Read a run folder.
+
+    Raises:
+        MissingFileError, UserError: in one line, when there is no readable results.json.
+    """
+    run = Path(run)
+    results = load_results(run)
+    table = ComparisonTable.from_results(results)
+    rows = [*table.compared, *table.ended]
+    names = [row["variant"] for row in rows]
+    return RunData(
+        name=str(results["protocol"].get("experiment") or run.resolve().name),
+        results=results,
+        table=table,
+        rows=rows,
+        epochs={name: read_json_lines(run / "variants" / name / "metrics.jsonl") for name in names},
+        smoke={name: _smoke(run / "variants" / name) for name in names},
+        arrays=load_all_arrays(run, rows),
+        queries=load_queries(run) if (run / QUERIES_FILE).is_file() else None,
+        decisions=read_json_lines(run / "decisions.jsonl"),
+        preflight=_json(run / "preflight.json", []),
+        timeline=_json(run / "timeline.json", {}),
+        config=load_config(run),
+        files={name: meaning for name, meaning in FILES.items() if (run / name).exists()},
+        payload=_payload(run, payload),
+    )
+
+
+def _payload(run: Path, override: str | None) -> Any | None:
+    from data.payload.store import open_payload
+
+    try:
+        return open_payload(payload_folder(run, override))
+    except UserError:
+        if override is not None:
+            raise
+        return None  # moved since: the report goes without texts
+
+
+def _smoke(folder: Path) -> list[tuple[int, Row]]:
+    found = [
+        (int(path.stem.removeprefix("smoke_epoch")), read_json(path)["metrics"])
+        for path in folder.glob("smoke_epoch*.json")
+    ]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    return read_json(path) if path.is_file() else otherwise
