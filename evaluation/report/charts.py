@@ -8,6 +8,7 @@ classes (`c0` to `c7`), so a page decides light and dark. A chart is 460 units w
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 280
 RIGHT, TOP, BOTTOM = 18, 28, 42
@@ -18,8 +19,7 @@ MANY_POINTS = 15  # above this a line gets no dots
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One line: x ascending; points that are not finite are left out."""
 
     name: str
@@ -27,14 +27,8 @@ class Series:
     points: Sequence[Point]
     dashed: bool = False
 
-    def finite(self) -> "Series":
-        """The series without undefined points."""
-        points = [point for point in self.points if all(map(math.isfinite, point))]
-        return Series(self.name, self.colour, points, self.dashed)
 
-
-@dataclass(frozen=True, slots=True)
-class Guide:
+class Guide(NamedTuple):
     """A labelled straight line across the chart: a threshold."""
 
     value: float
@@ -42,8 +36,7 @@ class Guide:
     vertical: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A cross at a point, with what happened there."""
 
     x: float
@@ -51,19 +44,16 @@ class Mark:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A title and how a tick is written."""
+class Axis(NamedTuple):
+    """A title, how a tick is written, and whether only whole numbers are ticks."""
 
     title: str
     tick: Callable[[float], str]
     from_zero: bool = False
     whole: bool = False
-    """Only whole numbers are ticks, e.g. epochs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """A path with its CSS class and what a pointer over it says."""
 
     css: str
@@ -71,15 +61,14 @@ class Shape:
     title: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """A text at a place."""
 
     css: str
     x: float
     y: float
     text: str
-    anchor: str = "middle"
+    anchor: str
 
 
 @dataclass(slots=True)
@@ -144,7 +133,8 @@ def line_chart(
     title: str, series: Sequence[Series], *, x: Axis, y: Axis, guides: Sequence[Guide] = (), marks: Sequence[Mark] = ()
 ) -> Chart | None:
     """Lines with thresholds and crosses; None when there is no finite point at all."""
-    drawn = [found for one in series if (found := one.finite()).points]
+    finite = [one._replace(points=[point for point in one.points if all(map(math.isfinite, point))]) for one in series]
+    drawn = [one for one in finite if one.points]
     if not drawn:
         return None
     x_values = [point[0] for one in drawn for point in one.points] + [g.value for g in guides if g.vertical]

@@ -8,9 +8,8 @@ The command renders the tables again, too. What is on the page and in which orde
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -28,8 +27,7 @@ REPORT_FILE = "report.html"
 BADGES = {"PRODUCTION READY": "good", "TIE": "tie", "BEHIND": "bad", "REJECT": "bad"}
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """One figure at the top of the page."""
 
     value: str
@@ -37,8 +35,7 @@ class Card:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One pair in the matrix: row minus column, with its interval, p and what could have been found."""
 
     css: str
@@ -85,7 +82,6 @@ def render(run: RunData) -> str:
         differences=_differences(run),
         config=yaml.safe_dump(dict(run.config), sort_keys=False) if run.config else "",
         facts={key: notes.shown(value) for key, value in notes.told(run.results["protocol"]).items()},
-        check_badge=_check_badge,
     )
 
 
@@ -159,17 +155,6 @@ def _flat(entry: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in entry.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
     return flat
-
-
-def _check_badge(check: Row) -> tuple[str, str]:
-    """The colour and the word of a preflight check."""
-    if check.get("waived"):
-        return "tie", "waived"
-    if check.get("limit") is None:
-        return "", "reported"
-    if check.get("passed"):
-        return "good", "passed"
-    return ("tie", "warning") if check.get("warning") else ("bad", "failed")
 
 
 def _duration(seconds: float) -> str:

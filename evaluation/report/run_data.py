@@ -15,23 +15,6 @@ from evaluation.report.charts import NUM_COLOURS
 from evaluation.report.table import ComparisonTable
 from evaluation.results import Arrays, Row, load_all_arrays, load_config, load_results, payload_folder
 
-FILES = {
-    "comparison.md": "the table (Markdown)",
-    "comparison.html": "the table (HTML)",
-    "comparison.csv": "every figure of the table at full precision",
-    "comparison.tex": "the table (LaTeX)",
-    "results.json": "every figure with its interval, gates, pairs",
-    "decisions.jsonl": "every gate and stop decision",
-    "preflight.json": "each check with value and limit",
-    "timeline.json": "where the seconds went",
-    "config.yaml": "the resolved configuration",
-    "manifest.json": "versions, hardware, commit, digests",
-    "queries.npz": "the final queries, their articles and novelty",
-    "best": "the best variant, ready to use",
-    "variants": "records, checkpoints and per-query arrays of every row",
-    "ray.log": "Ray's own output",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class RunData:
@@ -49,7 +32,7 @@ class RunData:
     preflight: Sequence[Row]
     timeline: Mapping[str, Any]
     config: Mapping[str, Any]
-    files: Mapping[str, str]  # path in the run folder -> what it is
+    files: Sequence[str]  # names at the top of the run folder
     payload: Any | None  # data.payload.store.Payload, for texts
 
     def colour(self, name: str) -> int:
@@ -90,7 +73,7 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
         preflight=_json(run / "preflight.json", []),
         timeline=_json(run / "timeline.json", {}),
         config=load_config(run),
-        files={name: meaning for name, meaning in FILES.items() if (run / name).exists()},
+        files=[path.name for path in run.iterdir()],
         payload=_payload(run, payload),
     )
 

@@ -204,7 +204,8 @@ def write_side_files(run: Path, payload: str) -> None:
         "reason": "contain@50 >= 0.55 at epoch 4: got 0.10",
     }
     (run / "decisions.jsonl").write_text(json.dumps(decision) + "\n")
-    check = {"name": "unit_norm", "value": 1.0, "limit": "within 0.001", "passed": True, "hint": "", "detail": ""}
+    check = {"name": "unit_norm", "value": 1.0, "limit": 0.001, "relation": "<=", "passed": True, "waived": False}
+    check |= {"warning": False, "hint": "", "detail": ""}
     write_json(run / "preflight.json", [check])
     seconds = {"mamba_s": {"start_up": 3.0, "step": 10.0, "smoke": 1.0}, "mamba_xl": {"step": 5.0}}
     trials = {name: {"seconds": spent} for name, spent in seconds.items()}
