@@ -9,7 +9,6 @@ are those of the original protocol, or of --gate. FAISS is in this process, torc
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import yaml
 from data.errors import MissingFileError, UserError
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
+from data.io import write_json
 from data.payload.store import Payload, open_payload
 from data.seeding import derive_seed
 from data.windows.table import WindowTable, load_windows, sample_queries
@@ -30,7 +30,7 @@ from evaluation.config import INDEX_KINDS, IndexConfig
 from evaluation.measures.latency import MIN_TIMED_SMOKE
 from evaluation.measures.metrics import metric
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
-from evaluation.results import plain, run_payload
+from evaluation.results import run_payload
 from evaluation.retrieval.baselines import BASELINES
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
@@ -213,5 +213,5 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.write(f"{eval_line(metrics, task.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
         content = {"metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
-        Path(args.out).write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+        write_json(args.out, content)
     return 0 if all(one.passed for one in judged) else 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from typing import Any
 
 from data.io import read_json, read_json_lines
 from evaluation.ending import Ending
-from evaluation.report import render
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared, Session
@@ -63,10 +61,7 @@ def show_complete(ledger: Ledger, results: dict[str, Any], session: Session) -> 
 
 def decision_text(results: dict[str, Any]) -> str:
     """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
-    table = ComparisonTable.from_results(results)
-    shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
-    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), render.WIDTH)]
-    return "\n\n".join([*parts, *(render.plain(section) for section in shown)])
+    return ComparisonTable.from_results(results).terminal()
 
 
 def triage(ledger: Ledger, results: dict[str, Any]) -> str:
