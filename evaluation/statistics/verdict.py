@@ -78,7 +78,7 @@ def decide(
     variants = [row for row in rows if row.get("kind") == "variant" and row["variant"] != reference]
     survivors = [row for row in variants if survived(row) and row["variant"] in compared]
     verdicts = {row["variant"]: _verdict(row, compared, pairs, reference) for row in variants}
-    accepted = [row for row in survivors if verdicts[row["variant"]].word != "REJECT"] or survivors
+    accepted = [row for row in survivors if verdicts[row["variant"]].word != "REJECT"]
     ordered = sorted(accepted, key=lambda row: -compared[row["variant"]].mean(DECISION_METRIC))
     groups = tie_groups([row["variant"] for row in ordered], pairs)
     best = _best([row for row in ordered if groups[row["variant"]] == 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.io import write_json
+from evaluation.ending import Ending
 from evaluation.results import save_arrays
 from evaluation.retrieval.baselines import PRIOR_ONLY
 from evaluation.statistics.significance import Outcomes, intervals
 from orchestrator.cluster.start import beside_driver
+from orchestrator.faults import one_line
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 from orchestrator.state import Prepared, Started, Trained
 
@@ -62,6 +65,7 @@ class FinalEvaluations:
         self._prepared = prepared
         self._evaluator = started.evaluator
         self._survivors: dict[str, FinalResult] = {}
+        self._failures: dict[str, str] = {}
 
     @cached_property
     def predictor(self) -> Any:
@@ -82,13 +86,18 @@ class FinalEvaluations:
         named = [name for name in answers if name in self._prepared.config.baselines or name == PRIOR_ONLY]
         return {name: _keep(self._prepared.ledger.variant(name), answers[name], {}) for name in named}
 
-    def survivor(self, name: str) -> FinalResult:
-        """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
-        if name not in self._survivors:
-            self._survivors[name] = self._evaluate(name)
-        return self._survivors[name]
+    def survivor(self, name: str) -> FinalResult | None:
+        """Return a survivor's result; None when its evaluation raised, which ends this row and no other."""
+        if name not in self._survivors and name not in self._failures:
+            try:
+                self._survivors[name] = self._evaluate(name)
+            except Exception as error:
+                traceback.print_exc()
+                self._failures[name] = f"its final evaluation: {one_line(error)}"
+        return self._survivors.get(name)
 
     def _evaluate(self, name: str) -> FinalResult:
+        """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
         import ray
 
         folder, payload = self._prepared.ledger.variant(name), self._prepared.data.payload.path.resolve()
@@ -99,15 +108,17 @@ class FinalEvaluations:
 
     def evaluate_rows(self, trained: Trained) -> Evaluated:
         """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
-        ledger = self._prepared.ledger
         named = [name for name, end in trained.ends.items() if end.ending.survived]
-        survivors = {name: self.survivor(name) for name in named if ledger.variant(name).best.is_file()}
-        untrained = self.baselines
-        timed = self._add_latencies({**survivors, **untrained})
+        survivors = {name: result for name in named if (result := self.survivor(name)) is not None}
+        timed = self._add_latencies({**survivors, **self.baselines})
+        failed = {
+            name: TrialEnd(ending=Ending.FAILED, epoch=trained.ends[name].epoch, reason=reason)
+            for name, reason in self._failures.items()
+        }
         return Evaluated(
-            ends=trained.ends,
+            ends={**trained.ends, **failed},
             trained={name: timed[name] for name in survivors},
-            untrained={name: timed[name] for name in untrained},
+            untrained={name: timed[name] for name in self.baselines},
         )
 
     def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
+from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
@@ -17,6 +18,7 @@ from evaluation.statistics.verdict import decide
 from models.spec.registry import num_parameters
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
+from orchestrator.final.orders import check_orders
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
@@ -43,6 +45,8 @@ def conclude(
     ComparisonTable.from_results(results).write(ledger.path)
     if decision.best is not None:
         write_best(ledger, results, prepared.data.payload.path)
+    else:
+        shutil.rmtree(ledger.best, ignore_errors=True)  # an earlier launch had one
     write_json(ledger.timeline, timeline.summary())
     # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
@@ -66,6 +70,8 @@ def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
         row = trained_row(variant, evaluated.ends[name], records, params, result)
         if variant.kind == "variant" and result is not None:
             row["gates"] = _final_gates(config, row, references)
+        if evaluated.ends[name].ending is Ending.PRUNED:
+            row["triage"] = ledger.variant(name).triage(row["epochs"])
         rows.append(row)
     return rows + [baseline_row(name, result) for name, result in evaluated.untrained.items()]
 
@@ -86,6 +92,7 @@ def protocol(prepared: Prepared, started: Started, measured: Measured, rows: lis
     """Return what was measured on what with what."""
     config, payload = prepared.config, prepared.data.payload
     stored = read_json(prepared.ledger.manifest)
+    trials = {name: prepared.ledger.variant(name).records() for name in config.resolved_variants}
     final_queries = next((row["n_queries"] for row in rows if row.get("evaluated_on") == "final"), 0)
     return {
         "experiment": config.name,
@@ -103,6 +110,7 @@ def protocol(prepared: Prepared, started: Started, measured: Measured, rows: lis
         "config_sha256": stored["config_sha256"][:16],
         "data_sha256": stored["data_sha256"][:16],
         "seed": stored["seed"],
+        "orders": check_orders(trials, len(prepared.data.splits.train), config.seed),
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

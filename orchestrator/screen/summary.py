@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from data.io import read_json, read_json_lines
-from evaluation.ending import Ending
+from evaluation.ending import RETRIED, Ending
 from evaluation.report import render
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
@@ -42,15 +42,15 @@ def show_end(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
     """Print the table, the verdict, the outputs and where the time went."""
     session.say()
     session.say(decision_text(results))
-    if results["best"] is None:
-        session.say()
-        session.say(triage(ledger, results))
+    if lines := triage_lines(results):
+        session.say("\n".join(["", *lines]))
     session.say()
     for name, meaning in _OUTPUTS:
         if (ledger.path / name).exists():
             session.say(f"{ledger.path / name}  {meaning}")
     session.say(time_line(read_json(ledger.timeline)))
     session.say(decision_line(ledger))
+    session.say(order_line(results))
 
 
 def show_complete(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
@@ -65,21 +65,36 @@ def decision_text(results: dict[str, Any]) -> str:
     """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
     table = ComparisonTable.from_results(results)
     shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
-    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), render.WIDTH)]
+    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), render.WIDTH), *failure_lines(results)]
     return "\n\n".join([*parts, *(render.plain(section) for section in shown)])
 
 
-def triage(ledger: Ledger, results: dict[str, Any]) -> str:
-    """Say why no variant survived: what ended each one, and the answers that its last smoke evaluation gave."""
-    lines = ["No variant survived:"]
+def failure_lines(results: dict[str, Any]) -> list[str]:
+    """Say which trials an error ended, and what becomes of them; no line when none was."""
+    failed = [row for row in results["rows"] if row["status"] in RETRIED]
+    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
+    again = "the same command tries them again and keeps the rest"
+    return [f"{len(failed)} of {len(results['rows'])} rows failed: {named}; {again}"] if failed else []
+
+
+def triage_lines(results: dict[str, Any]) -> list[str]:
+    """Say for every pruned trial what was wrong with its predictions."""
+    lines = []
     for row in results["rows"]:
-        if row["kind"] != "variant":
-            continue
-        lines.append(f"  {row['variant']}: {row['status']}, {row['reason']}")
-        smoke = ledger.variant(row["variant"]).smoke(row["epochs"])
-        answers = read_json(smoke).get("triage", []) if smoke.is_file() else []
-        lines += [f"    {item['question']} {item['value']:.3g}: {item['finding']}" for item in answers]
-    return "\n".join(lines)
+        if "triage" in row:
+            wrong = [item for item in row["triage"] if not item["finding"].startswith("yes")]
+            said = [f"{item['question']} {item['value']:.3g}, {item['finding']}" for item in wrong]
+            lines.append(f"  {row['variant']}: {'; '.join(said) or 'nothing that the triage asks about'}")
+    return ["What is wrong with the predictions of pruned trials:", *lines] if lines else []
+
+
+def order_line(results: dict[str, Any]) -> str:
+    """Say whether all trials saw the same data, or which ones did not."""
+    orders = results["protocol"]["orders"]
+    if orders["differing"]:
+        named = ", ".join(orders["differing"])
+        return f"orders    warning: {named} saw other windows or another order than it should; do not compare it"
+    return f"orders    equal in all {orders['trials']} trials, {orders['epochs']} epochs"
 
 
 def time_line(timeline: dict[str, Any]) -> str:

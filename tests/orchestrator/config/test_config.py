@@ -165,6 +165,10 @@ def test_a_misspelt_key_is_named_with_file_path_and_suggestion(tmp_path: Path) -
             "stages: [[mamba_s]]",
             "stages: expected each of ['mamba_s', 'amn'] in exactly one stage, got ['mamba_s']; fix",
         ),
+        (
+            "stages: [[mamba_s], [amn]]\ngates: {success_if: ['p95_ms <= 2', 'r@5 >= 1.1 * baseline.amn']}",
+            "stages: expected amn in the first stage, since gates.success_if has 'r@5 >= 1.1 * baseline.amn', got it",
+        ),
         ("stages: [[mamba_s, amn], [amn]]", "stages: expected each of ['mamba_s', 'amn'] in exactly one stage, got "),
     ],
 )
@@ -252,7 +256,14 @@ def test_only_refuses_a_variant_that_is_unknown_or_disabled(tmp_path: Path) -> N
 
 
 def test_without_its_learned_baseline_an_experiment_still_loads(tmp_path: Path) -> None:
-    assert load(tmp_path, only=("mamba_s",)).gates.reference == "amn"
+    assert load(tmp_path, "gates: {reference: amn}\n", only=("mamba_s",)).gates.reference == "amn"
+    assert load(tmp_path, only=("mamba_s",)).gates.reference == "best_baseline"
+
+
+def test_a_baseline_of_the_first_stage_or_of_a_rule_that_no_stage_needs_may_be_asked_for(tmp_path: Path) -> None:
+    rule = "gates: {{success_if: ['{} >= baseline.amn']}}\n"
+    assert load(tmp_path, "stages: [[amn], [mamba_s]]\n" + rule.format("r@5")).stage_rules == ("r@5 >= baseline.amn",)
+    assert load(tmp_path, "stages: [[mamba_s], [amn]]\n" + rule.format("p95_ms")).stage_rules == ()
 
 
 def test_a_variant_may_have_another_name_than_its_model(tmp_path: Path) -> None:
