@@ -28,10 +28,18 @@ class Ending(StrEnum):
         return self in {Ending.FINISHED, Ending.EARLY_STOPPED}
 
     @property
-    def unfinished(self) -> bool:
-        """Whether the same command trains the trial further from its last checkpoint; other ends are verdicts."""
+    def retried(self) -> bool:
+        """Whether a run with such a trial is not complete: the same command goes on with it."""
         return self in {Ending.FAILED, Ending.INTERRUPTED}
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the trial may still train; the other ends are verdicts."""
+        return self.retried or self is Ending.NOT_STARTED
+
+
+RETRIED = tuple(ending.name for ending in Ending if ending.retried)
+"""The statuses of rows that make a run incomplete."""
 
 SURVIVED = tuple(ending.name for ending in Ending if ending.survived)
 """The statuses of rows that were evaluated at the end."""

@@ -18,11 +18,8 @@ from data.io import read_json
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
+from orchestrator.faults import RunError, one_line
 from orchestrator.run.ledger import Ledger
-
-
-class RunError(RuntimeError):
-    """A run ended by an error that no input explains; the message says where its traceback is, `__cause__` is it."""
 
 
 def launch(
@@ -120,9 +117,7 @@ def _explained(error: Exception, ledger: Ledger) -> RunError:
     ledger.log.parent.mkdir(parents=True, exist_ok=True)
     with ledger.log.open("a", encoding="utf-8") as log:
         traceback.print_exc(file=log)
-    # What a task raised says more than Ray's wrapping of it, which begins with the traceback.
-    cause = getattr(error, "cause", None) or error
     return RunError(
-        f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}; the traceback is in {ledger.log}; "
+        f"{one_line(error)}; the traceback is in {ledger.log}; "
         "type the same command again to continue from the last checkpoints"
     )

@@ -4,7 +4,8 @@
     python -m orchestrator.launch experiments/phase5.yaml --dry-run            the resolved plan; trains nothing
     python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir /tmp/try
 
-Exit codes: 0 a best variant was selected; 3 no survivor; 2 bad input; 130 interrupted; 1 anything else.
+Exit codes: 0 the best variant is ready, or cannot be told from the reference; 3 no variant is; 4 a trial failed, and
+the same command tries it again; 2 bad input; 130 interrupted; 1 anything else.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from orchestrator.api import RunError, launch, read_experiment
+from data.preflight.run import blocking
+from evaluation.ending import RETRIED
+from orchestrator.api import launch, read_experiment
+from orchestrator.faults import RunError
 from orchestrator.preflight import PreflightError
 
-BEST, FAILED, BAD_INPUT, NO_SURVIVOR, INTERRUPTED = 0, 1, 2, 3, 130
+BEST, FAULT, BAD_INPUT, NO_BEST, TRIAL_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_GOOD_VERDICTS = ("PRODUCTION READY", "TIE")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         text, code = " ".join(str(error).split()), BAD_INPUT
     except RunError as error:
-        text, code = str(error), FAILED
+        text, code = str(error), FAULT
     except OSError as error:
-        text, code = f"{error}; fix the path, its permissions or the disk and type the same command again", FAILED
+        text, code = f"{error}; fix the path, its permissions or the disk and type the same command again", FAULT
     except KeyboardInterrupt:
         text, code = "interrupted; type the same command again to continue from the last checkpoints", INTERRUPTED
     print(text, file=sys.stderr)  # noqa: T201
@@ -56,8 +61,11 @@ def _launch(options: argparse.Namespace, only: list[str]) -> int:
 
 
 def exit_code(results: dict[str, Any]) -> int:
-    """Return 0 when a best variant was selected, 3 when none survived."""
-    return BEST if results["best"] is not None else NO_SURVIVOR
+    """Return what the results come to; see the module's docstring."""
+    if any(row["status"] in RETRIED for row in results["rows"]):
+        return TRIAL_FAILED
+    verdicts = {row["variant"]: row.get("verdict") for row in results["rows"]}
+    return BEST if verdicts.get(results["best"]) in _GOOD_VERDICTS else NO_BEST
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,12 +85,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
-    from orchestrator.screen.plan import plan_text
+    from orchestrator.screen.plan import make_plan
 
-    plan = plan_text(*read_experiment(options.experiment, options.set, only, options.run_dir))
+    text, checks = make_plan(*read_experiment(options.experiment, options.set, only, options.run_dir))
     try:
-        print(plan, flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         # `| head` has read enough; without this the interpreter would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for check in blocking(checks)[:1]:
+        raise UserError(check.line())
     return BEST

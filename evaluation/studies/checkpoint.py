@@ -24,18 +24,31 @@ from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.io import write_json
 from data.payload.store import Payload, open_payload
+from data.prepare import prepare_splits
 from data.seeding import derive_seed
-from data.windows.table import WindowTable, load_windows, sample_queries
-from evaluation.config import INDEX_KINDS, IndexConfig
+from data.windows.novelty import max_train_cosine
+from data.windows.queries import final_queries, smoke_queries, validation_queries
+from data.windows.table import WindowTable, sample_queries
+from evaluation.config import INDEX_KINDS, IndexConfig, RerankConfig
 from evaluation.measures.latency import MIN_TIMED_SMOKE
 from evaluation.measures.metrics import metric
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
-from evaluation.results import run_payload
-from evaluation.retrieval.baselines import BASELINES
+from evaluation.results import data_config, run_payload
+from evaluation.retrieval.baselines import BASELINES, TrainingWindows
+from evaluation.retrieval.corpus import QuerySet
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
 
 Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The queries, and what baselines are fitted on where a run says it."""
+
+    queries: QuerySet
+    truth_cosine: Float64  # (Q,) cosine of the given target and the payload's row
+    training: TrainingWindows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,9 @@ class Task:
     checkpoint: Path
     run: Path | None  # the run folder around the checkpoint, if there is one
     payload: Payload
-    windows: npt.NDArray[np.int32]  # (Q, L + 1)
-    truth_cosine: Float64  # (Q,) cosine of the given target and the payload's row
+    asked: Asked
     index: IndexConfig
+    rerank: RerankConfig | None  # the run's
     waive: tuple[str, ...]  # checks of an index file that may fail
     rules: tuple[Rule, ...]
 
@@ -64,19 +77,28 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     run = _run_around(checkpoint)
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else {}
     payload = _payload(args.payload, run, scratch)
-    windows, cosine = _queries(args, run, config, payload)
+    asked = _asked_in_run(args, config, payload) if run and args.eval is None else _asked_in_file(args, config, payload)
     rules = args.gate or _gates(config, args.epoch)
     kind = {"kind": args.index, "file": None} if args.index else {}
     index = IndexConfig(**{**config.get("index", {}), **kind})
     waive = tuple(config.get("preflight", {}).get("waive", ()))
-    return Task(checkpoint, run, payload, windows, cosine, index, waive, tuple(_rule(text) for text in rules))
+    rerank = RerankConfig(**config["rerank"]) if config.get("rerank") is not None else None
+    return Task(checkpoint, run, payload, asked, index, rerank, waive, tuple(_rule(text) for text in rules))
 
 
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
     """Metrics of the checkpoint on the queries, and its gates."""
-    evaluator = Evaluator(str(task.payload.path), task.index, {"queries": task.windows}, waive=task.waive)
-    wanted = {rule.baseline for rule in task.rules if rule.baseline}
-    baselines = {name: _baseline(evaluator, task, name, device) for name in sorted(wanted)}
+    wanted = sorted({rule.baseline for rule in task.rules if rule.baseline})
+    evaluator = Evaluator(
+        str(task.payload.path),
+        task.index,
+        [task.asked.queries],
+        training=task.asked.training,
+        baselines=[name for name in wanted if name in BASELINES],
+        rerank=task.rerank,
+        waive=task.waive,
+    )
+    baselines = {name: _baseline(evaluator, task, name, device) for name in wanted}
     metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
     metrics["index"] = evaluator.ready()["index"]
     return metrics, [check_rule(rule, metrics, baselines) for rule in task.rules]
@@ -85,11 +107,11 @@ def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
 def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: str) -> dict[str, Any]:
     predicted = in_own_process(
         *("evaluation.service.predict", "predict"),
-        *(checkpoint, task.payload.path, task.windows),
+        *(checkpoint, task.payload.path, task.asked.queries.windows),
         device=device,
         latency_queries=200,
     )
-    timed = max(MIN_TIMED_SMOKE, len(task.windows))
+    timed = max(MIN_TIMED_SMOKE, len(task.asked.queries))
     answer = evaluator.evaluate(str(checkpoint), "queries", predicted.pop("predictions"), latency_queries=timed)
     return {**answer["metrics"], **predicted}
 
@@ -123,23 +145,30 @@ def _payload(named: str | None, run: Path | None, scratch: Path) -> Payload:
     return import_payload(Path(named), scratch / "payload")
 
 
-def _queries(
-    args: argparse.Namespace, run: Path | None, config: dict[str, Any], payload: Payload
-) -> tuple[npt.NDArray[np.int32], Float64]:
-    """Windows (Q, L + 1) and the cosine between each given target and its payload row."""
-    seed = int(config.get("seed", 0))
+def _asked_in_run(args: argparse.Namespace, config: dict[str, Any], payload: Payload) -> Asked:
+    """Return the very samples of the run: smoke queries are validation windows, final ones test windows."""
+    seed = int(config["seed"])
+    splits = prepare_splits(payload, data_config(config["data"]), seed=seed)
+    if args.epoch is None:
+        table = final_queries(splits, args.limit or config["final"]["queries"], seed)
+    else:
+        table = smoke_queries(splits, args.limit or config["smoke"]["queries"], seed)
+    val = validation_queries(splits, config["training"]["val_windows"], seed)
+    below, train = config["evaluation"]["novel_below"], splits.train.rows
+    novel, val_novel = (max_train_cosine(payload.vectors, one.targets, train) < below for one in (table, val))
+    training = TrainingWindows(train, val.rows, val_novel)
+    return Asked(QuerySet("queries", table.rows, novel), np.ones(len(table)), training)
+
+
+def _asked_in_file(args: argparse.Namespace, config: dict[str, Any], payload: Payload) -> Asked:
+    """Return the queries of a file; which of them are novel is not known."""
     if args.eval is None:
-        if run is None:
-            raise UserError("--eval: expected queries, got none; a checkpoint outside a run folder needs them")
-        splits = load_windows(run / "windows", payload_sha256=payload.provenance.sha256)
-        # The very samples of the run: smoke queries are validation windows, final ones test windows.
-        table, name = (splits.test, "final") if args.epoch is None else (splits.val, "smoke")
-        rows = sample_queries(table, args.limit, derive_seed(seed, name)).rows
-        return rows, np.ones(len(rows))
+        raise UserError("--eval: expected queries, got none; a checkpoint outside a run folder needs them")
     given = read_sequences(Path(args.eval), payload)
     everything = np.arange(len(given.table), dtype=np.int32)
-    chosen = sample_queries(WindowTable(everything[:, None], everything), args.limit, derive_seed(seed, "final")).rows
-    return given.table.rows[chosen[:, 0]], given.target_cosine[chosen[:, 0]].astype(np.float64)
+    seed = derive_seed(int(config.get("seed", 0)), "final")
+    chosen = sample_queries(WindowTable(everything[:, None], everything), args.limit, seed).rows[:, 0]
+    return Asked(QuerySet("queries", given.table.rows[chosen]), given.target_cosine[chosen].astype(np.float64))
 
 
 def _rule(text: str) -> Rule:
@@ -210,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"{eval_line(metrics, task.truth_cosine)}\n{gate_lines(judged)}\n")
+    sys.stdout.write(f"{eval_line(metrics, task.asked.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
         content = {"metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
         write_json(args.out, content)

@@ -26,6 +26,11 @@ from orchestrator.config.validation import suggest, validate
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 
 LEARNED_BASELINE = "amn"
+BEST_BASELINE = "best_baseline"
+"""Value of `gates.reference`: the baseline of the run that is best at the end."""
+
+STAGE_METRICS = ("r@5", "contain@50")
+"""Final gates on these decide whether the next stage starts: latency is for the end."""
 
 EPOCH_METRICS = {"val_loss": "min", "val_cosine": "max", "val_mrr": "max"}
 
@@ -93,8 +98,8 @@ class GateConfig(_Section):
 class GatesConfig(_Section):
     """Gates while training and at the end.
 
-    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: a row of the
-    same run, or a published share. `ready_if` are further conditions of PRODUCTION READY.
+    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: the best
+    baseline of the run, a row by its name, or a published share. `ready_if` are further conditions of PRODUCTION READY.
     """
 
     mode: Literal["enforce", "shadow"] = "enforce"
@@ -102,7 +107,7 @@ class GatesConfig(_Section):
     smoke: tuple[GateConfig, ...] = ()
     success_if: tuple[RuleText, ...] = ()
     ready_if: tuple[RuleText, ...] = ()
-    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = LEARNED_BASELINE
+    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
 
 
 class EvaluationConfig(_Section):
@@ -183,6 +188,12 @@ class ExperimentConfig(_Section):
         """Return the enabled variants by name, in the file's order."""
         named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
         return {name: variant for name, variant in named.items() if variant is not None}
+
+    @property
+    def stage_rules(self) -> tuple[str, ...]:
+        """Return the final gates that a survivor must pass before the next stage starts."""
+        bare = {rule: parse_rule(rule).metric.split(".")[-1] for rule in self.gates.success_if}
+        return tuple(rule for rule, metric in bare.items() if metric in STAGE_METRICS)
 
     def stop_rules(self, variant: Variant, baselines: Mapping[str, Metrics]) -> StopRules:
         """Return the rules that may end `variant`'s trial, with the baselines' smoke metrics filled in."""

@@ -8,7 +8,7 @@ from data.errors import UserError
 from evaluation.measures.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
 from evaluation.measures.rules import Rule, parse_rule
 from evaluation.retrieval.baselines import BASELINES
-from orchestrator.config.experiment import LEARNED_BASELINE, ExperimentConfig
+from orchestrator.config.experiment import BEST_BASELINE, LEARNED_BASELINE, ExperimentConfig
 from orchestrator.config.validation import suggest
 
 
@@ -34,8 +34,10 @@ def check_references(config: ExperimentConfig) -> None:
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
     _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
     reference = config.gates.reference
-    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE}:
-        raise UserError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
+    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE, BEST_BASELINE}:
+        raise UserError(
+            f"gates.reference: unknown baseline {reference!r}; {suggest(reference, {*known_at_end, BEST_BASELINE})}"
+        )
     for name, variant in variants.items():
         if variant.training.batch_size % variant.training.workers:
             raise UserError(
@@ -95,3 +97,11 @@ def _check_stages(config: ExperimentConfig) -> None:
     expected = list(config.resolved_variants)
     if sorted(staged) != sorted(expected):
         raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; fix the list")
+    # The gate after the first stage, and so after each one, needs them all.
+    late = set(expected) - set(config.stages[0])
+    for rule in map(parse_rule, config.stage_rules if len(config.stages) > 1 else ()):
+        if rule.baseline in late:
+            raise UserError(
+                f"stages: expected {rule.baseline} in the first stage, since gates.success_if has {rule.text!r}, "
+                "got it later; move it there"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,10 +12,12 @@ import numpy as np
 import ray
 
 from data.io import file_sha256, write_json
+from evaluation.ending import Ending
 from evaluation.measures.latency import Latency, one_after_the_other
 from evaluation.results import save_arrays
 from evaluation.statistics.outcomes import Outcomes
 from evaluation.statistics.resampling import intervals
+from orchestrator.faults import one_line
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 from orchestrator.run.records import read_predictions
 from orchestrator.state import Prepared, Started, Trained
@@ -50,6 +53,7 @@ class FinalEvaluations:
         self._prepared = prepared
         self._evaluator = started.evaluator
         self._survivors: dict[str, FinalResult] = {}
+        self._failures: dict[str, str] = {}
 
     @cached_property
     def baselines(self) -> dict[str, FinalResult]:
@@ -60,13 +64,18 @@ class FinalEvaluations:
             for name, answer in answers.items()
         }
 
-    def survivor(self, name: str) -> FinalResult:
-        """Rank the targets under the predictions that the trial left, and keep the per-query truth in its folder."""
-        if name not in self._survivors:
-            self._survivors[name] = self._evaluate(name)
-        return self._survivors[name]
+    def survivor(self, name: str) -> FinalResult | None:
+        """Return a survivor's result; None when its evaluation raised, which ends this row and no other."""
+        if name not in self._survivors and name not in self._failures:
+            try:
+                self._survivors[name] = self._evaluate(name)
+            except Exception as error:
+                traceback.print_exc()
+                self._failures[name] = f"its final evaluation: {one_line(error)}"
+        return self._survivors.get(name)
 
     def _evaluate(self, name: str) -> FinalResult:
+        """Rank the targets under the predictions that the trial left, and keep the per-query truth in its folder."""
         folder = self._prepared.ledger.variant(name)
         predictions, about = read_predictions(folder)
         answer = ray.get(self._evaluator.evaluate.remote(name, "final", predictions))
@@ -75,10 +84,15 @@ class FinalEvaluations:
 
     def evaluate_rows(self, trained: Trained) -> Evaluated:
         """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
-        survivors = {name: self.survivor(name) for name, end in trained.ends.items() if end.ending.survived}
+        named = [name for name, end in trained.ends.items() if end.ending.survived]
+        survivors = {name: result for name in named if (result := self.survivor(name)) is not None}
         timed = self._add_latencies({**survivors, **self.baselines})
+        failed = {
+            name: TrialEnd(ending=Ending.FAILED, epoch=trained.ends[name].epoch, reason=reason)
+            for name, reason in self._failures.items()
+        }
         return Evaluated(
-            ends=trained.ends,
+            ends={**trained.ends, **failed},
             trained={name: timed[name] for name in survivors},
             untrained={name: timed[name] for name in self.baselines},
         )

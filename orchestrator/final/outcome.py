@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
 from data.payload.duplicates import duplicate_ids, share_with_duplicates
+from evaluation.ending import RETRIED, Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
@@ -18,6 +19,7 @@ from evaluation.statistics.verdict import decide
 from models.spec.registry import num_parameters
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
+from orchestrator.final.orders import check_orders
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
@@ -32,21 +34,30 @@ def conclude(
     config, ledger = prepared.config, prepared.ledger
     rows = make_rows(prepared, evaluated)
     outcomes = {name: result.outcomes for name, result in {**evaluated.trained, **evaluated.untrained}.items()}
+    trials = {name: ledger.variant(name).records() for name in config.resolved_variants}
+    orders = check_orders(trials, len(prepared.data.splits.train), config.seed)
     known = prepared.questions.final.known
     decision = decide(rows, outcomes, known, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
     results: dict[str, Any] = {
-        "protocol": {**protocol(prepared, started, measured), "warnings": [*decision.warnings]},
+        "protocol": {
+            **protocol(prepared, started, measured),
+            "orders": f"differ: {', '.join(orders['differing'])}" if orders["differing"] else "equal",
+            "warnings": [*failures(rows), *decision.warnings],
+        },
         "rows": rows,
         "best": decision.best,
         "leader": decision.leader,
         "verdict": decision.headline,
         "advice": [*decision.advice],
         "pairs": [pair.to_dict() for pair in decision.pairs],
+        "orders": orders,
     }
     ComparisonTable.from_results(results).write(ledger.path)
     if decision.best is not None:
         write_best(ledger, results, prepared.data.payload.path)
+    else:
+        shutil.rmtree(ledger.best, ignore_errors=True)  # an earlier launch had one
     write_json(ledger.timeline, timeline.summary())
     # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
@@ -70,6 +81,8 @@ def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
         row = trained_row(variant, evaluated.ends[name], records, params, result)
         if variant.kind == "variant" and result is not None:
             row["gates"] = _final_gates(config, row, references)
+        if evaluated.ends[name].ending is Ending.PRUNED:
+            row["triage"] = ledger.variant(name).triage(row["epochs"])
         rows.append(row)
     return rows + [baseline_row(name, result) for name, result in evaluated.untrained.items()]
 
@@ -105,7 +118,6 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "unit": final.known.unit,
         "reranked": config.rerank is not None,
         "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
-        "orders": compare_orders(prepared.ledger, config.resolved_variants),
         "index": measured.index["index"],
         "latency": {"batch": 1, "threads": 1, "timed": config.final.latency_queries},
         "device": started.admission.device,
@@ -120,18 +132,12 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
     }
 
 
-def compare_orders(ledger: Ledger, names: Iterable[str]) -> str:
-    """Say whether all trials saw the training windows in the same order, epoch by epoch."""
-    seen: dict[int, dict[str, list[str]]] = {}
-    for name in names:
-        for record in ledger.variant(name).records():
-            if "order_digest" in record:
-                seen.setdefault(record["epoch"], {}).setdefault(record["order_digest"], []).append(name)
-    for epoch, digests in sorted(seen.items()):
-        if len(digests) > 1:
-            odd = min(digests.values(), key=len)
-            return f"differ: epoch {epoch} of {', '.join(odd)}"
-    return "equal"
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which trials an error ended, and what becomes of them; nothing when none was."""
+    failed = [row for row in rows if row["status"] in RETRIED]
+    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
+    again = "the same command tries again and keeps the rest"
+    return [f"{len(failed)} of {len(rows)} rows {failed[0]['status']}: {named}; {again}."] if failed else []
 
 
 def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:

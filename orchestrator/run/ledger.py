@@ -18,7 +18,7 @@ import yaml
 
 from data.errors import UserError
 from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
-from evaluation.ending import Ending, ending_of
+from evaluation.ending import RETRIED, Ending, ending_of
 from orchestrator.gates import Epoch, TrialDecision
 
 
@@ -47,6 +47,12 @@ class VariantFolder:
     def smoke(self, epoch: int) -> Path:
         """Return the path of one smoke evaluation's record."""
         return self.path / f"smoke_epoch{epoch}.json"
+
+    def triage(self, epoch: int) -> list[dict[str, Any]]:
+        """Return why a smoke evaluation was so bad that it ended the trial; empty where nobody asked."""
+        smoke = self.smoke(epoch)
+        found: list[dict[str, Any]] = read_json(smoke).get("triage", []) if smoke.is_file() else []
+        return found
 
     def records(self) -> list[dict[str, Any]]:
         """Return metrics.jsonl, one record an epoch."""
@@ -86,8 +92,9 @@ class Ledger:
         return VariantFolder(self.path / "variants" / name)
 
     def is_complete(self) -> bool:
-        """Return whether the run ended with its table."""
-        return self.results.is_file()
+        """Return whether the run ended with its table and none of its trials failed or was interrupted."""
+        rows = read_json(self.results).get("rows", []) if self.results.is_file() else None
+        return rows is not None and not any(row["status"] in RETRIED for row in rows)
 
     def is_claimed(self) -> bool:
         """Return whether a run has made the folder its own."""

@@ -40,15 +40,15 @@ def show_end(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
     """Print the table, the verdict, the outputs and where the time went."""
     session.say()
     session.say(decision_text(results))
-    if results["best"] is None:
-        session.say()
-        session.say(triage(ledger, results))
+    if lines := triage_lines(results):
+        session.say("\n".join(["", *lines]))
     session.say()
     for name, meaning in _OUTPUTS:
         if (ledger.path / name).exists():
             session.say(f"{ledger.path / name}  {meaning}")
     session.say(time_line(read_json(ledger.timeline)))
     session.say(decision_line(ledger))
+    session.say(order_line(results))
 
 
 def show_complete(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
@@ -64,17 +64,24 @@ def decision_text(results: dict[str, Any]) -> str:
     return ComparisonTable.from_results(results).terminal()
 
 
-def triage(ledger: Ledger, results: dict[str, Any]) -> str:
-    """Say why no variant survived: what ended each one, and the answers that its last smoke evaluation gave."""
-    lines = ["No variant survived:"]
+def triage_lines(results: dict[str, Any]) -> list[str]:
+    """Say for every pruned trial what was wrong with its predictions."""
+    lines = []
     for row in results["rows"]:
-        if row["kind"] != "variant":
-            continue
-        lines.append(f"  {row['variant']}: {row['status']}, {row['reason']}")
-        smoke = ledger.variant(row["variant"]).smoke(row["epochs"])
-        answers = read_json(smoke).get("triage", []) if smoke.is_file() else []
-        lines += [f"    {item['question']} {item['value']:.3g}: {item['finding']}" for item in answers]
-    return "\n".join(lines)
+        if "triage" in row:
+            wrong = [item for item in row["triage"] if not item["finding"].startswith("yes")]
+            said = [f"{item['question']} {item['value']:.3g}, {item['finding']}" for item in wrong]
+            lines.append(f"  {row['variant']}: {'; '.join(said) or 'nothing that the triage asks about'}")
+    return ["What is wrong with the predictions of pruned trials:", *lines] if lines else []
+
+
+def order_line(results: dict[str, Any]) -> str:
+    """Say whether all trials saw the same data, or which ones did not."""
+    orders = results["orders"]
+    if orders["differing"]:
+        named = ", ".join(orders["differing"])
+        return f"orders    warning: {named} saw other windows or another order than it should; do not compare it"
+    return f"orders    equal in all {orders['trials']} trials, {orders['epochs']} epochs"
 
 
 def time_line(timeline: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
 from models.spec.registry import flops_per_window
 from orchestrator.cluster.admission import longest_first
+from orchestrator.config.experiment import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
 from orchestrator.gates import ended
@@ -18,8 +19,6 @@ from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.tracking import tracking_callbacks
 from orchestrator.trials.tuning import Bookkeeper, run_trials
-
-STAGE_METRICS = ("r@5", "contain@50")
 
 
 def train_all(
@@ -76,17 +75,24 @@ def by_cost(prepared: Prepared) -> list[str]:
 
 
 def stage_passed(prepared: Prepared, finals: FinalEvaluations, stage: Sequence[str]) -> bool:
-    """Return whether a survivor of the stage passes the final gates on R@5 and Contain@50; without such, any does."""
-    config = prepared.config
-    references: Mapping[str, Metrics] = {name: result.metrics for name, result in finals.baselines.items()}
-    decisive = tuple(rule for rule in config.gates.success_if if rule.split()[0] in STAGE_METRICS)
-    for name in stage:
-        end = prepared.ledger.end_of(name)
-        if end is None or not end.ending.survived or config.resolved_variants[name].kind != "variant":
-            continue
-        if all(check.passed for check in check_final_rules(decisive, finals.survivor(name).metrics, references)):
-            return True
-    return False
+    """Return whether a survivor of the stage passes the final gates on R@5 and Contain@50; without such, any does.
+
+    A stage of baselines alone has nothing to show.
+    """
+    variants = prepared.config.resolved_variants
+    ends = {name: prepared.ledger.end_of(name) for name in variants}
+    survivors = [name for name, end in ends.items() if end is not None and end.ending.survived]
+    references: dict[str, Metrics] = {name: result.metrics for name, result in finals.baselines.items()}
+    # What later stages train is not known yet; `orchestrator.config.references` refuses rules that ask for it.
+    results = {name: result for name in survivors if (result := finals.survivor(name)) is not None}
+    references |= {name: result.metrics for name, result in results.items() if variants[name].kind == "baseline"}
+    candidates = [name for name in stage if variants[name].kind == "variant"]
+    rules = prepared.config.stage_rules
+    return not candidates or any(
+        all(check.passed for check in check_final_rules(rules, results[name].metrics, references))
+        for name in candidates
+        if name in results
+    )
 
 
 def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Monitor) -> None:
@@ -95,7 +101,7 @@ def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Moni
     reason = f"not started: no survivor of stage {number} passed the final gates"
     for name in names:
         if ledger.end_of(name) is None:
-            decision = ended(Ending.PRUNED, 0, rule, reason)
+            decision = ended(Ending.NOT_STARTED, 0, rule, reason)
             ledger.record(name, decision)
             monitor.decided(name, decision)
 

@@ -100,5 +100,5 @@ def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -
 if __name__ == "__main__":
     began = time.perf_counter()
     for name, result in run_bare(sys.argv[1], tuple(sys.argv[2:])).items():
-        print(f"{name}: {result['seconds']:.0f} s, {json.dumps(result['records'][-1])}")
-    print(f"{time.perf_counter() - began:.0f} s")
+        sys.stdout.write(f"{name}: {result['seconds']:.0f} s, {json.dumps(result['records'][-1])}\n")
+    sys.stdout.write(f"{time.perf_counter() - began:.0f} s\n")

@@ -10,7 +10,7 @@ import pytest
 from data.errors import UserError
 from data.io import write_json
 from orchestrator import launch, pipeline
-from orchestrator.api import RunError
+from orchestrator.faults import RunError
 
 REPOSITORY = Path(__file__).parents[2]
 ROW = {"variant": "learner", "kind": "variant", "status": "PRUNED", "reason": "r@5 too low", "epochs": 2}

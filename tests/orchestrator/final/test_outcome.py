@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.io import append_json_line
+from data.io import append_json_line, write_json
+from data.windows.stream import epoch_order, order_digest
 from evaluation.ending import Ending
 from evaluation.statistics.significance import Outcomes
 from orchestrator.cluster.admission import Admission
@@ -123,6 +124,29 @@ def test_a_survivor_that_misses_a_final_gate_is_rejected(run: Prepared) -> None:
     found = rows(concluded(run, slow, cut=PRUNED))
     assert found["small"]["verdict"] == "REJECT"
     assert "p95_ms <= 2" in found["small"]["verdict_why"]
+
+
+def test_without_an_accepted_survivor_nothing_is_best_and_an_earlier_best_goes(run: Prepared) -> None:
+    concluded(run, CLEAR, cut=PRUNED)
+    assert run.ledger.best.is_dir()
+    slow = {"small": result(0.3, p95_ms=3.0), "amn": result(0.2)}
+    assert concluded(run, slow, cut=PRUNED, large=PRUNED)["best"] is None
+    assert not run.ledger.best.exists()
+
+
+def test_a_pruned_trials_row_has_its_triage(run: Prepared) -> None:
+    write_json(run.ledger.variant("cut").smoke(1), {"triage": [{"question": "why?"}]})
+    found = rows(concluded(run, CLEAR, cut=PRUNED))
+    assert found["cut"]["triage"] == [{"question": "why?"}]
+    assert "triage" not in found["large"]
+
+
+def test_the_orders_that_the_trials_saw_stand_in_the_protocol(run: Prepared) -> None:
+    right = order_digest(epoch_order(640, 0, 1))
+    for name in ("small", "large"):
+        run.ledger.variant(name).rewrite([{"epoch": 1, "seconds": {}, "windows_seen": 64, "order_digest": right}])
+    orders = concluded(run, CLEAR, cut=PRUNED)["protocol"]["orders"]
+    assert orders == {"trials": 2, "epochs": 1, "differing": []}
 
 
 def test_a_better_baseline_is_never_best(run: Prepared) -> None:

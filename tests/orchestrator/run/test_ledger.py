@@ -166,7 +166,30 @@ def test_what_a_launch_that_died_at_once_left_is_removed(tmp_path: Path, files: 
     assert not folder.exists()
 
 
-def test_a_run_is_complete_with_its_results(ledger: Ledger) -> None:
+@pytest.mark.parametrize("ending", Ending)
+def test_a_run_is_complete_with_results_in_which_no_trial_failed(ledger: Ledger, ending: Ending) -> None:
     assert not ledger.is_complete()
-    write_json(ledger.results, {})
-    assert ledger.is_complete()
+    write_json(ledger.results, {"rows": [{"status": "FINISHED"}, {"status": ending.name}]})
+    assert ledger.is_complete() == (ending not in {Ending.FAILED, Ending.INTERRUPTED})
+
+
+def test_what_a_launch_left_that_never_claimed_the_folder_is_discarded(tmp_path: Path, ledger: Ledger) -> None:
+    early = Ledger(tmp_path / "early")
+    early.path.mkdir()
+    for opened in (early, ledger):
+        opened.log.write_text("Ray says")
+        opened.discard_unclaimed()
+    assert not early.path.exists()
+    assert ledger.log.is_file()
+    early.path.mkdir()
+    (early.path / "thesis.txt").write_text("years")
+    early.discard_unclaimed()
+    assert (early.path / "thesis.txt").is_file()
+
+
+def test_triage_is_read_from_the_smoke_evaluation_that_has_it(ledger: Ledger) -> None:
+    folder = ledger.variant("a")
+    assert folder.triage(2) == []
+    write_json(folder.smoke(2), {"triage": [{"question": "why?"}]})
+    write_json(folder.smoke(4), {"metrics": {}})
+    assert (folder.triage(2), folder.triage(4)) == ([{"question": "why?"}], [])

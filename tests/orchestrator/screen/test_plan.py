@@ -78,4 +78,4 @@ def test_a_variant_that_cannot_fit_is_refused_by_the_plan(prepared: Prepared, mo
     one_cpu = SimpleNamespace(cpus=1, gpus=0, memory_gib=64, node_cpus=1, node_gpus=0, num_nodes=1)
     monkeypatch.setattr(plan.cluster, "local_resources", lambda: one_cpu)
     with pytest.raises(ValueError, match=r"variants\.amn: expected at most 1 CPUs"):
-        plan.plan_text(prepared.config, prepared.ledger)
+        plan.make_plan(prepared.config, prepared.ledger)

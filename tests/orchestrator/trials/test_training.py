@@ -32,12 +32,11 @@ def result(r_at_5: float) -> FinalResult:
 
 
 class Stages:
-    """A run whose trials all finish at once; `started` lists the groups, `evaluated` the survivors that were asked."""
+    """A run whose trials all finish at once; `started` lists the groups."""
 
     def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared, self.ledger = prepared, prepared.ledger
         self.started: list[list[str]] = []
-        self.evaluated: list[str] = []
         monkeypatch.setattr(training, "run_trials", self._finish)
 
     def _finish(self, names: Sequence[str], *_: Any, **__: Any) -> None:
@@ -45,10 +44,12 @@ class Stages:
         for name in names:
             self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
 
-    def train(self, r_at_5: float) -> Trained:
-        def survivor(name: str) -> FinalResult:
-            self.evaluated.append(name)
-            return result(r_at_5)
+    def train(self, r_at_5: float | None, **others: float) -> Trained:
+        """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
+
+        def survivor(name: str) -> FinalResult | None:
+            found = others.get(name, r_at_5)
+            return None if found is None else result(found)
 
         finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor, predictor=None)
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
@@ -70,13 +71,41 @@ def test_the_second_stage_starts_when_a_survivor_of_the_first_passes(stages: Sta
     assert {end.ending for end in trained.ends.values()} == {Ending.FINISHED}
 
 
-def test_the_second_stage_is_pruned_unstarted_when_the_first_misses_its_gates(stages: Stages) -> None:
+def test_the_second_stage_is_not_started_when_the_first_misses_its_gates(stages: Stages) -> None:
     trained = stages.train(0.3)
     assert stages.started == [["mamba_s"]]
     for name in ("mamba_h", "amn"):
         end = trained.ends[name]
-        assert (end.ending, end.epoch) == (Ending.PRUNED, 0)
+        assert (end.ending, end.epoch) == (Ending.NOT_STARTED, 0)
         assert "stage 1" in end.reason
+
+
+def test_a_stage_that_was_not_started_starts_once_the_first_one_passes(stages: Stages) -> None:
+    stages.train(0.3)
+    ends = stages.train(0.5).ends
+    assert stages.started == [["mamba_s"], ["amn", "mamba_h"]]
+    assert {end.ending for end in ends.values()} == {Ending.FINISHED}
+
+
+def test_a_survivor_that_cannot_be_evaluated_passes_no_gate(stages: Stages) -> None:
+    stages.train(None)
+    assert stages.started == [["mamba_s"]]
+
+
+@pytest.mark.parametrize(("r_at_5", "num_stages"), [(0.31, 3), (0.29, 2)])
+def test_a_first_stage_of_the_learned_baseline_is_what_the_next_ones_are_held_against(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch, r_at_5: float, num_stages: int
+) -> None:
+    prepared = prepared_from("""
+name: staged
+variants: {mamba_s: {}, mamba_h: {}, amn: {}}
+stages: [[amn], [mamba_s], [mamba_h]]
+gates: {success_if: ["r@5 >= 1.5 * baseline.amn"]}
+""")
+    prepared.ledger.path.mkdir()
+    stages = Stages(prepared, monkeypatch)
+    stages.train(r_at_5, amn=0.2)
+    assert stages.started == [["amn"], ["mamba_s"], ["mamba_h"]][:num_stages]
 
 
 def test_the_latency_gate_does_not_hold_a_stage_back(stages: Stages) -> None:
