@@ -98,7 +98,7 @@ class DataConfig:
             raise UserError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
         if sequences and self.repeats == "drop":
             raise UserError(
-                "repeats: expected keep with sequence files, got drop; leave it out, their windows are fixed"
+                "repeats: expected keep with sequence files, got drop; leave the key out, windows are fixed"
             )
         if self.source == "docstrings" and not self.packages:
             raise UserError(

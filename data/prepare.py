@@ -128,9 +128,7 @@ def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
         return payload
     windows = payload.path / WINDOWS_FOLDER
     if (windows / "windows.json").is_file() and load_window_provenance(windows).origin == "files":
-        raise UserError(
-            f"repeats: expected keep, got drop; the windows in {windows} are cut already: keep them, or give text"
-        )
+        raise UserError(f"repeats: expected keep with the windows in {windows}, got drop; they are fixed: leave it out")
     made = (payload.provenance.sha256, payload.provenance.created_at)
     folder = cache_dir / recipe_hash({"kind": "repeats", "rule": repeats.RULE_VERSION, "payload": made})
     if (folder / "payload.json").is_file():
