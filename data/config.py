@@ -25,8 +25,11 @@ class DataConfig:
     """Who made the vectors of a payload file that does not say."""
     realign: bool = False
     """Use the payload's own rows where the vectors in train, val or eval differ from them."""
-    packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray")
+    packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray", "scipy", "sympy", "networkx")
     """Installed packages whose docstrings are the corpus; only with source: docstrings."""
+    repeats: Literal["drop", "keep"] | None = None
+    """drop: take out chunks that stand, the same or nearly, in several articles, before windows are cut, see
+    data.corpus.repeats. keep: leave them in. By default they are dropped from docstrings and kept in a payload."""
     min_chars: int = 40
     """Paragraphs shorter than this are left out."""
     max_chars: int = 600
@@ -65,12 +68,19 @@ class DataConfig:
                 "leave articles to train on"
             )
 
+    @property
+    def drops_repeats(self) -> bool:
+        """Say whether repeats are taken out."""
+        return self.repeats == "drop" or (self.repeats is None and self.source == "docstrings")
+
     def files(self) -> dict[str, str]:
         """Return the field and path of every file or folder that the configuration names."""
         named = {name: getattr(self, name) for name in ("payload", "train", "val", "eval")}
         return {name: path for name, path in named.items() if path is not None}
 
     def _check_source(self) -> None:
+        if self.repeats not in ("drop", "keep", None):
+            raise UserError(f"repeats: expected drop or keep, got {self.repeats!r}; choose one of the two")
         if self.source not in ("docstrings", "payload"):
             raise UserError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
         if self.source == "payload" and not self.payload:
@@ -86,7 +96,11 @@ class DataConfig:
         if sequences and len(sequences) < 3:
             missing = next(name for name in ("train", "val", "eval") if name not in sequences)
             raise UserError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
+        if sequences and self.repeats == "drop":
+            raise UserError(
+                "repeats: expected keep with sequence files, got drop; leave the key out, windows are fixed"
+            )
         if self.source == "docstrings" and not self.packages:
             raise UserError(
-                "packages: expected at least one installed package, got none; the default is numpy, torch, pandas, ray"
+                "packages: expected at least one installed package, got none; leave the key out for the default"
             )

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rule=ChunkRule(unit=options.chunk, min_chars=options.min_chars, max_chars=options.max_chars),
                 shard_chunks=options.shard_chunks,
                 dtype=options.dtype,
+                repeats=options.repeats,
                 runner=local_runner if options.local else ray_runner,
             )
     except UserError as error:
@@ -41,10 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on at the next shard\n")
         return 130
+    found = payload.provenance.source.get("repeats")
+    repeats = f"repeats   {found['repeats']:,} of {found['chunks']:,} chunks, dropped\n" if found else ""
     sys.stdout.write(
         f"payload   {payload.num_rows:,} chunks of {payload.num_articles:,} articles, dimension {payload.dim}, "
         f"{payload.vectors.dtype}, embedder {payload.provenance.embedder}\n"
-        f"use it    source: payload, payload: {options.out}\n"
+        f"{repeats}use it    source: payload, payload: {options.out}\n"
     )
     return 0
 
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-chars", type=int, default=rule.max_chars)
     parser.add_argument("--embedder", default=WORDLLAMA, help="wordllama, or a sentence-transformers name or folder")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--repeats", choices=["drop", "keep"], default="drop", help="chunks that many articles share")
     parser.add_argument("--shard-chunks", type=int, default=SHARD_CHUNKS)
     parser.add_argument("--local", action="store_true", help="embed in this process, without Ray")
     return parser

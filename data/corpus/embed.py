@@ -1,7 +1,9 @@
 """A corpus of texts to a payload: read, cut, embed in shards, write."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,9 +11,10 @@ from data.corpus.articles import Article, corpus_sha256, texts_of, write_article
 from data.corpus.chunking import ChunkRule, chunk
 from data.corpus.embedders import WORDLLAMA, embedder_id
 from data.corpus.reading import read_corpus
+from data.corpus.repeats import drop_repeats
 from data.corpus.shards import Runner, embed_in_shards, ray_runner
 from data.errors import UserError
-from data.payload.store import Payload
+from data.payload.store import Payload, Vectors
 
 SHARD_CHUNKS = 8_192
 
@@ -25,6 +28,7 @@ def embed_corpus(
     shard_chunks: int = SHARD_CHUNKS,
     dtype: str = "float32",
     runner: Runner = ray_runner,
+    repeats: Literal["drop", "keep"] = "drop",
 ) -> Payload:
     """Read a corpus, cut it, embed its chunks and write them as a payload.
 
@@ -36,6 +40,7 @@ def embed_corpus(
         shard_chunks: Chunks of a shard: what is lost at most when the work is stopped.
         dtype: float32 or float16, the type in which vectors are stored.
         runner: What embeds the shards; by default Ray Data.
+        repeats: drop takes out what stands in several articles, see data.corpus.repeats.
 
     Raises:
         MissingFileError: the corpus is missing.
@@ -48,7 +53,7 @@ def embed_corpus(
         raise UserError(
             f"{corpus}: expected paragraphs of {rule.min_chars} characters or more, got none; lower min_chars"
         )
-    source = {
+    source: dict[str, Any] = {
         "kind": "corpus",
         "corpus": corpus.name,
         "chunk": rule.unit,
@@ -58,7 +63,7 @@ def embed_corpus(
     }
     identity = embedder_id(embedder)
     folder = out.with_name(f"{out.name}.embedding")
-    vectors = embed_in_shards(
+    vectors: Vectors = embed_in_shards(
         texts_of(articles),
         folder,
         embedder=embedder,
@@ -66,6 +71,9 @@ def embed_corpus(
         shard_texts=shard_chunks,
         runner=runner,
     )
+    if repeats == "drop":
+        articles, vectors, found = drop_repeats(articles, vectors)
+        source["repeats"] = asdict(found)
     payload = write_articles(out, articles, vectors.astype(np.dtype(dtype), copy=False), identity, source)
     shutil.rmtree(folder)
     return payload

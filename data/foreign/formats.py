@@ -166,7 +166,7 @@ def _rows_of_payload(payload: Payload) -> Rows:
         vectors=payload.vectors,
         article_index=payload.article_index,
         chunk_index=payload.chunk_index,
-        texts=[payload.text(row) for row in range(payload.num_rows)],
+        texts=payload.texts(),
         titles={article: payload.article_title(article) for article in articles},
         embedder=payload.provenance.embedder,
         source_rows=payload.source_rows,

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,12 @@ class Payload:
         with (self.path / "texts.bin").open("rb") as file:
             file.seek(start)
             return file.read(stop - start).decode()
+
+    def texts(self) -> list[str]:
+        """Return the texts of all chunks, in the order of the rows."""
+        content = (self.path / "texts.bin").read_bytes()
+        offsets = self._offsets.tolist()
+        return [content[start:stop].decode() for start, stop in pairwise(offsets)]
 
     def article_title(self, article_index: int) -> str:
         """Return the title of an article; its number where it has none."""
