@@ -9,7 +9,7 @@ import ray
 
 from data.windows.stream import build_stream
 from evaluation.measures.metrics import DECISION_METRIC
-from evaluation.retrieval.baselines import TrainingWindows
+from evaluation.retrieval.corpus import TrainingWindows
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.setup import TrialWindows

@@ -50,3 +50,12 @@ class QuerySet:
     def __len__(self) -> int:
         """Q."""
         return len(self.windows)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TrainingWindows:
+    """What baselines are fitted to and chosen on."""
+
+    train: Int32  # (W, L + 1)
+    val: Int32  # (V, L + 1)
+    val_novel: npt.NDArray[np.bool_]  # (V,)

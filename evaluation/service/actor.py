@@ -25,15 +25,17 @@ from evaluation.index.search import SearchIndex
 from evaluation.index.store import open_or_build
 from evaluation.measures.latency import Latency, measure, measure_interleaved
 from evaluation.measures.metrics import K_MAX
-from evaluation.retrieval.baselines import PRIOR_ONLY, UNFITTED, FittedBaseline, TrainingWindows, fit_baseline
-from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
+from evaluation.retrieval.baselines import BASELINES, FITTED, PRIOR_ONLY, ParameterFree, fit_baseline
+from evaluation.retrieval.corpus import Corpus, QuerySet, TrainingWindows, corpus_of
 from evaluation.retrieval.evaluate import RetrievalResult, evaluate, evaluate_prior_only
+from evaluation.retrieval.fitted.choice import FittedBaseline, Predict, TrainingData
 from evaluation.retrieval.oracle import neighbourhood_oracle
 from evaluation.retrieval.rerank import Reranker
 from evaluation.retrieval.triage import triage
 
 Float32 = npt.NDArray[np.float32]
-PREDICT_LATENCY_QUERIES = 200  # a batch-of-one prediction of a baseline is timed this often
+PREDICT_LATENCY_QUERIES = 200  # a batch-of-one prediction of a baseline is timed this often, at the most
+PREDICT_LATENCY_S = 2.0  # and for about so long: a look-up reads every training window each time
 
 
 class Evaluator:
@@ -46,7 +48,7 @@ class Evaluator:
         query_sets: Collection[QuerySet],
         *,
         training: TrainingWindows | None = None,
-        baselines: Sequence[str] = UNFITTED,
+        baselines: Sequence[str] = tuple(BASELINES),
         threads: int = 1,
         index_dir: str | None = None,
         rerank: RerankConfig | None = None,
@@ -67,7 +69,9 @@ class Evaluator:
         payload = open_payload(payload_path)
         self._corpus: Corpus = corpus_of(payload)
         self._query_sets = {queries.name: queries for queries in query_sets}
-        self._training = training
+        self._training = (
+            TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel) if training else None
+        )
         self._baselines: dict[str, FittedBaseline | None] = dict.fromkeys(baselines)
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
@@ -192,7 +196,7 @@ class Evaluator:
         for name in self._baselines:
             fitted = self._fitted(name)
             context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
-            timed = measure(fitted.predict, context, PREDICT_LATENCY_QUERIES) if len(context) else Latency(np.empty(0))
+            timed = _timed_alone(fitted.predict, context)
             answer = self.evaluate(name, query_set, fitted.predict(context), latency_queries=latency_queries)
             answer["metrics"]["predict_p95_ms"] = timed.p95_ms
             answers[name] = {**answer, "predict_ms": timed.samples_ms.astype(np.float32), "chosen": fitted.chosen}
@@ -205,7 +209,10 @@ class Evaluator:
         """Fit a baseline when it is first asked for."""
         found = self._baselines[name]
         if found is None:
-            found = self._baselines[name] = fit_baseline(name, self._corpus.vectors, self._training)
+            if name in FITTED and self._training is None:
+                raise UserError(f"baseline.{name}: expected training windows to fit it to, got none; leave it out")
+            found = ParameterFree(BASELINES[name]) if self._training is None else fit_baseline(name, self._training)
+            self._baselines[name] = found
         return found
 
     def reach(self, query_set: str) -> dict[str, float]:
@@ -265,3 +272,12 @@ class Evaluator:
                 "name it when the evaluator is made"
             )
         return self._query_sets[name]
+
+
+def _timed_alone(predict: Predict, context: Float32) -> Latency:
+    """Time predictions of single contexts out of (Q, L, D), fewer of them when they take long."""
+    if not len(context):
+        return Latency(np.empty(0))
+    first = measure(predict, context, 1, warmup=1).p95_ms
+    affordable = int(1000.0 * PREDICT_LATENCY_S / max(first, 1e-3))
+    return measure(predict, context, min(max(affordable, 3), PREDICT_LATENCY_QUERIES), warmup=0)

@@ -34,8 +34,8 @@ from evaluation.measures.latency import MIN_TIMED_SMOKE
 from evaluation.measures.metrics import metric
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
 from evaluation.results import data_config, run_payload
-from evaluation.retrieval.baselines import BASELINES, TrainingWindows
-from evaluation.retrieval.corpus import QuerySet
+from evaluation.retrieval.baselines import ALL_BASELINES
+from evaluation.retrieval.corpus import QuerySet, TrainingWindows
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
 
@@ -94,7 +94,7 @@ def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
         task.index,
         [task.asked.queries],
         training=task.asked.training,
-        baselines=[name for name in wanted if name in BASELINES],
+        baselines=[name for name in wanted if name in ALL_BASELINES],
         rerank=task.rerank,
         waive=task.waive,
     )
@@ -117,13 +117,13 @@ def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: st
 
 
 def _baseline(evaluator: Evaluator, task: Task, name: str, device: str) -> dict[str, float]:
-    if name in BASELINES:
+    if name in ALL_BASELINES:
         metrics: dict[str, float] = evaluator.baselines("queries")[name]["metrics"]
         return metrics
     trained = task.run / "variants" / name / "best.pt" if task.run else None
     if trained is None or not trained.is_file():
         raise UserError(
-            f"baseline.{name}: expected one of {', '.join(BASELINES)} or a trained variant of the run, got neither; "
+            f"baseline.{name}: expected one of {', '.join(ALL_BASELINES)} or a trained variant, got neither; "
             "give other rules with --gate"
         )
     return _evaluate_one(evaluator, task, trained, device)

@@ -19,6 +19,7 @@ from data.config import DataConfig
 from data.errors import UserError
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
+from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.loss import LossConfig
 from models.spec.optim import OptimConfig
 from models.spec.registry import VARIANTS, VariantSpec
@@ -170,7 +171,7 @@ class ExperimentConfig(_Section):
     run_dir: str = "runs"
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
-    baselines: tuple[str, ...] = ("last_vector", "context_mean")
+    baselines: tuple[str, ...] = ALL_BASELINES
     training: TrainingConfig = TrainingConfig()
     smoke: SmokeConfig = SmokeConfig()
     gates: GatesConfig = GatesConfig()
