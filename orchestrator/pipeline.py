@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from data.prepare import prepare_data
 from data.windows.table import WindowProvenance, save_windows
-from models.spec.registry import num_parameters
+from models.spec.costs import num_parameters
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit

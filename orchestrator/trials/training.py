@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluation.measures.rules import Metrics
-from models.spec.registry import flops_per_window
+from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
 from orchestrator.final import evaluate as final
 from orchestrator.gates import Decision, StopRules

@@ -93,7 +93,10 @@ def test_a_misspelt_key_is_named_with_file_path_and_suggestion(tmp_path: Path) -
         ("training: {batch_size: 1}", "training.batch_size: expected at least 2, got 1; mend the value"),
         ("training: {optimizer: {lr: -1}}", "training.optimizer.lr: expected a number in [0, 10], got -1.0; choose"),
         ("training: {optimizer: {lr: .nan}}", "training.optimizer.lr: expected a number in [0, 10], got nan; choose"),
-        ("training: {precision: float16}", "training.precision: expected 'float32' or 'bfloat16', got 'float16'; mend"),
+        (
+            "training: {precision: float16}",
+            "training.precision: expected 'auto', 'float32' or 'bfloat16', got 'float16'; mend",
+        ),
         ("data: {val_share: 1.5}", "data.val_share: expected a share between 0 and 1, got 1.5"),
         ("data: {source: payload}", "data.payload: expected a folder with source: payload, got none"),
         ("smoke: {latency_queries: 10}", "smoke.latency_queries: expected at least 200, got 10"),
