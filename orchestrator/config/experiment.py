@@ -21,8 +21,9 @@ from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.loss import LossConfig
-from models.spec.optim import OptimConfig
-from models.spec.registry import VARIANTS, VariantSpec
+from models.spec.optim import OptimConfig, Precision
+from models.spec.registry import VARIANTS
+from models.spec.specs import VariantSpec
 from orchestrator.config.validation import suggest, validate
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 
@@ -65,7 +66,7 @@ class TrainingConfig(_Section):
     workers: Annotated[int, Field(ge=1)] = 1
     loss: LossConfig = LossConfig()
     optimizer: OptimConfig = OptimConfig()
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/trials/learner.py
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096

@@ -16,7 +16,7 @@ from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
 from evaluation.statistics.verdict import decide
-from models.spec.registry import num_parameters
+from models.spec.costs import num_parameters
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.orders import check_orders

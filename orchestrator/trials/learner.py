@@ -20,9 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from data.seeding import derive_seed
 from evaluation.measures.latency import measure
 from models.blocks.build import build_model
-from models.training.losses import LossOutput, build_loss
+from models.training.losses import Loss, LossOutput
 from models.training.negatives import ArticleNegatives
 from models.training.optim import build_optimizer, clip_gradients, set_lr
+from models.training.precision import resolve_precision
 from orchestrator.config.experiment import TrainingConfig, Variant
 
 # The payload moves to the GPU whole when it leaves room for the training beside it.
@@ -95,6 +96,7 @@ class Learner:
         num_workers: int,
     ) -> None:
         self.training: TrainingConfig = variant.training
+        self.precision = resolve_precision(self.training.precision, table.device)
         self.table = table
         self._negatives = negatives
         self._length = context_length
@@ -106,7 +108,7 @@ class Learner:
         # The same seed for every variant: none is luckier than another by its place in the file.
         torch.manual_seed(derive_seed(seed, "init"))
         self.model = build_model(variant.spec, table.dim).to(table.device)
-        self.loss = build_loss(self.training.loss).to(table.device)
+        self.loss = Loss(self.training.loss).to(table.device)
         self._parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
         self._replica: nn.Module = self.model
@@ -165,7 +167,7 @@ class Learner:
                 parameter.grad /= self._num_workers
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.training.precision == "bfloat16"
+        enabled = self.precision == "bfloat16"
         return torch.autocast(self.table.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     @torch.inference_mode()

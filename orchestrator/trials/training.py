@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
-from models.spec.registry import flops_per_window
+from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
 from orchestrator.config.experiment import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
