@@ -64,7 +64,7 @@ def test_windows_that_are_cut_already_forbid_to_drop_repeats(make_payload: MakeP
     )
     save_windows(payload.path / "windows", prepare_splits(payload, DataConfig(), seed=1), provenance)
     config = DataConfig(source="payload", payload=str(payload.path), repeats="drop")
-    with pytest.raises(ValueError, match="repeats: expected keep with the windows in .*, got drop; they are fixed"):
+    with pytest.raises(ValueError, match=r"repeats: expected keep with the windows in .*, got drop; they are fixed"):
         prepare_payload(config, tmp_path)
 
 
