@@ -23,6 +23,12 @@ def paired_cosine(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float
     return result.reshape(first.shape[:-1])
 
 
+def finite(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values that are numbers, for what is judged apart from damaged rows."""
+    found: NDArray[Any] = values[np.isfinite(values)]
+    return found
+
+
 def mean(values: NDArray[Any]) -> float:
     """Return the mean, of a mask the share; NaN of nothing."""
     return float(values.mean()) if len(values) else math.nan

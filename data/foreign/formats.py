@@ -21,6 +21,7 @@ from data.errors import MissingFileError, UserError
 from data.foreign.parquet import read_parquet
 from data.foreign.rows import Rows, as_float, as_int32
 from data.foreign.unpickle import load_pickle
+from data.io import file_sha256
 from data.payload.store import Payload, open_payload, write_payload
 
 
@@ -46,7 +47,7 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
         texts=rows.texts,
         titles=rows.titles,
         embedder=embedder or rows.embedder,
-        source={"kind": "file", "file": source.name, "bytes": _size(source)},
+        source=_described(source),
         source_rows=rows.source_rows,
     )
 
@@ -183,6 +184,9 @@ def _load_numbers(file: Path, *, mapped: bool) -> NDArray[Any]:
     return array
 
 
-def _size(source: Path) -> int:
+def _described(source: Path) -> dict[str, Any]:
+    """Return name and size of what was read; of a .npy its sha256, too, which the original project's files name."""
     files = source.rglob("*") if source.is_dir() else [source]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    digest = {"file_sha256": file_sha256(source)} if source.suffix == ".npy" else {}
+    return {"kind": "file", "file": source.name, "bytes": size, **digest}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from data.figures import mean, paired_cosine
+from data.figures import finite, mean, paired_cosine
 from data.payload.store import Payload
 from data.preflight.check import Check, judge, report
 from data.windows.table import Splits, WindowTable, take_sample
@@ -26,6 +26,8 @@ def check_neighbours(payload: Payload, splits: Splits, rng: np.random.Generator)
     books; with the chunks of each article shuffled it is about 0.
     """
     table = _joined(splits, rng)
+    # Damaged rows are judged by `finite` alone.
+    table = table.take(np.flatnonzero(np.isfinite(payload.vectors[table.rows[:, -2:]]).all(axis=(1, 2))))
     last = paired_cosine(payload.vectors[table.rows[:, -2]], payload.vectors[table.targets])
     pairs = paired_cosine(payload.vectors[rng.permutation(table.targets)], payload.vectors[table.targets])
     checks = [
@@ -69,7 +71,7 @@ def check_near_duplicates(payload: Payload, splits: Splits, rng: np.random.Gener
     best = np.full(len(queries), -np.inf, np.float32)
     for start in range(0, len(train), _BLOCK_ROWS):
         block = np.asarray(payload.vectors[train[start : start + _BLOCK_ROWS]], np.float32)
-        best = np.maximum(best, (queries @ block.T).max(axis=1))
+        best = np.fmax(best, np.nan_to_num(queries @ block.T, nan=-np.inf).max(axis=1))
     detail = f"of {len(queries)} test targets, those with a train chunk of cosine > {NEAR_COSINE}"
     return [report("near_duplicates_in_train", mean(best > NEAR_COSINE), detail)]
 
@@ -80,6 +82,7 @@ def _check_order(payload: Payload, table: WindowTable, last: Floats, rng: np.ran
     other = first + (rng.random(len(table)) * (stop - first)).astype(np.int64)
     different = other != table.targets
     difference = (last - paired_cosine(payload.vectors[other], payload.vectors[table.targets]))[different]
+    difference = finite(difference)
     spread = float(difference.std()) if len(difference) else 0.0
     value = float(difference.mean()) / spread * math.sqrt(len(difference)) if spread > 0 else math.nan
     return judge(

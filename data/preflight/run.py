@@ -20,6 +20,7 @@ from data.preflight.check import Check, report
 from data.preflight.content import (
     Targets,
     check_oracle,
+    check_repeats,
     check_splits,
     check_targets,
     check_vectors,
@@ -65,6 +66,7 @@ def run_preflight(
     checks += check_oracle(payload, splits, rng)
     checks += check_neighbours(payload, splits, rng)
     checks += check_near_duplicates(payload, splits, rng)
+    checks += check_repeats(payload, rng)
     _check_names(waive, [*(check.name for check in checks), *later])
     return stamp_waived(checks, waive)
 
