@@ -18,6 +18,13 @@ _TRAIN_ROWS = 4_096  # of a block: 12 MiB in float32 at D = 768
 _QUERIES = 1_024  # with those, a block of scores has 16 MiB and stays in the last cache
 
 
+def distinct_rows(windows: Int32, num_rows: int) -> NDArray[np.intp]:
+    """Return the payload rows that stand in any of these windows (W, L + 1), rising, each once."""
+    stands = np.zeros(num_rows, bool)
+    stands[windows] = True
+    return np.flatnonzero(stands)
+
+
 def max_train_cosine(vectors: Vectors, targets: Int32, train_rows: Int32) -> NDArray[np.float32]:
     """Return for each target the largest cosine with a chunk of any training window, exactly.
 
@@ -32,9 +39,7 @@ def max_train_cosine(vectors: Vectors, targets: Int32, train_rows: Int32) -> NDA
     Returns:
         (Q,) float32; -inf where there is no training window.
     """
-    in_training = np.zeros(len(vectors), bool)
-    in_training[train_rows] = True
-    rows = np.flatnonzero(in_training)
+    rows = distinct_rows(train_rows, len(vectors))
     queries = np.asarray(vectors[targets], np.float32)  # (Q, D)
     largest = np.full(len(targets), -np.inf, np.float32)
     for first in range(0, len(rows), _TRAIN_ROWS):

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data.config import DataConfig
 from data.errors import UserError
+from data.windows.novelty import NOVEL_BELOW
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
@@ -115,7 +116,7 @@ class GatesConfig(_Section):
 class EvaluationConfig(_Section):
     """How queries are told apart, in smoke and final evaluations alike."""
 
-    novel_below: Annotated[float, Field(gt=0, le=1)] = 0.9
+    novel_below: Annotated[float, Field(gt=0, le=1)] = NOVEL_BELOW
     """A query is novel when no chunk of a training window has this cosine with its target."""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from data.windows.novelty import distinct_rows
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -60,15 +61,13 @@ class TrainingData:
     def queries(self) -> Int32:
         """The validation windows that choose, (Q, L + 1): novel ones where there are enough, spread evenly."""
         novel = self.val[self.val_novel]
-        windows = novel if len(novel) > MIN_NOVEL else self.val
+        windows = novel if len(novel) >= MIN_NOVEL else self.val
         return windows[np.linspace(0, len(windows) - 1, min(NUM_QUERIES, len(windows))).round().astype(np.intp)]
 
     @cached_property
     def train_mean(self) -> Float32:
         """The mean of the chunks that stand in training windows, each counted once, (D,)."""
-        in_training = np.zeros(len(self.vectors), bool)
-        in_training[self.train] = True
-        rows = np.flatnonzero(in_training)
+        rows = distinct_rows(self.train, len(self.vectors))
         total = np.zeros(self.vectors.shape[1])
         for part in blocks(len(rows), self.vectors.shape[1]):
             total += self.vectors[rows[part]].sum(axis=0, dtype=np.float64)
