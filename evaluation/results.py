@@ -1,31 +1,36 @@
-"""The run folder as evaluation reads and writes it: results.json and each row's per-query arrays.
+"""The run folder as evaluation reads and writes it: results.json, config.yaml and each row's per-query arrays.
 
-runs/<name>/results.json                 protocol, rows, best, verdict, pairs; undefined figures are null
+runs/<name>/results.json                 protocol, rows, best, leader, verdict, advice, pairs; undefined figures: null
+runs/<name>/queries.npz                  the final queries, once for all rows (evaluation.queries)
 runs/<name>/variants/<row>/ranks.npy     (Q,) int32 final ranks, 0 = not in the first 50
-runs/<name>/variants/<row>/<array>.npy   the other arrays of an evaluation (ARRAYS), the queries included, so that
-                                         every figure can be recomputed and two runs compared query by query
+runs/<name>/variants/<row>/<array>.npy   the other arrays of an evaluation (ARRAYS)
+
+From the arrays every figure can be recomputed, and two runs be compared query by query.
 """
 
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data.config import DataConfig
 from data.errors import MissingFileError, UserError
+from data.io import read_json, replacing
+from data.payload.store import open_payload
+from data.prepare import prepare_payload
 from evaluation.ending import SURVIVED
 
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 
 RESULTS_FILE = "results.json"
+CONFIG_FILE = "config.yaml"
 ARRAYS = (
     "ranks",
     "ranks_pool",
+    "ranks_exact",
     "ranks_exclude_context",
     "ranks_pool_exclude_context",
     "cosine",
@@ -43,11 +48,10 @@ def survived(row: Row) -> bool:
 
 def save_arrays(folder: str | Path, answer: Mapping[str, Any]) -> None:
     """Keep the per-query arrays of an evaluation's answer in a row's folder, one npy file each."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in ARRAYS:
         if name in answer:
-            _replace(folder / f"{name}.npy", partial(np.save, arr=answer[name], allow_pickle=False))
+            with replacing(Path(folder) / f"{name}.npy") as file:
+                np.save(file, answer[name], allow_pickle=False)
 
 
 def load_arrays(folder: str | Path, needed: Sequence[str] = OUTCOME_ARRAYS) -> Arrays:
@@ -89,11 +93,23 @@ def load_results(run: str | Path) -> dict[str, Any]:
         raise MissingFileError(
             f"{path}: expected the results of a run, got no file; let the run finish or name another folder"
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     missing = [key for key in ("protocol", "rows") if key not in content]
     if missing:
         raise UserError(f"{path}: expected the keys protocol and rows, got no {' and '.join(missing)}; run it again")
     return dict(content)
+
+
+def load_config(run: str | Path) -> dict[str, Any]:
+    """Read a run's config.yaml; empty without one."""
+    import yaml
+
+    path = Path(run) / CONFIG_FILE
+    try:
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())
+        raise UserError(f"{path}: expected a run's configuration, got {found}; restore the file") from None
 
 
 def payload_folder(run: str | Path, override: str | None = None) -> Path:
@@ -110,8 +126,8 @@ def payload_folder(run: str | Path, override: str | None = None) -> Path:
 
 def run_payload(run: str | Path, named: str | None = None) -> Path:
     """The payload that is named, else the one that the run's own config.yaml leads to."""
-    if not named and (Path(run) / "config.yaml").is_file():
-        named = str(_configured_payload(Path(run) / "config.yaml"))
+    if not named and (section := load_config(run).get("data")):
+        named = str(_configured_payload(section))
     if not named:
         raise UserError(f"{run}: expected a run folder with config.yaml, got none; name the payload with --payload")
     if not Path(named).is_dir():
@@ -119,53 +135,22 @@ def run_payload(run: str | Path, named: str | None = None) -> Path:
     return Path(named)
 
 
-def _configured_payload(config: Path) -> Path:
+def _configured_payload(section: Mapping[str, Any]) -> Path:
     """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
-    import yaml
-
-    from data.config import DataConfig
-    from data.prepare import prepare_payload
-
-    section = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
-    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
-    data = DataConfig(**(known | packages))
+    data = data_config(section)
     return prepare_payload(data, Path(data.cache_dir)).path
 
 
-def _check_same_payload(folder: Path, sha256: str | None) -> None:
-    from data.payload.store import open_payload
+def data_config(section: Mapping[str, Any]) -> DataConfig:
+    """The data section of a run's config.yaml."""
+    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
+    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
+    return DataConfig(**(known | packages))
 
+
+def _check_same_payload(folder: Path, sha256: str | None) -> None:
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):
         raise UserError(
             f"{folder}: expected the run's payload (sha256 {sha256[:16]}), got {found[:16]}; name it with --payload"
         )
-
-
-def save_results(run: str | Path, results: Mapping[str, Any]) -> Path:
-    """Write results.json at once (a reader never sees half of it); NaN and infinity become null, as JSON has none."""
-    path = Path(run) / RESULTS_FILE
-    text = json.dumps(plain(results), indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda file: file.write(text.encode()))
-    return path
-
-
-def plain(value: Any) -> Any:
-    """Values that every JSON reader takes: numpy scalars become Python's, undefined numbers null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        write(file)
-    part.replace(path)

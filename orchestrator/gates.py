@@ -71,8 +71,7 @@ class Epoch:
 class StopRules:
     """Everything that may end a trial before its last epoch, with the baselines' values filled in.
 
-    The scheduler and the trial's worker hold equal copies: the worker returns of its own accord where the scheduler
-    ends the trial, since a worker that Tune kills keeps its placement group (seen with Ray 2.60).
+    The judge in the driver holds them, and nobody else: a trial is told what they say.
     """
 
     epochs: int
@@ -95,13 +94,19 @@ class StopRules:
             return [*decisions, ended(Ending.FINISHED, last.epoch, f"epoch == {self.epochs}", "ran all its epochs")]
         return [*decisions, *self._decide_early_stopping(history)]
 
-    def ends(self, history: Sequence[Epoch]) -> bool:
-        """Return whether the trial ends after the last epoch of `history`."""
-        return bool(history) and any(decision.ending for decision in self.decide(history))
+    def latency_fails(self, epoch: Epoch) -> bool:
+        """Return whether a rule of this epoch's gate on the latency fails."""
+        gate = self._gate_of(epoch)
+        rules = (*gate.prune_unless, *gate.continue_if) if gate is not None else ()
+        checks = [check_rule(rule, epoch.smoke or {}, self.baselines) for rule in rules if rule.metric == "p95_ms"]
+        return any(not check.passed for check in checks)
+
+    def _gate_of(self, epoch: Epoch) -> Gate | None:
+        return next((gate for gate in self.gates if gate.epoch == epoch.epoch), None) if self.gated else None
 
     def _decide_gates(self, last: Epoch) -> list[TrialDecision]:
-        gate = next((gate for gate in self.gates if gate.epoch == last.epoch), None)
-        if gate is None or not self.gated:
+        gate = self._gate_of(last)
+        if gate is None:
             return []
         smoke = last.smoke or {}
         floors = [check_rule(rule, smoke, self.baselines) for rule in gate.prune_unless]

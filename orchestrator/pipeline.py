@@ -13,9 +13,8 @@ from typing import Any
 
 from data.io import write_json
 from data.prepare import prepare_data
-from data.windows.queries import final_queries, smoke_queries
-from data.windows.table import WindowProvenance, save_windows
 from evaluation.ending import Ending
+from evaluation.queries import save_queries
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit
@@ -23,7 +22,8 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
 from orchestrator.gates import ended
-from orchestrator.preflight import check_data, check_inputs, check_retrieval, records, stop_if_blocked
+from orchestrator.preflight import check_data, check_inputs, check_questions, check_retrieval, records, stop_if_blocked
+from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
 from orchestrator.run.timeline import earlier_launches
@@ -50,18 +50,15 @@ def prepare(
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     session.timeline.phase("preflight")
-    checks = check_data(config, data)
+    questions = make_questions(config, data)
+    checks = check_data(config, data) + check_questions(config, questions)
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
         ledger.remove()
     ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
-    queries = {
-        "smoke": smoke_queries(data.splits, config.smoke.queries, config.seed).rows,
-        "final": final_queries(data.splits, config.final.queries, config.seed).rows,
-    }
-    return Prepared(config=config, ledger=ledger, data=data, queries=queries, checks=tuple(checks))
+    return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks))
 
 
 def execute(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> dict[str, Any]:
@@ -99,6 +96,7 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
     return Started(
         admission=admission,
         evaluator=services.start_evaluator(prepared),
+        windows=services.share_windows(prepared),
         orders=services.stream_orders(prepared),
     )
 
@@ -115,17 +113,11 @@ def finish_preflight(prepared: Prepared, measured: Measured, session: Session) -
 
 
 def claim(prepared: Prepared, measured: Measured) -> None:
-    """Make the run folder this run's own: configuration, manifest, preflight and the windows that trials read."""
+    """Make the run folder this run's own: configuration, manifest, preflight and the final queries."""
     config, ledger, data = prepared.config, prepared.ledger, prepared.data
     ledger.open(config.resolved(), manifest(config, input_hashes(config, data)))
     write_json(ledger.preflight, records(measured.checks))
-    provenance = WindowProvenance(
-        payload_sha256=data.payload.provenance.sha256,
-        context_length=config.data.context_length,
-        min_article_chunks=config.data.min_article_chunks,
-        seed=config.seed,
-    )
-    save_windows(ledger.path / "windows", data.splits, provenance)
+    save_queries(ledger.path, prepared.questions.final)
 
 
 def note_interruption(prepared: Prepared, session: Session) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import ray
 
 from data.windows.stream import build_stream
+from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.retrieval.corpus import TrainingWindows
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.trials.setup import TrialWindows
 
 
 def start_evaluator(prepared: Prepared) -> Any:
@@ -24,11 +27,31 @@ def start_evaluator(prepared: Prepared) -> Any:
         .remote(
             str(prepared.data.payload.path.resolve()),
             config.index,
-            dict(prepared.queries),
+            prepared.questions.sets(),
+            training=TrainingWindows(
+                train=prepared.data.splits.train.rows,
+                val=prepared.questions.val.windows,
+                val_novel=prepared.questions.val.novel,
+            ),
+            baselines=config.baselines,
             rerank=config.rerank,
             waive=config.preflight.waive,
             # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.
             index_dir=None if flat else str(Path(config.data.cache_dir).resolve() / "index"),
+        )
+    )
+
+
+def share_windows(prepared: Prepared) -> Any:
+    """Put the row numbers that trials read into the object store, once; return the reference."""
+    questions = prepared.questions
+    return ray.put(
+        TrialWindows(
+            train=prepared.data.splits.train.rows,
+            val=questions.val.windows,
+            val_novel=questions.val.novel,
+            smoke=questions.smoke.windows,
+            test=questions.final.windows,
         )
     )
 
@@ -54,6 +77,6 @@ def measure(prepared: Prepared, started: Started, session: Session) -> Measured:
     oracle = ray.get(evaluator.reach.remote("smoke"))
     found = index["index"]
     kind = f"{found['kind']} of {found['file']}" if "file" in found else found["kind"]
-    r_at_5 = ", ".join(f"{name} {100 * metrics['r@5']:.1f} %" for name, metrics in baselines.items())
-    session.say(f"index     {kind}, {prepared.data.payload.num_rows:,} chunks; baselines' R@5: {r_at_5}")
+    found_by = ", ".join(f"{name} {100 * metrics[DECISION_METRIC]:.1f} %" for name, metrics in baselines.items())
+    session.say(f"index     {kind}, {prepared.data.payload.num_rows:,} chunks; baselines' novel R@5: {found_by}")
     return Measured(index=index, baselines=baselines, oracle=oracle, checks=prepared.checks)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from data.interrupt import Interrupt
-from data.payload.keys import Int32
 from data.preflight.check import Check
 from data.prepare import PreparedData
 from orchestrator.cluster.admission import Admission
 from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.timeline import Timeline
 
@@ -36,8 +36,7 @@ class Prepared:
     config: ExperimentConfig
     ledger: Ledger
     data: PreparedData
-    queries: Mapping[str, Int32]
-    """(Q, L+1) windows by the name of the query set: `smoke` (validation articles) and `final` (test articles)."""
+    questions: Questions
     checks: tuple[Check, ...]
 
 
@@ -48,6 +47,8 @@ class Started:
     admission: Admission
     evaluator: Any
     """Handle of the evaluation actor, which builds the index meanwhile."""
+    windows: Any
+    """Reference to the row numbers that trials read, see `orchestrator.trials.setup.TrialWindows`."""
     orders: Any
     """ray.data.Dataset of row numbers of training windows, in the order of every epoch."""
 

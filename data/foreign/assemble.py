@@ -1,6 +1,5 @@
 """Assemble a payload folder with its window table from foreign files, or from a payload by the window rule."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from data.errors import UserError
+from data.figures import mean, percentile
 from data.foreign.formats import import_payload
 from data.foreign.sequences import SAME_COSINE, AlignedSequences, read_sequences
-from data.io import replace_folder
+from data.io import replacing_folder
 from data.payload.store import UNKNOWN_EMBEDDER, Payload, open_payload
 from data.preflight.check import Check, judge, report
 from data.preflight.provenance import STATED, same_embedder
@@ -77,8 +77,7 @@ def build(
         MissingFileError: a file is missing.
         UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
     """
-    building = out.with_name(f".{out.name}-building")
-    try:
+    with replacing_folder(out) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)
@@ -87,9 +86,6 @@ def build(
             checks = []
         save_windows(building / WINDOWS_FOLDER, splits, provenance)
         summary = _summary(payload, splits, provenance)
-        replace_folder(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return Built(open_payload(out), splits, checks, summary)
 
 
@@ -125,11 +121,11 @@ def _vector_checks(split: str, aligned: AlignedSequences) -> list[Check]:
     """Judge whether the vectors in the file are the payload's rows."""
     target, context = aligned.target_cosine, aligned.context_cosine
     detail = f"{aligned.num_strange_contexts} of {len(aligned.table)} contexts are not rows of the payload, "
-    detail += f"mean cosine {_mean(context):.3f}"
+    detail += f"mean cosine {mean(context):.3f}"
     return [
-        judge(f"{split}.truth_cosine_mean", _mean(target), ">=", 0.98, _REALIGN),
-        judge(f"{split}.truth_cosine_p5", _percentile(target, 5), ">=", 0.95, _REALIGN),
-        judge(f"{split}.context_cosine_min", _percentile(context, 0), ">=", SAME_COSINE, _REALIGN, detail=detail),
+        judge(f"{split}.truth_cosine_mean", mean(target), ">=", 0.98, _REALIGN),
+        judge(f"{split}.truth_cosine_p5", percentile(target, 5), ">=", 0.95, _REALIGN),
+        judge(f"{split}.context_cosine_min", percentile(context, 0), ">=", SAME_COSINE, _REALIGN, detail=detail),
         judge(
             f"{split}.context_missing",
             aligned.num_without_context,
@@ -160,8 +156,8 @@ def _windows_of_files(
             "provenance": {name: str(aligned.provenance[name]) for name in STATED if name in aligned.provenance},
             "given": aligned.num_given,
             "used": len(aligned.table),
-            "target_cosine_mean": _mean(aligned.target_cosine),
-            "context_cosine_mean": _mean(aligned.context_cosine),
+            "target_cosine_mean": mean(aligned.target_cosine),
+            "context_cosine_mean": mean(aligned.context_cosine),
             "contexts_not_of_the_payload": aligned.num_strange_contexts,
             "realigned": realign,
         }
@@ -204,11 +200,3 @@ def _summary(payload: Payload, splits: Splits, provenance: WindowProvenance) -> 
             f"context {provenance.context_length}, from {provenance.origin}",
         ]
     )
-
-
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
-
-
-def _percentile(values: Any, share: float) -> float:
-    return float(np.percentile(values, share)) if len(values) else float("nan")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.figures import paired_cosine
 from data.foreign.npz import Npz
 from data.payload.keys import Int64, KeyIndex
 from data.payload.store import Payload
@@ -114,11 +115,8 @@ def _compare(npz: Npz, name: str, rows: Int64, known: NDArray[np.bool_], payload
     for start, block in npz.blocks(name):
         part = slice(start, start + len(block))
         here = known[part]
-        given = block.reshape(len(block), -1, payload.dim)[here].astype(np.float32)
-        own = np.asarray(payload.vectors[rows[part][here]], np.float32)
-        norms = np.linalg.norm(given, axis=2) * np.linalg.norm(own, axis=2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = np.einsum("mld,mld->ml", given, own) / norms
+        given = block.reshape(len(block), -1, payload.dim)[here]
+        cosine = paired_cosine(given, payload.vectors[rows[part][here]])
         result[np.flatnonzero(here) + start] = cosine.min(axis=1)  # NaN wins over any number
     return result
 

@@ -1,13 +1,11 @@
 """The checks of the preflight on payload, windows and targets; plain numpy, in blocks."""
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.figures import mean, paired_cosine, percentile
 from data.payload.duplicates import duplicate_ids
 from data.payload.keys import Int32, KeyIndex
 from data.payload.store import Payload, Vectors
@@ -79,22 +77,26 @@ def check_windows(payload: Payload, splits: Splits) -> list[Check]:
 
 def check_targets(payload: Payload, targets: Targets) -> list[Check]:
     """Compare each target with the payload row that its truth key names: the same chunk must have the same vector."""
+    if targets.vectors.shape[1] != payload.dim:
+        raise UserError(
+            f"targets: expected dimension {payload.dim} of the payload, got {targets.vectors.shape[1]}; "
+            "embed both with one embedder"
+        )
     rows = KeyIndex(payload.article_index, payload.chunk_index).rows(targets.article_index, targets.chunk_index)
     known = rows >= 0
-    coverage = float(known.mean()) if len(rows) else math.nan
-    cosine = _cosine(targets.vectors[known], payload.vectors[rows[known]])
+    cosine = paired_cosine(targets.vectors[known], payload.vectors[rows[known]])
     hint = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
     return [
         judge(
             "key_coverage",
-            coverage,
+            mean(known),
             "==",
             1.0,
             "some targets name chunks that the payload lacks; build both from one corpus",
             detail=f"{int(np.count_nonzero(~known))} of {len(rows)} truth keys missing",
         ),
-        judge("truth_cosine_mean", float(cosine.mean()) if len(cosine) else math.nan, ">=", 0.98, hint),
-        judge("truth_cosine_p5", float(np.percentile(cosine, 5)) if len(cosine) else math.nan, ">=", 0.95, hint),
+        judge("truth_cosine_mean", mean(cosine), ">=", 0.98, hint),
+        judge("truth_cosine_p5", percentile(cosine, 5), ">=", 0.95, hint),
     ]
 
 
@@ -116,12 +118,12 @@ def check_splits(payload: Payload, splits: Splits) -> list[Check]:
             "split by article; with windows of one article on both sides validation measures memory",
             detail="articles in two splits",
         ),
-        report("duplicate_rows", _share(np.bincount(ids, minlength=len(ids))[ids] > 1), "chunks with an exact copy"),
+        report("duplicate_rows", mean(np.bincount(ids, minlength=len(ids))[ids] > 1), "chunks with an exact copy"),
     ]
     checks += [
         report(
             f"{name}_targets_in_train",
-            _share(np.isin(ids[table.targets], train_ids)),
+            mean(np.isin(ids[table.targets], train_ids)),
             f"{name} targets with an exact copy in train",
         )
         for name, table in (("val", splits.val), ("test", splits.test))
@@ -146,7 +148,7 @@ def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> 
     return [
         judge(
             "oracle_recall",
-            _share(best <= own + tolerance),
+            mean(best <= own + tolerance),
             "==",
             1.0,
             "a target does not find itself in the payload; check norms, NaN and metric",
@@ -163,24 +165,3 @@ def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> T
     length = picked[0].rows.shape[1] - 1
     articles = np.concatenate([table.article_index for table in picked])
     return Targets(payload.vectors[rows], articles, payload.chunk_index[first] + np.int32(length))
-
-
-def _cosine(first: Any, second: Any) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows, (M,)."""
-    if first.shape[1] != second.shape[1]:
-        raise UserError(
-            f"targets: expected dimension {second.shape[1]} of the payload, got {first.shape[1]}; "
-            "embed both with one embedder"
-        )
-    result = np.empty(len(first), np.float64)
-    for start in range(0, len(first), _BLOCK_ROWS):
-        part = slice(start, start + _BLOCK_ROWS)
-        left, right = np.asarray(first[part], np.float64), np.asarray(second[part], np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-            result[part] = np.einsum("md,md->m", left, right) / norms
-    return result
-
-
-def _share(mask: NDArray[np.bool_]) -> float:
-    return float(mask.mean()) if len(mask) else math.nan

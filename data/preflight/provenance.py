@@ -1,10 +1,11 @@
 """What the parts of a run say about where their vectors come from, and whether they say the same."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
+from data.io import read_json
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 from data.preflight.check import Check, judge
 from data.windows.table import WINDOWS_FOLDER, load_window_provenance
@@ -22,8 +23,7 @@ def same_embedder(first: str, second: str) -> bool:
 def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
     """Return what windows made from sequence files say, by part: `windows` and the files.
 
-    Windows cut from the payload itself say nothing that it does not. A file whose vectors were replaced knowingly
-    (`realigned`) has no say.
+    Windows cut from the payload itself say nothing new. A file whose vectors were replaced (`realigned`) is left out.
     """
     folder = payload.path / WINDOWS_FOLDER
     if not (folder / "windows.json").is_file() or (found := load_window_provenance(folder)).origin != "files":
@@ -35,15 +35,15 @@ def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
 
 
 def provenance_of_index(file: str | Path) -> dict[str, dict[str, str]]:
-    """Return what stands beside an index file, under the same name with .json, about the payload it was built from.
+    """Return what the JSON file of an index, of the same name with .json, says about the payload it was built from.
 
-    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has; nothing is no fault, since the
-    index's vectors themselves are compared with the payload, too.
+    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has. Without them nothing is
+    compared here; the vectors of the index are compared with the payload anyway.
     """
     beside = Path(file).with_suffix(".json")
     try:
-        described = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        described = read_json(beside)
+    except (OSError, UserError):
         return {}
     names = {"embedder": "embedder", "payload_sha256": "sha256"}
     said = {names[name]: str(described[name]) for name in names if isinstance(described, dict) and name in described}

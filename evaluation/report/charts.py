@@ -1,24 +1,25 @@
-"""Charts as inline SVG without a library: lines with rules and marks, and stacked bars.
+"""Charts as shapes and labels without a library: lines with rules and marks, and stacked bars.
 
-Colours are CSS classes (`c0` to `c7`), so a page decides light and dark. Every text is escaped. A chart is 460 units
-wide: drawn at 340 pixels on a phone its 12-unit text is still 9 pixels high.
+Here is the geometry; the markup is the macro `chart` of the templates, which escapes every text. Colours are CSS
+classes (`c0` to `c7`), so a page decides light and dark. A chart is 460 units wide: drawn at 340 pixels on a phone its
+14-unit text is still 10 pixels high.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 42
+RIGHT, TOP, BOTTOM = 18, 28, 42
+LETTER = 7.7  # units that a letter takes at the widest text size
 NUM_COLOURS = 8
 MANY_POINTS = 15  # above this a line gets no dots
 
 Point = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One line: x ascending; points that are not finite are left out."""
 
     name: str
@@ -27,8 +28,7 @@ class Series:
     dashed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Guide:
+class Guide(NamedTuple):
     """A labelled straight line across the chart: a threshold."""
 
     value: float
@@ -36,8 +36,7 @@ class Guide:
     vertical: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A cross at a point, with what happened there."""
 
     x: float
@@ -45,15 +44,51 @@ class Mark:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A title and how a tick is written."""
+class Axis(NamedTuple):
+    """A title, how a tick is written, and whether only whole numbers are ticks."""
 
     title: str
     tick: Callable[[float], str]
     from_zero: bool = False
     whole: bool = False
-    """Only whole numbers are ticks, e.g. epochs."""
+
+
+class Shape(NamedTuple):
+    """A path with its CSS class and what a pointer over it says."""
+
+    css: str
+    path: str
+    title: str = ""
+
+
+class Label(NamedTuple):
+    """A text at a place."""
+
+    css: str
+    x: float
+    y: float
+    text: str
+    anchor: str
+
+
+@dataclass(slots=True)
+class Chart:
+    """What is drawn, in order."""
+
+    title: str
+    height: float = HEIGHT
+    shapes: list[Shape] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+
+    def draw(self, css: str, path: str, title: str = "") -> None:
+        """Add a shape."""
+        self.shapes.append(Shape(css, path, title))
+
+    def write(self, css: str, x: float, y: float, text: str, anchor: str = "middle") -> None:
+        """Add a text, shortened to the room that it has."""
+        room = {"start": WIDTH - x, "end": x, "middle": 2 * min(x, WIDTH - x)}[anchor] / LETTER
+        text = text if len(text) <= room else text[: max(int(room) - 1, 0)] + "…"
+        self.labels.append(Label(css, round(x, 1), round(y, 1), text, anchor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +101,7 @@ class _Scale:
     stop: float
 
     def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start)
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 1)
 
 
 def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> list[float]:
@@ -95,73 +130,52 @@ def percent(value: float) -> str:
 
 
 def line_chart(
-    title: str,
-    series: Sequence[Series],
-    x: Axis,
-    y: Axis,
-    *,
-    guides: Sequence[Guide] = (),
-    marks: Sequence[Mark] = (),
-) -> str:
-    """An SVG of lines; an empty string when there is no finite point at all."""
-    drawn = [Series(one.name, one.colour, _finite(one.points), one.dashed) for one in series]
-    drawn = [one for one in drawn if one.points]
+    title: str, series: Sequence[Series], *, x: Axis, y: Axis, guides: Sequence[Guide] = (), marks: Sequence[Mark] = ()
+) -> Chart | None:
+    """Lines with thresholds and crosses; None when there is no finite point at all."""
+    finite = [one._replace(points=[point for point in one.points if all(map(math.isfinite, point))]) for one in series]
+    drawn = [one for one in finite if one.points]
     if not drawn:
-        return ""
+        return None
     x_values = [point[0] for one in drawn for point in one.points] + [g.value for g in guides if g.vertical]
     y_values = [point[1] for one in drawn for point in one.points] + [g.value for g in guides if not g.vertical]
-    x_scale = _Scale(*_range(x_values, x.from_zero, headroom=0.0), LEFT, WIDTH - RIGHT)
     y_scale = _Scale(*_range(y_values, y.from_zero, headroom=0.06), HEIGHT - BOTTOM, TOP)
-    parts = [
-        *_axes(x, y, x_scale, y_scale),
-        *(_line(one, x_scale, y_scale) for one in drawn),
-        *(_guide(one, x_scale, y_scale) for one in guides),
-        *(_mark(one, x_scale, y_scale) for one in marks),
-    ]
-    return _svg(title, HEIGHT, parts)
+    left = 14 + LETTER * max(len(y.tick(value)) for value in ticks(y_scale.low, y_scale.high, whole=y.whole))
+    x_scale = _Scale(*_range(x_values, x.from_zero, headroom=0.0), left, WIDTH - RIGHT)
+    chart = Chart(title)
+    _axes(chart, x, y, x_scale, y_scale)
+    for one in drawn:
+        _line(chart, one, x_scale, y_scale)
+    _guides(chart, guides, x_scale, y_scale)
+    for mark in marks:
+        chart.draw("mark", f"M{x_scale(mark.x) - 6:.1f},{y_scale(mark.y) - 6:.1f}l12,12m0,-12l-12,12", mark.label)
+    return chart
 
 
-def bar_chart(title: str, bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], order: Sequence[str]) -> str:
-    """Horizontal stacked bars in seconds; a part's colour is its place in `order`."""
+def bar_chart(
+    title: str, bars: Sequence[tuple[str, Sequence[tuple[str, float]]]], order: Sequence[str]
+) -> Chart | None:
+    """Horizontal stacked bars in seconds; a part's colour is its place in `order`. None when no bar has seconds."""
     longest = max((sum(value for _, value in parts) for _, parts in bars), default=0.0)
     if longest <= 0.0:
-        return ""
-    left, top_edge, bar_height, gap = 104, 6, 22, 10
-    bottom = top_edge + len(bars) * (bar_height + gap)
-    height = bottom + BOTTOM - 4
+        return None
+    left = min(170.0, 16 + LETTER * max(len(label) for label, _ in bars))
+    top, bar_height, gap = 6, 22, 10
+    bottom = top + len(bars) * (bar_height + gap)
     scale = _Scale(0.0, longest * 1.02, left, WIDTH - RIGHT)
-    parts = []
+    chart = Chart(title, bottom + BOTTOM - 4)
     for value in ticks(0.0, longest * 1.02):
-        place = scale(value)
-        parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{top_edge}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{place:.1f}" y="{bottom + 15}" text-anchor="middle">{short(value)}</text>')
+        chart.draw("grid", f"M{scale(value)},{top}V{bottom}")
+        chart.write("tick", scale(value), bottom + 15, short(value))
     for row, (label, pieces) in enumerate(bars):
-        top = top_edge + row * (bar_height + gap)
-        parts.append(_text("name", left - 8, top + bar_height / 2 + 4, label, "end"))
-        at = 0.0
+        y, at = top + row * (bar_height + gap), 0.0
+        chart.write("name", left - 8, y + bar_height / 2 + 4, label, "end")
         for name, value in pieces:
-            colour = order.index(name) % NUM_COLOURS
-            width = scale(at + value) - scale(at)
-            parts.append(
-                f'<rect class="fill c{colour}" x="{scale(at):.2f}" y="{top}" width="{max(width, 0.0):.2f}" '
-                f'height="{bar_height}"><title>{escape(label)}: {escape(name)} {value:.1f} s</title></rect>'
-            )
+            box = f"M{scale(at)},{y}H{scale(at + value)}v{bar_height}H{scale(at)}z"
+            chart.draw(f"fill c{order.index(name) % NUM_COLOURS}", box, f"{label}: {name} {value:.1f} s")
             at += value
-    parts.append(_text("axis", (left + WIDTH - RIGHT) / 2, bottom + 32, "seconds", "middle"))
-    return _svg(title, height, parts)
-
-
-def legend(entries: Sequence[tuple[str, int, bool]]) -> str:
-    """Name, colour and whether dashed, as an HTML list."""
-    items = "".join(
-        f'<li><i class="swatch c{colour}{" dashed" if dashed else ""}"></i>{escape(name)}</li>'
-        for name, colour, dashed in entries
-    )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _finite(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    chart.write("axis", (left + WIDTH - RIGHT) / 2, bottom + 32, "seconds")
+    return chart
 
 
 def _range(values: Sequence[float], from_zero: bool, headroom: float) -> tuple[float, float]:
@@ -174,59 +188,37 @@ def _range(values: Sequence[float], from_zero: bool, headroom: float) -> tuple[f
     return (low if from_zero else low - pad, high + pad)
 
 
-def _axes(x: Axis, y: Axis, x_scale: _Scale, y_scale: _Scale) -> list[str]:
-    parts = []
+def _axes(chart: Chart, x: Axis, y: Axis, x_scale: _Scale, y_scale: _Scale) -> None:
+    left, right, base = x_scale.start, WIDTH - RIGHT, HEIGHT - BOTTOM
     for value in ticks(y_scale.low, y_scale.high, whole=y.whole):
-        place = y_scale(value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>')
-        parts.append(_text("tick", LEFT - 7, place + 4, y.tick(value), "end"))
+        chart.draw("grid", f"M{left:.1f},{y_scale(value)}H{right}")
+        chart.write("tick", left - 7, y_scale(value) + 4, y.tick(value), "end")
     for value in ticks(x_scale.low, x_scale.high, whole=x.whole):
-        parts.append(_text("tick", x_scale(value), HEIGHT - BOTTOM + 16, x.tick(value), "middle"))
-    base = HEIGHT - BOTTOM
-    parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    parts.append(_text("axis", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x.title, "middle"))
+        chart.write("tick", x_scale(value), base + 16, x.tick(value))
+    chart.draw("base", f"M{left:.1f},{base}H{right}")
+    chart.write("axis", (left + right) / 2, HEIGHT - 6, x.title)
     # Above the plot and level: turned text beside the ticks collides with them on a phone.
-    parts.append(_text("axis", 4, 14, y.title, "start"))
-    return parts
+    chart.write("axis", 4, 14, y.title, "start")
 
 
-def _line(one: Series, x_scale: _Scale, y_scale: _Scale) -> str:
-    path = " ".join(f"{x_scale(px):.1f},{y_scale(py):.1f}" for px, py in one.points)
-    dashed = " dashed" if one.dashed else ""
-    line = f'<polyline class="line c{one.colour}{dashed}" points="{path}"><title>{escape(one.name)}</title></polyline>'
-    if len(one.points) > MANY_POINTS:
-        return line
-    dots = "".join(
-        f'<circle class="dot c{one.colour}" cx="{x_scale(px):.1f}" cy="{y_scale(py):.1f}" r="3">'
-        f"<title>{escape(one.name)}: {px:g}, {py:.4g}</title></circle>"
-        for px, py in one.points
-    )
-    return line + dots
+def _line(chart: Chart, one: Series, x_scale: _Scale, y_scale: _Scale) -> None:
+    path = "M" + " ".join(f"{x_scale(px)},{y_scale(py)}" for px, py in one.points)
+    chart.draw(f"line c{one.colour}{' dashed' if one.dashed else ''}", path, one.name)
+    if len(one.points) <= MANY_POINTS:
+        for px, py in one.points:
+            dot = f"M{x_scale(px) - 3:.1f},{y_scale(py)}a3,3 0 1,0 6,0a3,3 0 1,0 -6,0"
+            chart.draw(f"dot c{one.colour}", dot, f"{one.name}: {px:g}, {py:.4g}")
 
 
-def _guide(one: Guide, x_scale: _Scale, y_scale: _Scale) -> str:
-    if one.vertical:
-        place = x_scale(one.value)
-        turn = "end" if place > WIDTH / 2 else "start"
-        line = f'<line class="guide" x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        return line + _text("guide-label", place + (-5 if turn == "end" else 5), TOP + 12, one.label, turn)
-    place = y_scale(one.value)
-    line = f'<line class="guide" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>'
-    return line + _text("guide-label", LEFT + 5, place - 5, one.label, "start")
-
-
-def _mark(one: Mark, x_scale: _Scale, y_scale: _Scale) -> str:
-    px, py = x_scale(one.x), y_scale(one.y)
-    arms = f"M{px - 6:.1f},{py - 6:.1f}l12,12m0,-12l-12,12"
-    return f'<path class="mark" d="{arms}"><title>{escape(one.label)}</title></path>'
-
-
-def _text(kind: str, x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(title: str, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )
+def _guides(chart: Chart, guides: Sequence[Guide], x_scale: _Scale, y_scale: _Scale) -> None:
+    free = 0.0  # labels of close guides go below each other
+    for one in sorted(guides, key=lambda guide: -guide.value):
+        if one.vertical:
+            place, turn = x_scale(one.value), -1 if x_scale(one.value) > WIDTH / 2 else 1
+            chart.draw("guide", f"M{place},{TOP}V{HEIGHT - BOTTOM}")
+            chart.write("guide-label", place + 5 * turn, TOP + 12, one.label, "end" if turn < 0 else "start")
+            continue
+        chart.draw("guide", f"M{x_scale.start:.1f},{y_scale(one.value)}H{WIDTH - RIGHT}")
+        free = max(y_scale(one.value) - 5, free)
+        chart.write("guide-label", x_scale.start + 5, free, one.label, "start")
+        free += 13

@@ -6,23 +6,89 @@ A cell is text already; every renderer shows the same text. `Column.value` is wh
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from evaluation.measures.metrics import EXCLUDE_CONTEXT
 from evaluation.results import Row
 
 MISSING = "-"
+NOVEL = "novel."  # prefix of a metric over novel queries
+DECISION = NOVEL + "r@5"  # what ties, best and verdict rest on
+
+
+def number(row: Row, key: str) -> float | None:
+    """A row's figure, None when it is missing or NaN."""
+    value = row.get(key)
+    return None if value is None or isinstance(value, str) or math.isnan(float(value)) else float(value)
+
+
+def interval(row: Row, key: str) -> tuple[float, float] | None:
+    """The 95 % interval of a row's figure, None when it is missing or undefined."""
+    low, high = (row.get("ci") or {}).get(key) or (None, None)
+    return None if low is None or high is None or math.isnan(low + high) else (low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A cell that shows a row's figure, with its 95 % interval where that is asked for and known."""
+
+    key: str
+    write: Callable[[float], str]
+    with_interval: bool = False
+
+    def __call__(self, row: Row) -> str:
+        """The text: `21.3` or `21.3 (19.8-22.9)`."""
+        value, bounds = number(row, self.key), interval(row, self.key)
+        if value is None:
+            return MISSING
+        return self.write(value) + (f" ({'-'.join(map(self.write, bounds))})" if self.with_interval and bounds else "")
+
+
+def per_cent(key: str, *, with_interval: bool = False) -> Figure:
+    """A share as per cent with one decimal."""
+    return Figure(key, lambda value: f"{100 * value:.1f}", with_interval)
+
+
+def decimal(key: str, places: int) -> Figure:
+    """A figure with a fixed number of decimals."""
+    return Figure(key, lambda value: f"{value:.{places}f}")
+
+
+def short_count(key: str) -> Figure:
+    """A count in three significant digits: `2.1M`, `640k`, `12`."""
+    return Figure(key, _short)
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def words(key: str, *, otherwise: str = MISSING) -> Callable[[Row], str]:
+    """A row's text."""
+    return lambda row: str(row.get(key) or otherwise)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A header and how a row's cell is written."""
+    """A header, which may have two lines, and how a row's cell is written."""
 
     header: str
     cell: Callable[[Row], str]
     align: Literal["left", "right"] = "right"
-    key: str | None = None
-    """The row's figure behind the cell, where there is one."""
+    optional: bool = False
+    """Left out where a terminal is too narrow."""
+
+    @property
+    def title(self) -> str:
+        """The header in one line."""
+        return self.header.replace("\n", " ")
+
+    def value(self, row: Row) -> float | None:
+        """The figure behind a row's cell."""
+        return number(row, self.cell.key) if isinstance(self.cell, Figure) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,148 +100,99 @@ class Section:
     rows: tuple[Row, ...]
 
     def cells(self) -> list[list[str]]:
-        """(rows, columns) of text."""
-        return [[column.cell(row) for column in self.columns] for row in self.rows]
+        """(rows, columns) of text without line breaks and without anything that a terminal would obey."""
+        return [[_one_line(column.cell(row)) for column in self.columns] for row in self.rows]
+
+    def filled(self) -> "Section":
+        """The section without the columns of figures that no row has."""
+        missing = [
+            isinstance(column.cell, Figure) and all(column.value(row) is None for row in self.rows)
+            for column in self.columns
+        ]
+        kept = (column for column, lost in zip(self.columns, missing, strict=True) if not lost)
+        return Section(self.title, tuple(kept), self.rows)
 
 
-def number(row: Row, key: str) -> float | None:
-    """A row's figure, None when it is missing or NaN."""
-    value = row.get(key)
-    if value is None or isinstance(value, str) or math.isnan(float(value)):
-        return None
-    return float(value)
-
-
-def per_cent(key: str, *, interval: bool = False) -> Callable[[Row], str]:
-    """A share as per cent with one decimal, with its 95 % interval when asked and known: `21.3 (19.8-22.9)`."""
-
-    def cell(row: Row) -> str:
-        value = number(row, key)
-        if value is None:
-            return MISSING
-        text = f"{100 * value:.1f}"
-        low, high = (row.get("ci") or {}).get(key) or (math.nan, math.nan)
-        known = low is not None and high is not None and not math.isnan(low + high)
-        return f"{text} ({100 * low:.1f}-{100 * high:.1f})" if interval and known else text
-
-    return cell
-
-
-def decimal(key: str, places: int) -> Callable[[Row], str]:
-    """A figure with a fixed number of decimals."""
-
-    def cell(row: Row) -> str:
-        value = number(row, key)
-        return MISSING if value is None else f"{value:.{places}f}"
-
-    return cell
-
-
-def short_count(key: str) -> Callable[[Row], str]:
-    """A count in three significant digits: `2.10M`, `640k`, `12`."""
-
-    def cell(row: Row) -> str:
-        value = number(row, key)
-        if value is None:
-            return MISSING
-        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if value >= size:
-                return f"{value / size:.3g}{letter}"
-        return f"{value:.0f}"
-
-    return cell
-
-
-def words(key: str, *, otherwise: str = MISSING) -> Callable[[Row], str]:
-    """A row's text."""
-    return lambda row: str(row.get(key) or otherwise)
+def _one_line(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 def _verdict(row: Row) -> str:
     return str(row.get("verdict") or ("baseline" if row.get("kind") == "baseline" else MISSING))
 
 
-def share_column(header: str, key: str, *, interval: bool = False) -> Column:
-    """A share as per cent."""
-    return Column(header, per_cent(key, interval=interval), key=key)
-
-
-def figure_column(header: str, key: str, places: int) -> Column:
-    """A number with a fixed number of decimals."""
-    return Column(header, decimal(key, places), key=key)
-
-
-def count_column(header: str, key: str) -> Column:
-    """A count in three digits."""
-    return Column(header, short_count(key), key=key)
-
-
 NAME = Column("variant", words("variant"), "left")
+VERDICT = Column("verdict", _verdict, "left")
 
-DECISION_COLUMNS = (
+COMPARISON_COLUMNS = (
     NAME,
-    share_column("R@5 %", "r@5", interval=True),
-    share_column("Contain@50 %", "contain@50", interval=True),
-    share_column("Eff@5 %", "eff@5", interval=True),
-    figure_column("MRR@10", "mrr@10", 3),
-    figure_column("P95 ms", "p95_ms", 2),
-    count_column("params", "params"),
-    count_column("tie", "tie_group"),
-    Column("verdict", _verdict, "left"),
+    Column("novel\nR@5 %", per_cent(DECISION, with_interval=True)),
+    Column("R@5 %", per_cent("r@5")),
+    Column("R@5 %\nno ctx", per_cent(EXCLUDE_CONTEXT + "r@5"), optional=True),
+    Column("novel\nContain@50 %", per_cent(NOVEL + "contain@50", with_interval=True)),
+    Column("novel\nMRR@10", decimal(NOVEL + "mrr@10", 3), optional=True),
+    Column("answer\nP95 ms", decimal("answer_p95_ms", 2)),
+    Column("params", short_count("params"), optional=True),
+    Column("tie", short_count("tie_group")),
+    VERDICT,
 )
 
-VERDICT_COLUMNS = (NAME, Column("verdict", _verdict, "left"), Column("because", words("verdict_why"), "left"))
+VERDICT_COLUMNS = (NAME, VERDICT, Column("because", words("verdict_why"), "left"))
 
 DETAIL_COLUMNS = (
     NAME,
-    share_column("R@1 %", "r@1"),
-    share_column("R@10 %", "r@10"),
-    share_column("Cont@20 %", "contain@20"),
-    share_column("R@5 % no ctx", EXCLUDE_CONTEXT + "r@5"),
-    figure_column("cosine", "cosine", 3),
-    figure_column("P50 ms", "p50_ms", 2),
-    figure_column("model P95", "predict_p95_ms", 2),
-    count_column("epochs", "epochs"),
-    figure_column("train s", "train_s", 0),
-    count_column("windows", "windows_seen"),
+    Column("R@5 %\ncopied", per_cent("copied.r@5")),
+    Column("R@5 %\nexact", per_cent("exact.r@5")),
+    Column("R@1 %", per_cent("r@1")),
+    Column("R@10 %", per_cent("r@10")),
+    Column("Contain@50 %", per_cent("contain@50")),
+    Column("Eff@5 %", per_cent("eff@5")),
+    Column("cosine", decimal("cosine", 3)),
+    Column("search\nP95 ms", decimal("p95_ms", 2)),
+    Column("model\nP95 ms", decimal("predict_p95_ms", 2)),
+    Column("epochs", short_count("epochs")),
+    Column("train s", decimal("train_s", 0)),
+    Column("windows", short_count("windows_seen")),
 )
 
 ENDED_COLUMNS = (
     NAME,
     Column("status", words("status"), "left"),
-    count_column("epoch", "epochs"),
-    share_column("R@5 %", "r@5"),
-    share_column("Contain@50 %", "contain@50"),
+    Column("epoch", short_count("epochs")),
+    Column("novel\nR@5 %", per_cent(DECISION)),
+    Column("R@5 %", per_cent("r@5")),
+    Column("Contain@50 %", per_cent("contain@50")),
     Column("why", words("reason"), "left"),
 )
 
 
-def _tested(row: Row) -> dict[str, Any]:
-    """The decision metric of a pair of results.json."""
-    return dict(row["metrics"]["r@5"])
+def tested(pair: Row) -> Row | None:
+    """What a pair of results.json says of the metric that decides; None when it was not compared."""
+    found: Row | None = pair["metrics"].get(DECISION)
+    return found
 
 
-def _points(value: float | None) -> str:
-    return MISSING if value is None or math.isnan(value) else f"{100 * value:+.1f}"
+def points(value: float | None) -> str:
+    """A difference of shares in points, with its sign."""
+    return MISSING if value is None or math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value in three decimals."""
+    return MISSING if p is None or math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _difference(row: Row) -> str:
-    found = _tested(row)
-    low, high = found["ci"]
-    return f"{_points(found['difference'])} ({_points(low)} to {_points(high)})"
+    low, high = map(points, row["ci"])
+    return f"{points(row['difference'])} ({low} to {high})"
 
 
-def _p_value(row: Row) -> str:
-    p = _tested(row)["p_holm"]
-    return MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
+# Their rows are what `tested` finds, with the names of the pair.
 PAIR_COLUMNS = (
     Column("a", words("a"), "left"),
     Column("b", words("b"), "left"),
-    Column("R@5 a - b, points", _difference),
-    Column("only a / only b", lambda row: f"{_tested(row)['only_a']} / {_tested(row)['only_b']}"),
-    Column("Holm p", _p_value),
-    Column("detectable", lambda row: _points(_tested(row)["minimum_detectable"]).lstrip("+")),
+    Column("novel R@5 a - b,\npoints", _difference),
+    Column("Holm p", lambda row: p_value(row["p_holm"])),
+    Column("detectable", lambda row: points(row["minimum_detectable"]).lstrip("+")),
     Column("better", words("better", otherwise="tied"), "left"),
 )

@@ -1,61 +1,122 @@
-"""A section's cells as Markdown, plain text, LaTeX or HTML."""
+"""A section's cells as Markdown, plain text or LaTeX; HTML comes from the templates, which escape by themselves."""
 
+import re
 import textwrap
-from html import escape
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
 
-from tabulate import tabulate
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.report.columns import Column, Section, number
+from evaluation.report.columns import Column, Section
 
 WIDTH = 120
+LEAST_PROSE = 24  # a last column of prose is wrapped, but not below this
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+_TEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # at the start of a row they would belong to the line break before it
+)
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no emphasis, no links, no cell borders."""
+    text = re.sub(r"([\\`*|\[\]]|\b_|_\b)", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"&(?=[#A-Za-z])", "&amp;", text)
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+
+
+def tex_text(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return " ".join(text.split()).translate(_TEX)
 
 
 def markdown(section: Section) -> str:
-    """A pipe table; pipes and line breaks inside a cell are escaped."""
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in section.cells()]
-    return _tabulated(section, cells, "pipe")
+    """A pipe table."""
+    grid = [[markdown_text(cell) for cell in row] for row in ([one.title for one in section.columns], *section.cells())]
+    widths = [max(map(len, cells)) for cells in zip(*grid, strict=True)]
+    rule = ["-" * width for width in widths]
+    rule = [
+        f"{one[:-1]}:" if column.align == "right" else one for one, column in zip(rule, section.columns, strict=True)
+    ]
+    return "\n".join(f"| {_line(row, widths, section.columns, ' | ')} |" for row in [grid[0], rule, *grid[1:]])
 
 
-def latex(section: Section) -> str:
-    """A booktabs tabular (needs the package booktabs); tabulate escapes what LaTeX would read."""
-    return _tabulated(section, section.cells(), "latex_booktabs")
+def latex(section: Section, label: str, caption: str) -> str:
+    """A table environment with a booktabs tabular; prose, which only a last column has, is wrapped."""
+    rows = [[tex_text(column.title) for column in section.columns]]
+    rows += [[tex_text(cell) for cell in row] for row in section.cells()]
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    columns = [column.align[0] for column in section.columns]
+    if max(len(row[-1]) for row in rows) > LEAST_PROSE:
+        columns[-1] = r"p{0.5\linewidth}"
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{tex_text(caption)}}}\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', label)}}}",
+            rf"\begin{{tabular}}{{{''.join(columns)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
 
 
-def _tabulated(section: Section, cells: list[list[str]], style: str) -> str:
-    headers = [column.header for column in section.columns]
-    align = [column.align for column in section.columns]
-    return tabulate(cells, headers, tablefmt=style, disable_numparse=True, colalign=align)
+def plain(section: Section, width: int = WIDTH) -> str:
+    """Columns two spaces apart within `width`: the last one is wrapped, and no number is ever broken.
 
-
-def plain(section: Section) -> str:
-    """Columns two spaces apart (tabulate pads headers, which costs a terminal 16 columns); the last one is wrapped."""
-    grid = [[column.header for column in section.columns], *section.cells()]
-    widths = [max(len(row[place]) for row in grid) for place in range(len(section.columns))]
-    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    room = max(WIDTH - indent, 20)
-    widths[-1] = min(widths[-1], room)
+    Where that is not enough, intervals move below their figures, then optional columns are left out.
+    """
+    for shown, grid in _narrower(section):
+        columns = shown
+        widths = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in zip(*grid, strict=True)]
+        room = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        least = min(LEAST_PROSE, max(len(word) for row in grid for word in [*row[-1].split(), ""]))
+        if room >= least:
+            break
+    widths[-1] = min(widths[-1], max(room, least))
+    head = [cell.rjust(len(cell) + 1, "\n") if _two_lines(grid[0]) and "\n" not in cell else cell for cell in grid[0]]
     lines = []
-    for row in [grid[0], ["-" * width for width in widths], *grid[1:]]:
-        last, *more = textwrap.wrap(row[-1], room) or [""]
-        cells = zip([*row[:-1], last], widths, section.columns, strict=True)
-        line = "  ".join(f"{cell:{'<' if column.align == 'left' else '>'}{width}}" for cell, width, column in cells)
-        lines += [line.rstrip(), *(" " * indent + rest for rest in more)]
+    for row in [head, ["-" * width for width in widths], *grid[1:]]:
+        cells = [cell.split("\n") for cell in row]
+        if row is not head:
+            cells[-1] = textwrap.wrap(row[-1], widths[-1])
+        lines += [_line(parts, widths, columns).rstrip() for parts in zip_longest(*cells, fillvalue="")]
     return "\n".join(lines)
 
 
-def html(section: Section) -> str:
-    """A table whose header cells sort it (with the page's script) by the figures behind the cells."""
-    head = "".join(f'<th scope="col" class="{column.align}">{escape(column.header)}</th>' for column in section.columns)
-    body = "".join(
-        f"<tr>{''.join(map(_html_cell, section.columns, [row] * len(cells), cells))}</tr>"
-        for row, cells in zip(section.rows, section.cells(), strict=True)
-    )
-    return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+def _narrower(section: Section) -> Iterator[tuple[list[Column], list[list[str]]]]:
+    """The columns and the cells with the headers above them, every time narrower."""
+    columns = list(section.columns)
+    grid = [[column.header for column in columns], *section.cells()]
+    yield columns, grid
+    grid = [grid[0], *([*(cell.replace(" (", "\n(") for cell in row[:-1]), row[-1]] for row in grid[1:])]
+    yield columns, grid
+    for place in [place for place, column in enumerate(section.columns) if column.optional][::-1]:
+        columns = columns[:place] + columns[place + 1 :]
+        grid = [row[:place] + row[place + 1 :] for row in grid]
+        yield columns, grid
 
 
-def _html_cell(column: Column, row: dict[str, object], cell: str) -> str:
-    value = number(row, column.key) if column.key else None
-    sort = f' data-sort="{value!r}"' if value is not None else ""
-    main, bracket, interval = cell.partition(" (") if column.key else (cell, "", "")
-    shown = escape(main) + (f' <span class="ci">({escape(interval)}</span>' if bracket else "")
-    return f'<td class="{column.align}"{sort}>{shown}</td>'
+def _two_lines(header: list[str]) -> bool:
+    return any("\n" in cell for cell in header)
+
+
+def _line(parts: Sequence[str], widths: Sequence[int], columns: Sequence[Column], between: str = "  ") -> str:
+    cells = zip(parts, widths, columns, strict=True)
+    return between.join(f"{cell:{'<' if column.align == 'left' else '>'}{width}}" for cell, width, column in cells)

@@ -19,9 +19,11 @@ from data.config import DataConfig
 from data.errors import UserError
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
+from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.loss import LossConfig
-from models.spec.optim import OptimConfig
-from models.spec.registry import VARIANTS, VariantSpec
+from models.spec.optim import OptimConfig, Precision
+from models.spec.registry import VARIANTS
+from models.spec.specs import VariantSpec
 from orchestrator.config.validation import suggest, validate
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 
@@ -64,7 +66,7 @@ class TrainingConfig(_Section):
     workers: Annotated[int, Field(ge=1)] = 1
     loss: LossConfig = LossConfig()
     optimizer: OptimConfig = OptimConfig()
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/trials/learner.py
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096
@@ -108,6 +110,13 @@ class GatesConfig(_Section):
     success_if: tuple[RuleText, ...] = ()
     ready_if: tuple[RuleText, ...] = ()
     reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
+
+
+class EvaluationConfig(_Section):
+    """How queries are told apart, in smoke and final evaluations alike."""
+
+    novel_below: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """A query is novel when no chunk of a training window has this cosine with its target."""
 
 
 class FinalConfig(_Section):
@@ -163,10 +172,11 @@ class ExperimentConfig(_Section):
     run_dir: str = "runs"
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
-    baselines: tuple[str, ...] = ("last_vector", "context_mean")
+    baselines: tuple[str, ...] = ALL_BASELINES
     training: TrainingConfig = TrainingConfig()
     smoke: SmokeConfig = SmokeConfig()
     gates: GatesConfig = GatesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     final: FinalConfig = FinalConfig()
     index: IndexConfig = IndexConfig()
     rerank: RerankConfig | None = None

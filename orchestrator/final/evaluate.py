@@ -1,4 +1,4 @@
-"""The final evaluation, when nothing trains any more: the survivors' best checkpoints and the baselines, one index."""
+"""The final evaluation, when nothing trains any more: the survivors' predictions and the baselines, one index."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import ray
 
-from data.io import write_json
+from data.io import file_sha256, write_json
 from evaluation.ending import Ending
+from evaluation.measures.latency import Latency, one_after_the_other
 from evaluation.results import save_arrays
-from evaluation.retrieval.baselines import PRIOR_ONLY
-from evaluation.statistics.significance import Outcomes, intervals
-from orchestrator.cluster.start import beside_driver
+from evaluation.statistics.outcomes import Outcomes
+from evaluation.statistics.resampling import intervals
 from orchestrator.faults import one_line
 from orchestrator.run.ledger import TrialEnd, VariantFolder
+from orchestrator.run.records import read_predictions
 from orchestrator.state import Prepared, Started, Trained
-
-# A batch-of-one forward pass is timed this often.
-PREDICT_LATENCY_QUERIES = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +30,9 @@ class FinalResult:
     metrics: dict[str, Any]
     ci: dict[str, Any]
     outcomes: Outcomes
+    predict: Latency
+    chosen: Mapping[str, Any]
+    """What a fitted baseline chose on validation windows; empty for trained rows."""
     checkpoint_sha256: str | None = None
     checkpoint_epoch: int | None = None
 
@@ -45,19 +46,6 @@ class Evaluated:
     untrained: Mapping[str, FinalResult]
 
 
-class PredictorProcess:
-    """The process that predicts with the survivors' checkpoints. It alone imports torch: the driver needs none."""
-
-    def __init__(self) -> None:
-        from evaluation.service.predict import Predictor
-
-        self._predictor = Predictor()
-
-    def predict(self, checkpoint: str, payload: str, windows: NDArray[np.int32]) -> dict[str, Any]:
-        """Return predictions (Q, D) of windows (Q, L+1), and what the checkpoint says of itself."""
-        return self._predictor.predict(checkpoint, payload, windows, latency_queries=PREDICT_LATENCY_QUERIES)
-
-
 class FinalEvaluations:
     """Evaluates rows on the final queries, each once: a stage's gates and the table read the same result."""
 
@@ -68,23 +56,13 @@ class FinalEvaluations:
         self._failures: dict[str, str] = {}
 
     @cached_property
-    def predictor(self) -> Any:
-        """Handle of the process that predicts with checkpoints; it starts when it is first asked for."""
-        import ray
-
-        name = f"{self._prepared.config.name}/predictor"
-        options = {"name": name, "num_cpus": 0, "scheduling_strategy": beside_driver()}
-        return ray.remote(PredictorProcess).options(**options).remote()
-
-    @cached_property
     def baselines(self) -> dict[str, FinalResult]:
-        """The untrained baselines' results by name."""
-        import ray
-
+        """The results of the baselines that are not trained, by name; with a reranker that of its prior alone, too."""
         answers = ray.get(self._evaluator.baselines.remote("final"))
-        # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds alone.
-        named = [name for name in answers if name in self._prepared.config.baselines or name == PRIOR_ONLY]
-        return {name: _keep(self._prepared.ledger.variant(name), answers[name], {}) for name in named}
+        return {
+            name: self._keep(name, answer, Latency(answer["predict_ms"]), chosen=answer["chosen"])
+            for name, answer in answers.items()
+        }
 
     def survivor(self, name: str) -> FinalResult | None:
         """Return a survivor's result; None when its evaluation raised, which ends this row and no other."""
@@ -97,14 +75,12 @@ class FinalEvaluations:
         return self._survivors.get(name)
 
     def _evaluate(self, name: str) -> FinalResult:
-        """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
-        import ray
-
-        folder, payload = self._prepared.ledger.variant(name), self._prepared.data.payload.path.resolve()
-        windows = self._prepared.queries["final"]
-        predicted = ray.get(self.predictor.predict.remote(str(folder.best), str(payload), windows))
-        answer = ray.get(self._evaluator.evaluate.remote(name, "final", predicted.pop("predictions")))
-        return _keep(folder, answer, predicted)
+        """Rank the targets under the predictions that the trial left, and keep the per-query truth in its folder."""
+        folder = self._prepared.ledger.variant(name)
+        predictions, about = read_predictions(folder)
+        answer = ray.get(self._evaluator.evaluate.remote(name, "final", predictions))
+        result = self._keep(name, answer, Latency(np.asarray(about["predict_ms"])), chosen={})
+        return replace(result, checkpoint_sha256=file_sha256(folder.best), checkpoint_epoch=about["best_epoch"])
 
     def evaluate_rows(self, trained: Trained) -> Evaluated:
         """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
@@ -121,39 +97,30 @@ class FinalEvaluations:
             untrained={name: timed[name] for name in self.baselines},
         )
 
-    def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:
-        import ray
+    def _keep(self, name: str, answer: dict[str, Any], predict: Latency, chosen: Mapping[str, Any]) -> FinalResult:
+        """Write the per-query arrays; return the figures so far."""
+        save_arrays(self._prepared.ledger.variant(name).path, answer)
+        outcomes = Outcomes.of(answer)
+        found = intervals(outcomes, self._prepared.questions.final.known, seed=self._prepared.config.seed)
+        metrics = {**answer["metrics"], "predict_p95_ms": predict.p95_ms}
+        return FinalResult(metrics=metrics, ci=dict(found), outcomes=outcomes, predict=predict, chosen=chosen)
 
+    def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:
         num_timed = self._prepared.config.final.latency_queries
         timed = ray.get(self._evaluator.latencies.remote("final", num_timed))
         complete = {}
         for name, result in results.items():
             folder, found = self._prepared.ledger.variant(name), timed[name]
             save_arrays(folder.path, {"latency_ms": found["latency_ms"]})
-            metrics, ci = {**result.metrics, **found["metrics"]}, {**result.ci, **found["ci"]}
+            whole = one_after_the_other(result.predict, Latency(found["latency_ms"].astype(np.float64)))
+            metrics = {**result.metrics, **found["metrics"], "answer_p95_ms": whole.p95_ms}
+            ci = {**result.ci, **found["ci"], "answer_p95_ms": whole.intervals()["p95_ms"]}
             complete[name] = replace(result, metrics=metrics, ci=ci)
             _write(folder, complete[name])
         return complete
 
 
-def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, Any]) -> FinalResult:
-    """Write final.json and the per-query arrays; return the result."""
-    save_arrays(folder.path, answer)
-    outcomes = Outcomes(ranks=answer["ranks"], ranks_pool=answer["ranks_pool"], cosine=answer["cosine"])
-    metrics = dict(answer["metrics"])
-    if "predict_p95_ms" in predicted:
-        metrics["predict_p95_ms"] = predicted["predict_p95_ms"]
-    result = FinalResult(
-        metrics=metrics,
-        ci={**intervals(outcomes), **answer["ci"]},
-        outcomes=outcomes,
-        checkpoint_sha256=predicted.get("sha256"),
-        checkpoint_epoch=predicted.get("epoch"),
-    )
-    _write(folder, result)
-    return result
-
-
 def _write(folder: VariantFolder, result: FinalResult) -> None:
     checkpoint = {"sha256": result.checkpoint_sha256, "epoch": result.checkpoint_epoch}
-    write_json(folder.final, {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint})
+    content = {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint, "chosen": result.chosen}
+    write_json(folder.final, content)

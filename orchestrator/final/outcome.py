@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
-from evaluation.ending import Ending
+from data.payload.duplicates import duplicate_ids, share_with_duplicates
+from evaluation.ending import RETRIED, Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
 from evaluation.statistics.verdict import decide
-from models.spec.registry import num_parameters
+from models.spec.costs import num_parameters
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.orders import check_orders
@@ -33,14 +34,24 @@ def conclude(
     config, ledger = prepared.config, prepared.ledger
     rows = make_rows(prepared, evaluated)
     outcomes = {name: result.outcomes for name, result in {**evaluated.trained, **evaluated.untrained}.items()}
-    decision = decide(rows, outcomes, reference=config.gates.reference, seed=config.seed)
+    trials = {name: ledger.variant(name).records() for name in config.resolved_variants}
+    orders = check_orders(trials, len(prepared.data.splits.train), config.seed)
+    known = prepared.questions.final.known
+    decision = decide(rows, outcomes, known, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
     results: dict[str, Any] = {
-        "protocol": protocol(prepared, started, measured, rows),
+        "protocol": {
+            **protocol(prepared, started, measured),
+            "orders": f"differ: {', '.join(orders['differing'])}" if orders["differing"] else "equal",
+            "warnings": [*failures(rows), *decision.warnings],
+        },
         "rows": rows,
         "best": decision.best,
+        "leader": decision.leader,
         "verdict": decision.headline,
+        "advice": [*decision.advice],
         "pairs": [pair.to_dict() for pair in decision.pairs],
+        "orders": orders,
     }
     ComparisonTable.from_results(results).write(ledger.path)
     if decision.best is not None:
@@ -88,19 +99,25 @@ def _final_gates(
     ]
 
 
-def protocol(prepared: Prepared, started: Started, measured: Measured, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[str, Any]:
     """Return what was measured on what with what."""
-    config, payload = prepared.config, prepared.data.payload
+    config, payload, final = prepared.config, prepared.data.payload, prepared.questions.final
     stored = read_json(prepared.ledger.manifest)
-    trials = {name: prepared.ledger.variant(name).records() for name in config.resolved_variants}
-    final_queries = next((row["n_queries"] for row in rows if row.get("evaluated_on") == "final"), 0)
+    duplicates = duplicate_ids(payload.vectors)
     return {
         "experiment": config.name,
         "N": payload.num_rows,
         "D": payload.dim,
         "embedder": payload.provenance.embedder,
         "payload_path": str(payload.path),
-        "queries": {"final": final_queries, "smoke": config.smoke.queries},
+        "queries": {"final": len(final), "smoke": len(prepared.questions.smoke)},
+        "n_articles": final.known.num_units(),
+        "n_novel": int(final.novel.sum()),
+        "novel_below": config.evaluation.novel_below,
+        "duplicate_share": share_with_duplicates(final.windows[:, -1], duplicates),
+        "unit": final.known.unit,
+        "reranked": config.rerank is not None,
+        "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
         "index": measured.index["index"],
         "latency": {"batch": 1, "threads": 1, "timed": config.final.latency_queries},
         "device": started.admission.device,
@@ -110,10 +127,17 @@ def protocol(prepared: Prepared, started: Started, measured: Measured, rows: lis
         "config_sha256": stored["config_sha256"][:16],
         "data_sha256": stored["data_sha256"][:16],
         "seed": stored["seed"],
-        "orders": check_orders(trials, len(prepared.data.splits.train), config.seed),
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which trials an error ended, and what becomes of them; nothing when none was."""
+    failed = [row for row in rows if row["status"] in RETRIED]
+    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
+    again = "the same command tries again and keeps the rest"
+    return [f"{len(failed)} of {len(rows)} rows {failed[0]['status']}: {named}; {again}."] if failed else []
 
 
 def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:

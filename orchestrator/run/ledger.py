@@ -1,16 +1,14 @@
 """The run folder is the state: what is in it, who writes what, and what a relaunch may keep.
 
-One writer a file. The driver writes everything at the top and `decisions.jsonl`; a trial's rank 0 writes its own
-`variants/<variant>/` (metrics.jsonl, last.pt, best.pt). Whole files are written beside their place and renamed, so a
-reader, or a relaunch after a crash, never sees half a file.
+The driver is the only writer; what trials report is kept by `orchestrator.run.records`. Whole files are written beside
+their place and renamed, so a reader, or a relaunch after a crash, never sees half a file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import yaml
 
 from data.errors import UserError
-from data.io import append_json_line, plain, read_json, read_json_lines, write_json, write_text
+from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
 from evaluation.ending import RETRIED, Ending, ending_of
 from orchestrator.gates import Epoch, TrialDecision
 
@@ -43,6 +41,8 @@ class VariantFolder:
         self.last = path / "last.pt"
         self.final = path / "final.json"
         self.ranks = path / "ranks.npy"
+        self.predicted = path / "predicted.json"
+        self.predictions = path / "predictions.npy"
 
     def smoke(self, epoch: int) -> Path:
         """Return the path of one smoke evaluation's record."""
@@ -61,10 +61,6 @@ class VariantFolder:
     def history(self) -> list[Epoch]:
         """Return what the stop rules need of every recorded epoch."""
         return [epoch_of(record) for record in self.records()]
-
-    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metrics.jsonl by these records."""
-        write_text(self.metrics, "".join(json.dumps(plain(record), allow_nan=False) + "\n" for record in records))
 
 
 def epoch_of(record: Mapping[str, Any]) -> Epoch:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from data.errors import UserError
 from data.preflight.check import Check, table_of
 from data.prepare import PreparedData, prepare_data
-from models.spec.registry import flops_per_window, num_parameters
+from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import admit, memory_gib
 from orchestrator.config.experiment import ExperimentConfig

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from typing import Any
 
 from data.io import read_json, read_json_lines
-from evaluation.ending import RETRIED, Ending
-from evaluation.report import render
+from evaluation.ending import Ending
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared, Session
@@ -63,18 +61,7 @@ def show_complete(ledger: Ledger, results: dict[str, Any], session: Session) -> 
 
 def decision_text(results: dict[str, Any]) -> str:
     """Return what a person decides from; intervals of pairs, verdicts and protocol stand in comparison.md."""
-    table = ComparisonTable.from_results(results)
-    shown = [section for section in table.sections if section.title in {"Comparison", "Ended early"}]
-    parts = [textwrap.fill(f"{table.headline}. {table.verdict}".strip(), render.WIDTH), *failure_lines(results)]
-    return "\n\n".join([*parts, *(render.plain(section) for section in shown)])
-
-
-def failure_lines(results: dict[str, Any]) -> list[str]:
-    """Say which trials an error ended, and what becomes of them; no line when none was."""
-    failed = [row for row in results["rows"] if row["status"] in RETRIED]
-    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
-    again = "the same command tries them again and keeps the rest"
-    return [f"{len(failed)} of {len(results['rows'])} rows failed: {named}; {again}"] if failed else []
+    return ComparisonTable.from_results(results).terminal()
 
 
 def triage_lines(results: dict[str, Any]) -> list[str]:
@@ -90,7 +77,7 @@ def triage_lines(results: dict[str, Any]) -> list[str]:
 
 def order_line(results: dict[str, Any]) -> str:
     """Say whether all trials saw the same data, or which ones did not."""
-    orders = results["protocol"]["orders"]
+    orders = results["orders"]
     if orders["differing"]:
         named = ", ".join(orders["differing"])
         return f"orders    warning: {named} saw other windows or another order than it should; do not compare it"

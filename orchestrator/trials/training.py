@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
-from models.spec.registry import flops_per_window
+from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
 from orchestrator.config.experiment import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
-from orchestrator.gates import StopRules, ended
+from orchestrator.gates import ended
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.screen.monitor import Monitor
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
-from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.tracking import tracking_callbacks
 from orchestrator.trials.tuning import Bookkeeper, run_trials
@@ -30,7 +30,8 @@ def train_all(
     rules = {name: config.stop_rules(variant, measured.baselines) for name, variant in variants.items()}
     stages: Sequence[Sequence[str]] = config.stages or [list(variants)]
     with Monitor(session.stream, {name: variant.training.epochs for name, variant in variants.items()}) as monitor:
-        scheduler = GateScheduler(ledger, rules, monitor)
+        questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
+        scheduler = GateScheduler(ledger, rules, monitor, questions)
         scheduler.replay()
         pending = _pending(prepared, monitor)
         for number, stage in enumerate(stages, start=1):
@@ -38,11 +39,11 @@ def train_all(
             if order:
                 run_trials(
                     order,
-                    {name: trial_setup(prepared, started, name, rules[name]) for name in order},
+                    {name: trial_setup(prepared, started, name) for name in order},
                     started.orders,
                     slots=started.admission.slots,
                     scheduler=scheduler,
-                    bookkeeper=_bookkeeper(prepared, session, monitor, finals, len(order)),
+                    bookkeeper=_bookkeeper(prepared, session, monitor),
                     storage=(ledger.path / "ray" / f"stage{number}").resolve(),
                     trackers=tracking_callbacks(config.tracking, config.name),
                 )
@@ -53,15 +54,11 @@ def train_all(
     return Trained(ends={name: ledger.end_of(name) or unknown for name in variants})
 
 
-def _bookkeeper(
-    prepared: Prepared, session: Session, monitor: Monitor, finals: FinalEvaluations, num_trials: int
-) -> Bookkeeper:
+def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor) -> Bookkeeper:
     return Bookkeeper(
         prepared.ledger,
         session.timeline,
         monitor,
-        num_trials=num_trials,
-        on_last=lambda: finals.predictor,
         check_interrupt=session.interrupt.check,
         silence_warning_s=prepared.config.resources.silence_warning_s,
     )
@@ -110,37 +107,34 @@ def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Moni
 
 
 def _pending(prepared: Prepared, monitor: Monitor) -> set[str]:
-    """Return the variants that still have to train; show what is kept of the others."""
+    """Return the variants that still have to train, or to predict; show what is kept of the others."""
     pending = set()
     for name in prepared.config.resolved_variants:
-        end = prepared.ledger.end_of(name)
+        end, folder = prepared.ledger.end_of(name), prepared.ledger.variant(name)
         unfinished = end is None or end.ending.unfinished
-        monitor.restored(name, prepared.ledger.variant(name).records(), None if unfinished else end)
-        if unfinished:
+        monitor.restored(name, folder.records(), None if unfinished else end)
+        if unfinished or (end is not None and end.ending.survived and not folder.predictions.is_file()):
             pending.add(name)
     return pending
 
 
-def trial_setup(prepared: Prepared, started: Started, name: str, rules: StopRules) -> TrialSetup:
+def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
     """Return what the trial of a variant is given."""
     config, payload, admission = prepared.config, prepared.data.payload, started.admission
-    variant = config.resolved_variants[name]
+    variant, folder = config.resolved_variants[name], prepared.ledger.variant(name)
+    end = prepared.ledger.end_of(name)
     return TrialSetup(
         variant=variant,
-        folder=prepared.ledger.variant(name).path.resolve(),
-        payload_path=payload.path.resolve(),
-        windows_path=(prepared.ledger.path / "windows").resolve(),
         seed=config.seed,
+        payload_path=payload.path.resolve(),
+        windows=started.windows,
         smoke_epochs=config.smoke.epochs,
-        num_smoke_queries=config.smoke.queries,
         smoke_latency_queries=config.smoke.latency_queries,
-        latency_limits_ms=latency_limits_ms(rules),
-        rules=rules,
         selection=config.selection(variant),
-        evaluator=started.evaluator,
         device=admission.device,
         cpus_per_worker=admission.cpus_per_worker,
         gpus_per_worker=admission.gpus_per_worker,
+        evaluator=started.evaluator,
         provenance={
             "experiment": config.name,
             "variant": name,
@@ -148,16 +142,7 @@ def trial_setup(prepared: Prepared, started: Started, name: str, rules: StopRule
             "payload_sha256": payload.provenance.sha256,
             "embedder": payload.provenance.embedder,
         },
+        last=folder.last.resolve(),
+        best=folder.best.resolve(),
+        only_predict=end is not None and end.ending.survived,
     )
-
-
-def latency_limits_ms(rules: StopRules) -> dict[int, float]:
-    """Return the tightest p95 limit of each gate epoch: a latency above it is measured once more."""
-    limits: dict[int, float] = {}
-    for gate in rules.gates:
-        found = [
-            rule.limit(rules.baselines) for rule in (*gate.continue_if, *gate.prune_unless) if rule.metric == "p95_ms"
-        ]
-        if found:
-            limits[gate.epoch] = min(found)
-    return limits

@@ -1,11 +1,10 @@
 """The run folder's files."""
 
-import json
-
 import numpy as np
 import pytest
 
-from evaluation.results import load_all_arrays, load_arrays, load_results, plain, save_arrays, save_results
+from data.io import write_json
+from evaluation.results import load_all_arrays, load_arrays, load_config, load_results, save_arrays
 
 ANSWER = {
     "metrics": {"r@5": 0.5},
@@ -22,9 +21,8 @@ def test_arrays_come_back_as_they_went_in(tmp_path):
     assert set(again) == {"ranks", "ranks_pool", "cosine", "neighbours"}
     for name, array in again.items():
         np.testing.assert_array_equal(array, ANSWER[name])
-    ranks = np.load(tmp_path / "mamba_s" / "ranks.npy")
-    assert ranks.dtype == np.int32
-    assert not list(tmp_path.rglob("*.part"))
+        assert array.dtype == ANSWER[name].dtype
+    assert len(list(tmp_path.rglob("*.*"))) == 4
 
 
 def test_rows_without_arrays_are_left_out(tmp_path):
@@ -40,20 +38,17 @@ def test_missing_files_are_named_in_one_line(tmp_path):
         load_results(tmp_path)
 
 
-def test_results_without_rows_are_refused(tmp_path):
-    (tmp_path / "results.json").write_text('{"protocol": {}}')
+def test_results_without_rows_and_damaged_ones_are_refused(tmp_path):
+    write_json(tmp_path / "results.json", {"protocol": {}})
     with pytest.raises(ValueError, match=r"results\.json: expected the keys .* got no rows"):
+        load_results(tmp_path)
+    (tmp_path / "results.json").write_text('{"protocol"')
+    with pytest.raises(ValueError, match=r"results\.json: expected JSON, got .*; restore the file"):
         load_results(tmp_path)
 
 
-def test_undefined_numbers_become_null_and_numpy_becomes_plain(tmp_path):
-    results = {"protocol": {}, "rows": [{"eff@5": float("nan"), "r@5": np.float32(0.5), "ci": {"r@5": (0.1, np.inf)}}]}
-    save_results(tmp_path, results)
-    assert json.loads((tmp_path / "results.json").read_text())["rows"] == [
-        {"eff@5": None, "r@5": 0.5, "ci": {"r@5": [0.1, None]}}
-    ]
-    assert load_results(tmp_path)["protocol"] == {}
-
-
-def test_plain_keeps_booleans_and_text():
-    assert plain({"a": True, "b": "x", "c": np.bool_(False), 1: None}) == {"a": True, "b": "x", "c": False, "1": None}
+def test_a_run_without_configuration_has_an_empty_one_and_a_damaged_one_is_named(tmp_path):
+    assert load_config(tmp_path) == {}
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"config\.yaml: expected a run's configuration, got .*; restore the file"):
+        load_config(tmp_path)

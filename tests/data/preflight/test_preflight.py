@@ -12,7 +12,8 @@ import pytest
 
 from data.payload.store import Payload
 from data.preflight.check import Check, judge, table_of
-from data.preflight.run import Targets, blocking, run_preflight, save_checks
+from data.preflight.content import Targets
+from data.preflight.run import blocking, load_checks, run_preflight, save_checks
 from data.windows.table import Splits, WindowTable, build_windows, split_by_article
 from tests.data.helpers import MakePayload, drifting_rows, unit_rows
 
@@ -288,13 +289,14 @@ def test_the_table_has_a_verdict_for_each_check_and_what_to_do_for_a_failed_one(
     assert next(line for line in lines if "duplicate_rows" in line).startswith("report")
 
 
-def test_the_file_is_plain_json(payload: Payload, tmp_path: Path) -> None:
+def test_the_file_is_plain_json_and_read_again(payload: Payload, tmp_path: Path) -> None:
     targets = replace(targets_of(payload), vectors=np.full((NUM, DIM), np.nan, np.float32))
     save_checks(tmp_path / "preflight.json", run_preflight(payload, windows_of(payload), targets=targets))
     entries = json.loads((tmp_path / "preflight.json").read_text(), parse_constant=lambda _: pytest.fail("NaN"))
-    mean = next(entry for entry in entries if entry["name"] == "truth_cosine_mean")
-    assert (mean["value"], mean["limit"], mean["relation"], mean["passed"]) == ("nan", 0.98, ">=", False)
-    assert mean["hint"].startswith("the targets come from another encoding")
+    entry = next(entry for entry in entries if entry["name"] == "truth_cosine_mean")
+    assert (entry["value"], entry["limit"], entry["relation"], entry["passed"]) == (None, 0.98, ">=", False)
+    (check,) = (check for check in load_checks(tmp_path / "preflight.json") if check.name == "truth_cosine_mean")
+    assert math.isnan(check.value) and check.hint == entry["hint"]
 
 
 def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
@@ -307,4 +309,4 @@ def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
     [(584_545, 584_544, "== 584544, got 584545"), (0.12345, 1, "== 1, got 0.1235"), (math.nan, 0, "== 0, got nan")],
 )
 def test_whole_numbers_are_shown_in_full(value: float, limit: float, shown: str) -> None:
-    assert judge("rows", value, "==", limit, "mend it").line() == f"preflight.rows: expected {shown}; mend it"
+    assert judge("rows", value, "==", limit, "fix it").line() == f"preflight.rows: expected {shown}; fix it"

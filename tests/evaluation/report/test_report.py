@@ -3,39 +3,12 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from evaluation.report.examples import choose
 from evaluation.report.page import main, write_report
-from evaluation.report.page_queries import choose
-
-VOID = {"meta", "br", "rect", "line", "polyline", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """Checks nesting and gathers ids, links and text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID or tag in {"rect", "polyline", "path", "circle", "line"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -48,34 +21,56 @@ def copied(run_folder, tmp_path):
     return shutil.copytree(run_folder, tmp_path / "run")
 
 
-def test_the_page_is_well_formed_and_every_link_leads_to_a_section(html):
-    page = Page(html)
+def change(run, **changes):
+    """Change results.json; return the text of the page."""
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | changes))
+    return write_report(run).read_text()
+
+
+def test_the_page_is_well_formed_and_every_link_leads_to_a_section_or_a_file(html, parse, run_folder):
+    page = parse(html)
     ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    links = {attrs["href"] for tag, attrs in page.tags if tag == "a"}
-    assert {link.removeprefix("#") for link in links} == ids
-    assert {"comparison", "ended-early", "pairs", "while-training", "retrieval-and-latency", "time"} <= ids
-    assert {"more-figures", "queries", "preflight"} <= ids
+    links = {attrs["href"] for attrs in page.all("a")}
+    assert {link.removeprefix("#") for link in links if link.startswith("#")} == ids
+    assert ids == {
+        *("comparison", "verdicts", "ended-early", "pairs", "while-training", "retrieval-and-latency", "time"),
+        *("more-figures", "queries", "preflight", "configuration", "files", "protocol"),
+    }
+    files = {link for link in links if not link.startswith("#")}
+    assert {"results.json", "config.yaml", "queries.npz", "variants"} <= files
+    assert all((run_folder / name).exists() for name in files)
 
 
-def test_nothing_is_loaded_from_anywhere(html):
-    assert not re.search(r"(?:src|href)=\"(?!#)", html)
-    assert "url(" not in html
-    assert "@import" not in html
+def test_nothing_is_loaded_from_anywhere(html, parse):
+    tags = parse(html).tags
+    assert not [tag for tag, attrs in tags if "src" in attrs or tag in {"link", "iframe", "img", "object"}]
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", html)
+
+
+def test_the_top_says_what_was_found_how_surely_and_when(html, parse):
+    top = parse(html.split("<nav>")[0] + "</main></body></html>").text
+    assert "2026-01-01 00:00 UTC · commit abc1234 · seed 7" in top
+    assert "mamba_h is the best variant; it cannot be told from amn TIE Tied with mamba_s" in top
+    assert "Warning: 140 novel queries" in top
+    assert "What to try next Train on more articles" in top
 
 
 def test_every_figure_is_drawn(html):
-    titles = set(re.findall(r"<figcaption><h3>(.*?)</h3>", html))
-    assert titles == {
-        "Smoke R@5",
-        "Smoke Contain@50",
+    assert re.findall(r"<figcaption><h3>(.*?)</h3>", html) == [
+        "Smoke R@5, novel smoke queries",
+        "Smoke Contain@50, novel smoke queries",
+        "Smoke R@5, all smoke queries",
+        "Smoke Contain@50, all smoke queries",
         "Validation cosine by windows seen",
         "Validation cosine by seconds of this trial",
         "Validation loss by windows seen",
-        "Recall at k",
+        "Recall at k, novel queries",
+        "Recall at k, all queries",
         "Search latency",
-        "Where each trial&#x27;s time went",
-        "Where the run&#x27;s time went",
-    }
+        "Where each trial&#39;s time went",
+        "Where the run&#39;s time went",
+    ]
 
 
 def test_a_gate_is_drawn_and_the_prune_is_marked(html):
@@ -83,53 +78,61 @@ def test_a_gate_is_drawn_and_the_prune_is_marked(html):
     assert "mamba_xl pruned: contain@50 &gt;= 0.55 at epoch 4: got 0.10" in html
 
 
-def test_text_of_the_corpus_is_escaped(html):
-    assert "&lt;b&gt;chunk" in html
-    assert "<b>chunk" not in html
+def test_a_latency_gate_far_from_the_data_is_a_note_and_not_an_axis(copied):
+    results = json.loads((copied / "results.json").read_text())
+    results["rows"][0]["gates"] = [{"rule": "p95_ms <= 900000", "limit": 900_000.0, "passed": True}]
+    html = change(copied, rows=results["rows"])
+    assert "Gate, outside the picture: 900000 ms." in html
+    assert "900k" not in html
+
+
+def test_a_pruned_trial_is_shown_with_the_answers_of_its_triage(html, parse):
+    assert "is the target within the first 1,000? 0.2 mostly not" in parse(html).text
+
+
+def test_the_configuration_shows_what_differs_between_variants_first(html, parse):
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", html.split('id="configuration"')[1])
+    assert rows == [("dropout", "0.2", "-"), ("training.epochs", "6", "4")]
+    assert "min_article_chunks: 7" in parse(html).text
+
+
+def test_the_matrix_of_pairs_shows_both_directions(html):
+    matrix = re.search(r'<table class="matrix">.*?</table>', html, re.DOTALL)[0]
+    numbers = [float(number) for number in re.findall(r'class="\w*">([+-][0-9.]+)<small>', matrix)]
+    assert len(numbers) == 12
+    assert sum(numbers) == pytest.approx(0.0)
+    assert 'class="good"' in matrix
+    assert 'class="bad"' in matrix
 
 
 def test_twenty_queries_are_shown_with_ranks_and_what_was_retrieved(html):
     assert html.count('<details class="query"') == 20
     assert html.count("<dt>true next</dt>") == 20
+    assert html.count("nearest training chunk 0.50") == 20, "the novel ones"
     assert "from the context" in html
 
 
-def test_light_and_dark_are_the_readers_choice(html):
+def test_light_dark_and_paper_are_thought_of(html):
     assert "prefers-color-scheme: dark" in html
     assert 'name="viewport"' in html
+    assert "@media print" in html
+    assert '"beforeprint"' in html
 
 
-def test_a_run_with_nothing_but_results_still_has_a_report(copied):
+def test_a_run_with_nothing_but_results_still_has_a_report(copied, parse):
     for path in copied.iterdir():
         if path.name != "results.json":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    html = write_report(copied, None).read_text()
-    Page(html)
-    assert "No texts:" in html
+    html = change(copied, protocol={}, pairs=[])
+    assert "No texts:" in parse(html).text
     assert "Search latency" not in html
 
 
-def test_a_report_without_survivor_says_so_and_lists_the_reasons(copied):
-    results = json.loads((copied / "results.json").read_text())
-    results["rows"] = [row for row in results["rows"] if row["status"] == "PRUNED"]
-    results |= {"best": None, "verdict": "NO SURVIVOR", "pairs": []}
-    (copied / "results.json").write_text(json.dumps(results))
-    text = "".join(Page(write_report(copied).read_text()).text)
-    assert "No variant survived" in text
+def test_a_report_without_survivor_says_so_and_lists_the_reasons(copied, parse):
+    rows = [row for row in json.loads((copied / "results.json").read_text())["rows"] if row["status"] == "PRUNED"]
+    text = parse(change(copied, rows=rows, best=None, verdict="No variant survived", pairs=[])).text
+    assert "No variant survived NO SURVIVOR" in text
     assert "contain@50 >= 0.55 at epoch 4: got 0.10" in text
-
-
-def test_pairs_are_recomputed_when_the_results_have_none(copied, html):
-    results = json.loads((copied / "results.json").read_text())
-    best_last = sorted(results["rows"], key=lambda row: row["variant"] == results["best"])
-    latencies = {row["variant"]: float(place) for place, row in enumerate(best_last)}
-    rows = [row | {"p95_ms": latencies[row["variant"]]} for row in results["rows"]]  # ties are shown by latency
-    (copied / "results.json").write_text(json.dumps(results | {"pairs": [], "rows": rows}))
-    again = write_report(copied).read_text()
-    matrix = re.compile(r'<table class="matrix">.*?</table>', re.DOTALL)
-    numbers = [re.findall(r">([+-][0-9.]+)<small>", matrix.search(text)[0]) for text in (html, again)]
-    assert numbers[0] == numbers[1]
-    assert len(numbers[0]) == 6
 
 
 def test_queries_are_drawn_evenly_from_the_four_classes():
@@ -145,8 +148,11 @@ def test_an_empty_class_is_made_up_for_by_the_others():
     assert sorted(choose(np.ones(3, int), np.zeros(3, int))) == [0, 1, 2]
 
 
-def test_the_command_prints_the_path_and_refuses_a_folder_without_results(run_folder, tmp_path, capsys):
+def test_the_command_prints_the_paths_and_refuses_a_folder_without_results(run_folder, tmp_path, capsys):
     assert main([str(run_folder)]) == 0
-    assert capsys.readouterr().out.strip().endswith("report.html")
+    assert [line.rsplit("/", 1)[1] for line in capsys.readouterr().out.split()] == [
+        *(f"comparison.{suffix}" for suffix in ("md", "csv", "html", "tex")),
+        "report.html",
+    ]
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from data.io import write_json
-from models.spec.registry import flops_per_window, num_parameters
+from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.run import manifest
 from orchestrator.screen import plan
 from orchestrator.state import Prepared

@@ -3,19 +3,17 @@
 A report is also read after a crash, so only results.json is needed.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from evaluation.measures.metrics import RETRIEVAL_METRICS
+from data.io import read_json, read_json_lines
+from evaluation.queries import QUERIES_FILE, RunQueries, load_queries
+from evaluation.report.charts import NUM_COLOURS
 from evaluation.report.table import ComparisonTable
-from evaluation.results import Arrays, Row, load_all_arrays, load_results, payload_folder, plain
-from evaluation.statistics.significance import Outcomes, compare_all
-
-REFERENCE = "amn"
+from evaluation.results import Arrays, Row, load_all_arrays, load_config, load_results, payload_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +27,26 @@ class RunData:
     epochs: Mapping[str, Sequence[Row]]  # metrics.jsonl by variant
     smoke: Mapping[str, Sequence[tuple[int, Row]]]  # (epoch, metrics) by variant
     arrays: Mapping[str, Arrays]
+    queries: RunQueries | None
     decisions: Sequence[Row]
     preflight: Sequence[Row]
     timeline: Mapping[str, Any]
-    pairs: Sequence[Row]
+    config: Mapping[str, Any]
+    files: Sequence[str]  # names at the top of the run folder
     payload: Any | None  # data.payload.store.Payload, for texts
-
-    @property
-    def best(self) -> str | None:
-        """Name of the best variant."""
-        return self.table.best
 
     def colour(self, name: str) -> int:
         """One colour per row in all charts."""
-        return [row["variant"] for row in self.rows].index(name) % 8
+        return [row["variant"] for row in self.rows].index(name) % NUM_COLOURS
 
     def is_baseline(self, name: str) -> bool:
         """Whether a row is a baseline: drawn dashed."""
         return any(row["variant"] == name and row.get("kind") == "baseline" for row in self.rows)
+
+    def first(self, kind: str) -> Row | None:
+        """The evaluated row of a kind that a reader looks at: the best variant where there is one, else the highest."""
+        found = [row for row in self.table.compared if row.get("kind") == kind]
+        return next((row for row in found if row["variant"] == self.table.best), found[0] if found else None)
 
 
 def load_run(run: str | Path, payload: str | None = None) -> RunData:
@@ -58,30 +58,24 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
     run = Path(run)
     results = load_results(run)
     table = ComparisonTable.from_results(results)
-    rows = [*table.survivors, *table.baselines, *table.ended]
-    arrays = load_all_arrays(run, rows)
+    rows = [*table.compared, *table.ended]
     names = [row["variant"] for row in rows]
     return RunData(
         name=str(results["protocol"].get("experiment") or run.resolve().name),
         results=results,
         table=table,
         rows=rows,
-        epochs={name: _json_lines(run / "variants" / name / "metrics.jsonl") for name in names},
+        epochs={name: read_json_lines(run / "variants" / name / "metrics.jsonl") for name in names},
         smoke={name: _smoke(run / "variants" / name) for name in names},
-        arrays=arrays,
-        decisions=_json_lines(run / "decisions.jsonl"),
-        preflight=_preflight(run / "preflight.json"),
-        timeline=_json(run / "timeline.json") or {},
-        pairs=results.get("pairs") or _pairs(results["rows"], arrays),
+        arrays=load_all_arrays(run, rows),
+        queries=load_queries(run) if (run / QUERIES_FILE).is_file() else None,
+        decisions=read_json_lines(run / "decisions.jsonl"),
+        preflight=_json(run / "preflight.json", []),
+        timeline=_json(run / "timeline.json", {}),
+        config=load_config(run),
+        files=[path.name for path in run.iterdir()],
         payload=_payload(run, payload),
     )
-
-
-def _pairs(rows: Sequence[Row], arrays: Mapping[str, Arrays]) -> list[Row]:
-    """The same pairs as evaluation.statistics.verdict makes, for a run whose results.json has none."""
-    names = [row["variant"] for row in rows if row.get("kind") == "variant" or row["variant"] == REFERENCE]
-    outcomes = {name: Outcomes.of(arrays[name]) for name in names if name in arrays}
-    return [plain(pair.to_dict()) for pair in compare_all(outcomes, RETRIEVAL_METRICS)]
 
 
 def _payload(run: Path, override: str | None) -> Any | None:
@@ -96,33 +90,12 @@ def _payload(run: Path, override: str | None) -> Any | None:
 
 
 def _smoke(folder: Path) -> list[tuple[int, Row]]:
-    found = []
-    for path in folder.glob("smoke_epoch*.json"):
-        content = _json(path) or {}
-        epoch = int(path.stem.removeprefix("smoke_epoch"))
-        found.append((epoch, content.get("metrics") or content))
+    found = [
+        (int(path.stem.removeprefix("smoke_epoch")), read_json(path)["metrics"])
+        for path in folder.glob("smoke_epoch*.json")
+    ]
     return sorted(found, key=lambda pair: pair[0])
 
 
-def _preflight(path: Path) -> list[Row]:
-    content = _json(path) or []
-    return list(content.get("checks", [])) if isinstance(content, dict) else list(content)
-
-
-def _json(path: Path) -> Any | None:
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _json_lines(path: Path) -> list[Row]:
-    """The lines that are whole: a crash may have cut the last one."""
-    if not path.is_file():
-        return []
-    lines: list[Row] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+def _json(path: Path, otherwise: Any) -> Any:
+    return read_json(path) if path.is_file() else otherwise

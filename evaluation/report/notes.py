@@ -1,0 +1,108 @@
+"""The sentences around the table: warnings above it, and below it how its figures are to be read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.report.columns import number, per_cent
+from evaluation.results import Row
+
+Results = Mapping[str, Any]
+SAID = frozenset(
+    ("warnings", "orders", "unit", "n_articles", "n_novel", "novel_below", "duplicate_share", "reranked")
+) | {"repeats_dropped"}  # protocol keys that the notes turn into sentences
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader must know before any figure; stands above the table."""
+    protocol = results["protocol"]
+    found = [str(one) for one in protocol.get("warnings") or []]
+    if (orders := protocol.get("orders") or "equal") != "equal":
+        found.append(f"The trials did not see the same data: {orders}.")
+    if waived := protocol.get("waived"):
+        found.append(f"Waived preflight checks: {', '.join(map(str, waived))}.")
+    return found
+
+
+def reading_notes(results: Results, compared: Sequence[Row]) -> list[str]:
+    """What the columns of the first table mean."""
+    protocol = results["protocol"]
+    notes = []
+    if (num_novel := protocol.get("n_novel")) is not None:
+        total = max((int(row.get("n_queries") or 0) for row in compared), default=0)
+        notes.append(
+            f"Novel: the {num_novel:,} of {total:,} final queries whose target is below cosine "
+            f"{protocol.get('novel_below', 0.9)} to every chunk of a training window. Novel R@5 decides and sorts the "
+            "rows; the other columns count all queries."
+        )
+    reranked = protocol.get("reranked")
+    path = "model, search and reranker" if reranked else "model and search"
+    switched = "" if reranked is None else " Results are reranked." if reranked else " Nothing is reranked."
+    return [
+        *notes,
+        _brackets(protocol),
+        "No ctx: without the query's own context chunks among the results. Answer P95: one query at a time on one "
+        f"thread, through {path}.{switched}",
+    ]
+
+
+def _brackets(protocol: Mapping[str, Any]) -> str:
+    if protocol.get("unit") == "query":
+        return "Brackets: 95 % intervals over queries. No articles are known, so every query counts as independent."
+    num = protocol.get("n_articles")
+    return f"Brackets: 95 % intervals over articles{f' ({num:,} of them)' if num is not None else ''}."
+
+
+def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row]) -> list[str]:
+    """What the other tables mean, and what was done to the data."""
+    protocol = results["protocol"]
+    notes = [_duplicates(results)]
+    if any("tie_group" in row for row in compared):
+        notes.append("Tie: rows with the same number cannot be told apart on novel R@5 (test over articles, Holm).")
+    if results.get("pairs"):
+        notes.append("Detectable: the smallest true difference that these queries reveal with power 80 %, in points.")
+    notes.append(
+        "More figures: over all queries. Copied: over those that are not novel. Exact: rows with the target's vector "
+        "do not count as the target."
+    )
+    if ended:
+        notes.append("Figures of what ended early are those of its last smoke evaluation, on other queries.")
+    if protocol.get("orders") == "equal":
+        notes.append("All trials saw the same windows in the same order: their digests are equal.")
+    if (dropped := protocol.get("repeats_dropped")) is not None:
+        notes.append(f"Repeated chunks that were dropped before windows were cut: {dropped:,}.")
+    if tried := (protocol.get("index") or {}).get("tried"):
+        notes.append(f"Index chosen from: {'; '.join(shown(one) for one in tried)}")
+    return [note for note in [*notes, f"Protocol: {protocol_line(protocol)}"] if note]
+
+
+def _duplicates(results: Results) -> str:
+    share = number(results["protocol"], "duplicate_share")
+    if share is None:
+        return ""
+    named = dict.fromkeys([results.get("leader"), results.get("best")])
+    exact = [f"{row['variant']} {per_cent('exact.r@5')(row)} %" for row in results["rows"] if row["variant"] in named]
+    less = f" Without that R@5 is: {', '.join(exact)}." if exact else ""
+    return (
+        f"{100 * share:.1f} % of the final queries have a target with an exact copy, which counts as the target.{less}"
+    )
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """`key value; key value; ...`, nested settings in brackets: what was measured, on what, with what."""
+    return "; ".join(f"{key} {shown(value)}" for key, value in told(protocol).items())
+
+
+def told(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol without what is empty and what the notes say."""
+    return {key: value for key, value in protocol.items() if key not in SAID and value not in (None, "", [], {})}
+
+
+def shown(value: Any) -> str:
+    """A value of the protocol as text."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {shown(inner)}" for key, inner in value.items() if key != "tried") + ")"
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(inner) for inner in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
