@@ -38,8 +38,8 @@ class FittedEwm:
 
 def lag_weights(length: int, decay: float) -> Float32:
     """Return weights (L,) for the oldest to the last chunk that fall by `decay` a lag and sum to 1."""
-    weights = decay ** np.arange(length - 1, -1, -1.0)
-    return (weights / weights.sum()).astype(np.float32)
+    weights = np.power(decay, np.arange(length - 1, -1, -1.0))
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def weighted_mean(context: Float32, decay: float) -> Float32:
