@@ -48,7 +48,7 @@ bench-scale: $(READY)  ## The same and those at 584,545 x 768 (half an hour, 10 
 	@$(BIN)/python -m tests.benchmarks.run --scale
 
 constraints: $(READY)  ## Pin what .venv holds now
-	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
+	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --exclude wordllama | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean:  ## Remove the environment, caches and built corpora, never a run

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from data.corpus.chunking import ChunkRule
 from data.errors import UserError
 
 
@@ -24,8 +25,11 @@ class DataConfig:
     """Who made the vectors of a payload file that does not say."""
     realign: bool = False
     """Use the payload's own rows where the vectors in train, val or eval differ from them."""
-    packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray")
+    packages: tuple[str, ...] = ("numpy", "torch", "pandas", "ray", "scipy", "sympy", "networkx")
     """Installed packages whose docstrings are the corpus; only with source: docstrings."""
+    repeats: Literal["drop", "keep"] | None = None
+    """drop: take out chunks that stand, the same or nearly, in several articles, before windows are cut, see
+    data.corpus.repeats. keep: leave them in. By default they are dropped from docstrings and kept in a payload."""
     min_chars: int = 40
     """Paragraphs shorter than this are left out."""
     max_chars: int = 600
@@ -35,21 +39,16 @@ class DataConfig:
     context_length: int = 5
     """Chunks of context in a window (L); the target is the chunk after them."""
     val_share: float = 0.1
-    """Share of the articles used for validation; articles are never split."""
+    """Share of the articles used for validation and smoke queries; articles are never split."""
     test_share: float = 0.1
-    """Share of the articles held out for smoke and final queries."""
+    """Share of the articles held out for the final queries."""
     cache_dir: str = "artifacts"
     """Where a built corpus is kept, by a hash of what it was built from."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use; each message begins with the field's name."""
         self._check_source()
-        if self.min_chars < 1:
-            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; 40 drops headings and signatures")
-        if self.max_chars < self.min_chars:
-            raise UserError(
-                f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise max_chars"
-            )
+        ChunkRule(min_chars=self.min_chars, max_chars=self.max_chars)
         if self.context_length < 1:
             raise UserError(f"context_length: expected at least 1, got {self.context_length}; the default is 5")
         if self.min_article_chunks <= self.context_length:
@@ -69,12 +68,19 @@ class DataConfig:
                 "leave articles to train on"
             )
 
+    @property
+    def drops_repeats(self) -> bool:
+        """Say whether repeats are taken out."""
+        return self.repeats == "drop" or (self.repeats is None and self.source == "docstrings")
+
     def files(self) -> dict[str, str]:
         """Return the field and path of every file or folder that the configuration names."""
         named = {name: getattr(self, name) for name in ("payload", "train", "val", "eval")}
         return {name: path for name, path in named.items() if path is not None}
 
     def _check_source(self) -> None:
+        if self.repeats not in ("drop", "keep", None):
+            raise UserError(f"repeats: expected drop or keep, got {self.repeats!r}; choose one of the two")
         if self.source not in ("docstrings", "payload"):
             raise UserError(f"source: expected docstrings or payload, got {self.source!r}; choose one of the two")
         if self.source == "payload" and not self.payload:
@@ -90,7 +96,11 @@ class DataConfig:
         if sequences and len(sequences) < 3:
             missing = next(name for name in ("train", "val", "eval") if name not in sequences)
             raise UserError(f"{missing}: expected a file beside {' and '.join(sequences)}, got none; name all three")
+        if sequences and self.repeats == "drop":
+            raise UserError(
+                "repeats: expected keep with sequence files, got drop; leave the key out, windows are fixed"
+            )
         if self.source == "docstrings" and not self.packages:
             raise UserError(
-                "packages: expected at least one installed package, got none; the default is numpy, torch, pandas, ray"
+                "packages: expected at least one installed package, got none; leave the key out for the default"
             )

@@ -8,7 +8,7 @@ from data.errors import UserError
 def check_interpreter() -> None:
     """Raise UserError where a local Ray would wait for its workers for ever.
 
-    Ray 2.60 takes the command of a worker apart at spaces, so an interpreter under a path with a space never starts.
+    Ray 2.60 splits the command of a worker at spaces, so an interpreter under a path with a space never starts.
     """
     if " " in sys.executable:
         raise UserError(

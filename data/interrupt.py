@@ -1,6 +1,6 @@
 """Ctrl-C that is not lost: a KeyboardInterrupt that some library swallows is raised again at the next check.
 
-Nor does it turn into another error: libraries that it hits in the wrong place answer with errors of their own.
+Some libraries answer Ctrl-C with an error of their own; that error becomes KeyboardInterrupt again.
 """
 
 from __future__ import annotations

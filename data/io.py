@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
 
@@ -47,10 +48,10 @@ def _umask() -> int:
     return current
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes | NDArray[Any]) -> None:
     """Write a whole file at once."""
     with replacing(path) as file:
-        file.write(content)
+        file.write(content if isinstance(content, bytes) else content.data)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -142,6 +143,19 @@ def replace_folder(temporary: Path, target: Path) -> None:
                     raise  # else another process put its folder there in between
     finally:
         shutil.rmtree(aside)
+
+
+@contextmanager
+def replacing_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `target` when the block ends well; else nothing is left of it."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        replace_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_array(file: Path, shape: tuple[int, ...]) -> Any:

@@ -4,22 +4,24 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.config import DataConfig
-from data.corpus.docstrings import RULE_VERSION, Article, corpus_sha256, docstring_articles, package_versions
+from data.corpus import embedders, repeats
+from data.corpus.articles import corpus_sha256, texts_of, write_articles
+from data.corpus.docstrings import RULE_VERSION, docstring_articles, package_versions
 from data.errors import MissingFileError, UserError
 from data.foreign.assemble import SequenceFiles, build
 from data.foreign.formats import import_payload
-from data.payload.store import Payload, open_payload, write_payload
+from data.payload.duplicates import duplicate_ids
+from data.payload.store import Payload, Vectors, open_payload
 from data.windows.table import (
     WINDOWS_FOLDER,
     Splits,
     build_windows,
+    drop_known,
     load_window_provenance,
     load_windows,
     split_by_article,
@@ -49,10 +51,8 @@ def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
     """
     if config.source == "payload":
         check_files(config)
-        assert config.payload is not None, "DataConfig refuses source: payload without a payload"
-        if (Path(config.payload) / "payload.json").is_file() and config.train is None:
-            return open_payload(config.payload)
-        return _payload_of_files(config, cache_dir)
+        payload = _given_payload(config, cache_dir)
+        return _without_repeats(payload, cache_dir) if config.drops_repeats else payload
     recipe = docstring_recipe(config)
     folder = cache_dir / recipe_hash(recipe)
     if (folder / "payload.json").is_file():
@@ -63,8 +63,11 @@ def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
 def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits:
     """Return the train, validation and test windows: as the sequence files say where there were some, else cut by rule.
 
+    Windows that training holds, chunk by chunk, are no queries; `Splits.dropped` counts them.
+
     Raises:
-        UserError: no article is long enough, or the files have another context length than the configuration.
+        UserError: no article is long enough, the files have another context length than the configuration, or training
+            holds all windows of a split.
     """
     folder = payload.path / WINDOWS_FOLDER
     if (folder / "windows.json").is_file() and (provenance := load_window_provenance(folder)).origin == "files":
@@ -73,14 +76,16 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
                 f"context_length: expected {provenance.context_length} as in {folder}, got {config.context_length}; "
                 "the sequence files decide it"
             )
-        return load_windows(folder, payload_sha256=payload.provenance.sha256)
+        splits = load_windows(folder, payload_sha256=payload.provenance.sha256)
+        return drop_known(splits, duplicate_ids(payload.vectors))
     table = build_windows(payload.article_index, payload.chunk_index, config.context_length, config.min_article_chunks)
     if not len(table):
         raise UserError(
             f"{payload.path}: expected articles of {config.min_article_chunks} chunks or more, got none among "
             f"{payload.num_articles} articles; lower min_article_chunks or use a larger corpus"
         )
-    return split_by_article(table, config.val_share, config.test_share, seed=seed)
+    splits = split_by_article(table, config.val_share, config.test_share, seed=seed)
+    return drop_known(splits, duplicate_ids(payload.vectors))
 
 
 def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> None:
@@ -103,16 +108,32 @@ def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> 
     )
 
 
-def _payload_of_files(config: DataConfig, cache_dir: Path) -> Payload:
+def _given_payload(config: DataConfig, cache_dir: Path) -> Payload:
+    assert config.payload is not None, "DataConfig refuses source: payload without a payload"
+    source = Path(config.payload)
+    if (source / "payload.json").is_file() and config.train is None:
+        return open_payload(source)
     folder = cache_dir / recipe_hash(_file_recipe(config))
     if (folder / "payload.json").is_file():
         return open_payload(folder)
-    assert config.payload is not None
-    source = Path(config.payload)
     if config.train is None or config.val is None or config.eval is None:
         return import_payload(source, folder, embedder=config.embedder)
     files = SequenceFiles(train=Path(config.train), val=Path(config.val), test=Path(config.eval))
     return build(source, folder, embedder=config.embedder, files=files, realign=config.realign).payload
+
+
+def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
+    """Return the payload itself where repeats were dropped before, else one without them, cached."""
+    if "repeats" in payload.provenance.source:
+        return payload
+    windows = payload.path / WINDOWS_FOLDER
+    if (windows / "windows.json").is_file() and load_window_provenance(windows).origin == "files":
+        raise UserError(f"repeats: expected keep with the windows in {windows}, got drop; they are fixed: leave it out")
+    made = (payload.provenance.sha256, payload.provenance.created_at)
+    folder = cache_dir / recipe_hash({"kind": "repeats", "rule": repeats.RULE_VERSION, "payload": made})
+    if (folder / "payload.json").is_file():
+        return open_payload(folder)
+    return repeats.payload_without_repeats(payload, folder)
 
 
 def _file_recipe(config: DataConfig) -> dict[str, Any]:
@@ -126,8 +147,6 @@ def _file_recipe(config: DataConfig) -> dict[str, Any]:
 
 def docstring_recipe(config: DataConfig) -> dict[str, Any]:
     """Return all that the docstring payload depends on; no source is read and no package imported for it."""
-    from data.corpus.embedders import wordllama_id
-
     return {
         "kind": "docstrings",
         "rule": RULE_VERSION,
@@ -136,7 +155,8 @@ def docstring_recipe(config: DataConfig) -> dict[str, Any]:
         "min_chars": config.min_chars,
         "max_chars": config.max_chars,
         "min_article_chunks": config.min_article_chunks,
-        "embedder": wordllama_id(),
+        "repeats": repeats.RULE_VERSION if config.drops_repeats else "keep",
+        "embedder": embedders.wordllama_id(),
     }
 
 
@@ -146,8 +166,6 @@ def recipe_hash(recipe: dict[str, Any]) -> str:
 
 
 def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder: Path) -> Payload:
-    from data.corpus.embedders import embed_wordllama
-
     articles = docstring_articles(
         config.packages,
         min_chars=config.min_chars,
@@ -160,26 +178,8 @@ def _build_docstring_payload(config: DataConfig, recipe: dict[str, Any], folder:
             f"{', '.join(config.packages)}; name packages with longer documentation"
         )
     source = {**recipe, "corpus_sha256": corpus_sha256(articles)}
-    return write_articles(folder, articles, embed_wordllama(_texts(articles)), recipe["embedder"], source)
-
-
-def write_articles(
-    folder: Path, articles: list[Article], vectors: Any, embedder: str, source: dict[str, Any]
-) -> Payload:
-    """Write articles and the vectors of their paragraphs, (N, D) in reading order, as a payload."""
-    sizes = np.array([len(article.paragraphs) for article in articles], np.int64)
-    starts = np.cumsum(sizes) - sizes
-    return write_payload(
-        folder,
-        vectors=vectors,
-        article_index=np.repeat(np.arange(len(articles), dtype=np.int32), sizes),
-        chunk_index=(np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32),
-        texts=_texts(articles),
-        titles={number: article.title for number, article in enumerate(articles)},
-        embedder=embedder,
-        source=source,
-    )
-
-
-def _texts(articles: list[Article]) -> list[str]:
-    return [paragraph for article in articles for paragraph in article.paragraphs]
+    vectors: Vectors = embedders.embed_wordllama(texts_of(articles))
+    if config.drops_repeats:
+        articles, vectors, found = repeats.drop_repeats(articles, vectors, min_chunks=config.min_article_chunks)
+        source["repeats"] = asdict(found)
+    return write_articles(folder, articles, vectors, recipe["embedder"], source)

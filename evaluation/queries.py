@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from data.errors import MissingFileError, UserError
 from data.io import replacing
+from evaluation.statistics.outcomes import Queries
 
 QUERIES_FILE = "queries.npz"
 
@@ -27,6 +28,11 @@ class RunQueries:
     def __len__(self) -> int:
         """Q."""
         return len(self.windows)
+
+    @property
+    def known(self) -> Queries:
+        """What intervals and tests need of them."""
+        return Queries(self.article, self.novel)
 
 
 def save_queries(run: str | Path, queries: RunQueries) -> Path:

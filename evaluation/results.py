@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.config import DataConfig
 from data.errors import MissingFileError, UserError
 from data.io import read_json, replacing
+from data.payload.store import open_payload
+from data.prepare import prepare_payload
+from evaluation.ending import SURVIVED
 
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
 
-SURVIVED = ("FINISHED", "EARLY_STOPPED")
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
 ARRAYS = (
@@ -134,18 +137,18 @@ def run_payload(run: str | Path, named: str | None = None) -> Path:
 
 def _configured_payload(section: Mapping[str, Any]) -> Path:
     """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
-    from data.config import DataConfig
-    from data.prepare import prepare_payload
-
-    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
-    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
-    data = DataConfig(**(known | packages))
+    data = data_config(section)
     return prepare_payload(data, Path(data.cache_dir)).path
 
 
-def _check_same_payload(folder: Path, sha256: str | None) -> None:
-    from data.payload.store import open_payload
+def data_config(section: Mapping[str, Any]) -> DataConfig:
+    """The data section of a run's config.yaml."""
+    known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
+    packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
+    return DataConfig(**(known | packages))
 
+
+def _check_same_payload(folder: Path, sha256: str | None) -> None:
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Compile the kernels for this machine now, instead of in the first worker that needs them.
+"""Compile the kernels for this machine before the first worker needs them.
 
 python -m models.warm
 """

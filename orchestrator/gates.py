@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from evaluation.ending import Ending, ending_of
 from evaluation.measures.rules import Metrics, Rule, RuleCheck, check_rule
 
-Action = Literal["continue", "warn", "prune", "early_stop", "diverge", "finish", "fail", "interrupt"]
-ENDING: frozenset[str] = frozenset({"prune", "early_stop", "diverge", "finish", "fail", "interrupt"})
+Action = Literal["continue", "warn"] | Ending
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class TrialDecision:
     """One line of decisions.jsonl, less its time and variant."""
 
     epoch: int
@@ -50,6 +50,11 @@ class Decision:
     passed: bool
     action: Action
     reason: str
+
+    @property
+    def ending(self) -> Ending | None:
+        """Return how the trial ends by this decision; None where it goes on."""
+        return ending_of(self.action)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +71,7 @@ class Epoch:
 class StopRules:
     """Everything that may end a trial before its last epoch, with the baselines' values filled in.
 
-    The scheduler and the trial's worker hold equal copies: the worker returns of its own accord where the scheduler
-    ends the trial, since a worker that Tune kills keeps its placement group (seen with Ray 2.60).
+    The judge in the driver holds them, and nobody else: a trial is told what they say.
     """
 
     epochs: int
@@ -78,25 +82,31 @@ class StopRules:
     mode: Literal["enforce", "shadow"] = "enforce"
     gated: bool = True
 
-    def decide(self, history: Sequence[Epoch]) -> list[Decision]:
+    def decide(self, history: Sequence[Epoch]) -> list[TrialDecision]:
         """Return the decisions that the last epoch of `history` calls for, the ending one (if any) last."""
         last = history[-1]
         if last.diverged is not None:
-            return [_ending(last.epoch, "loss is finite", "diverge", last.diverged)]
+            return [ended(Ending.DIVERGED, last.epoch, "loss is finite", last.diverged)]
         decisions = self._decide_gates(last)
-        if any(decision.action in ENDING for decision in decisions):
+        if any(decision.ending for decision in decisions):
             return decisions
         if last.epoch >= self.epochs:
-            return [*decisions, _ending(last.epoch, f"epoch == {self.epochs}", "finish", "ran all its epochs")]
+            return [*decisions, ended(Ending.FINISHED, last.epoch, f"epoch == {self.epochs}", "ran all its epochs")]
         return [*decisions, *self._decide_early_stopping(history)]
 
-    def ends(self, history: Sequence[Epoch]) -> bool:
-        """Return whether the trial ends after the last epoch of `history`."""
-        return bool(history) and any(decision.action in ENDING for decision in self.decide(history))
+    def latency_fails(self, epoch: Epoch) -> bool:
+        """Return whether a rule of this epoch's gate on the latency fails."""
+        gate = self._gate_of(epoch)
+        rules = (*gate.prune_unless, *gate.continue_if) if gate is not None else ()
+        checks = [check_rule(rule, epoch.smoke or {}, self.baselines) for rule in rules if rule.metric == "p95_ms"]
+        return any(not check.passed for check in checks)
 
-    def _decide_gates(self, last: Epoch) -> list[Decision]:
-        gate = next((gate for gate in self.gates if gate.epoch == last.epoch), None)
-        if gate is None or not self.gated:
+    def _gate_of(self, epoch: Epoch) -> Gate | None:
+        return next((gate for gate in self.gates if gate.epoch == epoch.epoch), None) if self.gated else None
+
+    def _decide_gates(self, last: Epoch) -> list[TrialDecision]:
+        gate = self._gate_of(last)
+        if gate is None:
             return []
         smoke = last.smoke or {}
         floors = [check_rule(rule, smoke, self.baselines) for rule in gate.prune_unless]
@@ -110,7 +120,7 @@ class StopRules:
         ordered = [check for check in checks if check.passed] + failed
         return [self._gate_decision(last.epoch, check, prune=prune) for check in ordered]
 
-    def _gate_decision(self, epoch: int, check: RuleCheck, *, prune: bool) -> Decision:
+    def _gate_decision(self, epoch: int, check: RuleCheck, *, prune: bool) -> TrialDecision:
         action: Action
         if check.passed:
             action, reason = "continue", "passed"
@@ -119,8 +129,8 @@ class StopRules:
         elif self.mode == "shadow":
             action, reason = "warn", f"would prune (shadow): {check.describe()}"
         else:
-            action, reason = "prune", check.describe()
-        return Decision(
+            action, reason = Ending.PRUNED, check.describe()
+        return TrialDecision(
             epoch=epoch,
             rule=check.rule,
             value=check.value,
@@ -130,7 +140,7 @@ class StopRules:
             reason=reason,
         )
 
-    def _decide_early_stopping(self, history: Sequence[Epoch]) -> list[Decision]:
+    def _decide_early_stopping(self, history: Sequence[Epoch]) -> list[TrialDecision]:
         rule = self.early_stopping
         if rule is None:
             return []
@@ -141,13 +151,13 @@ class StopRules:
         value = best.metrics.get(rule.metric)
         shown = "missing" if value is None else f"{value:.4g}"
         return [
-            Decision(
+            TrialDecision(
                 epoch=history[-1].epoch,
                 rule=f"{rule.metric} improves within {rule.patience} epochs",
                 value=history[-1].metrics.get(rule.metric),
                 limit=value,
                 passed=False,
-                action="early_stop",
+                action=Ending.EARLY_STOPPED,
                 reason=f"best {rule.metric} {shown} at epoch {best.epoch}",
             )
         ]
@@ -164,7 +174,7 @@ def best_epoch(history: Sequence[Epoch], rule: EarlyStopping) -> Epoch:
     return best
 
 
-def _ending(epoch: int, rule: str, action: Action, reason: str) -> Decision:
-    return Decision(
-        epoch=epoch, rule=rule, value=None, limit=None, passed=action == "finish", action=action, reason=reason
-    )
+def ended(ending: Ending, epoch: int, rule: str, reason: str) -> TrialDecision:
+    """Return the decision that ends a trial without a measured value."""
+    passed = ending is Ending.FINISHED
+    return TrialDecision(epoch=epoch, rule=rule, value=None, limit=None, passed=passed, action=ending, reason=reason)

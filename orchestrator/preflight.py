@@ -8,22 +8,28 @@ the index finds, and how far the gates lie from what can be reached, is known on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.errors import MissingFileError, UserError
-from data.preflight.check import Check, judge, report
+from data.preflight.check import Check, judge, report, table_of
 from data.preflight.provenance import provenance_of_index, provenance_of_windows
-from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived, table_of
+from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived
 from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.measures.rules import Rule, parse_rule
-from evaluation.service.index_file_process import check_index_file
+from evaluation.service.index_check import check_index_file
+from evaluation.statistics.significance import FEW_ARTICLES, FEW_QUERIES
 from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.questions import Questions
 
-SHOWN_METRICS = ("r@5", "contain@50")
+SHOWN_METRICS = ("novel.r@5", "novel.contain@50")
+MORE_ARTICLES = "intervals will be wide; give more articles"
+QUESTION_CHECKS = ("novel_queries", "many_novel_queries", "many_test_articles")
 MIN_FIDELITY = {"fidelity": 0.9, "fidelity_disturbed": 0.8}
 """Least shares of the exact top 50 that an index must find, for rows of the corpus and for rows turned away from it,
 which stand for predictions. Contain@50 is about that share of what a flat index would show, so at 0.8 a fifth of it is
@@ -58,11 +64,43 @@ def check_data(config: ExperimentConfig, data: PreparedData) -> list[Check]:
     parts = provenance_of_windows(data.payload)
     if config.index.file is not None:
         parts |= provenance_of_index(config.index.file)
-    checks = run_preflight(data.payload, data.splits, others=parts, seed=config.seed, waive=waive, later=INDEX_CHECKS)
+    checks = run_preflight(
+        data.payload, data.splits, others=parts, seed=config.seed, waive=waive, later=(*QUESTION_CHECKS, *INDEX_CHECKS)
+    )
     checks += check_alignment(data.payload)
     if config.index.file is not None:
         checks += check_index_file(config.index, data.payload.path, waive)
     return checks
+
+
+def check_questions(config: ExperimentConfig, questions: Questions) -> list[Check]:
+    """Return the checks of the final queries: are there novel ones, and enough of them in enough articles?"""
+    final = questions.final
+    num_novel, num_articles = int(final.novel.sum()), len(np.unique(final.article[final.novel]))
+    below = (
+        f"of {len(final):,} test targets, those without a training chunk at cosine {config.evaluation.novel_below:g}"
+    )
+    checks = [
+        judge(
+            "novel_queries",
+            num_novel,
+            ">=",
+            1,
+            "every test target has a near copy in training, so nothing can be told about prediction; drop repeats",
+            detail=below,
+        ),
+        judge("many_novel_queries", num_novel, ">=", FEW_QUERIES, MORE_ARTICLES, detail=below, warning=True),
+        judge(
+            "many_test_articles",
+            num_articles,
+            ">=",
+            FEW_ARTICLES,
+            MORE_ARTICLES,
+            detail="test articles with a novel query: the independent units of every interval",
+            warning=True,
+        ),
+    ]
+    return stamp_waived(checks, config.preflight.waive)
 
 
 def check_retrieval(
@@ -136,7 +174,7 @@ def absolute_rules(config: ExperimentConfig) -> list[Rule]:
     ]
 
 
-def stop_if_blocked(checks: list[Check]) -> None:
+def stop_if_blocked(checks: Sequence[Check]) -> None:
     """Raise PreflightError when a check stops the launch."""
     stopping = blocking(checks)
     if stopping:

@@ -1,7 +1,8 @@
-"""What the stages of a run share."""
+"""What is known after each stage of a run: immutable results, each made by one function and handed on to the next."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -10,31 +11,62 @@ from data.preflight.check import Check
 from data.prepare import PreparedData
 from orchestrator.cluster.admission import Admission
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.final.evaluate import FinalResult
-from orchestrator.run.ledger import Ledger
+from orchestrator.questions import Questions
+from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.timeline import Timeline
 
 
-@dataclass(slots=True)
-class Run:
-    """What the stages share."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """What accompanies a launch: where its lines are printed, where its time is noted, whether Ctrl-C was pressed."""
 
-    config: ExperimentConfig
-    ledger: Ledger
-    timeline: Timeline
-    data: PreparedData
     stream: TextIO
-    checks: list[Check]
+    timeline: Timeline = field(default_factory=Timeline)
     interrupt: Interrupt = field(default_factory=Interrupt)
-    admission: Admission | None = None
-    evaluator: Any = None
-    predictor: Any = None
-    oracle: dict[str, float] | None = None
-    smoke_baselines: dict[str, dict[str, float]] | None = None
-    index: dict[str, Any] | None = None
-    untrained: dict[str, FinalResult] | None = None
-    survivors: dict[str, FinalResult] = field(default_factory=dict)
 
     def say(self, text: str = "") -> None:
         """Print one line for the person at the terminal."""
         print(text, file=self.stream, flush=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """Checked data and a run folder that this run may use; nothing is written yet."""
+
+    config: ExperimentConfig
+    ledger: Ledger
+    data: PreparedData
+    questions: Questions
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """A cluster with what all trials share."""
+
+    admission: Admission
+    evaluator: Any
+    """Handle of the evaluation actor, which builds the index meanwhile."""
+    windows: Any
+    """Reference to the row numbers that trials read, see `orchestrator.trials.setup.TrialWindows`."""
+    orders: Any
+    """ray.data.Dataset of row numbers of training windows, in the order of every epoch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """The index and what untrained predictions find with it on the smoke queries."""
+
+    index: Mapping[str, Any]
+    """What the evaluator says of itself, see `evaluation.service.actor.Evaluator.ready`."""
+    baselines: Mapping[str, Mapping[str, float]]
+    oracle: Mapping[str, float]
+    checks: tuple[Check, ...]
+    """Every check of the preflight, those that need the index included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """How every trial ended, by variant."""
+
+    ends: Mapping[str, TrialEnd]

@@ -2,15 +2,13 @@
 
 One docstring is an article, one of its paragraphs a chunk. Sources are parsed with `ast` and never imported. The rule:
   - modules, classes and functions of the named packages, files in sorted order, in the order of the source;
-  - paragraphs are separated by blank lines; white space is folded; shorter than `min_chars` is left out, longer than
-    `max_chars` is cut at the last word that fits;
+  - paragraphs are cut by data.corpus.chunking; what follows the cut in a long one is left out;
   - articles with fewer than `min_article_chunks` chunks are left out, and so is a docstring that was seen before;
   - files that are not valid for the running Python are left out.
 """
 
 import ast
 import gc
-import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -18,15 +16,15 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from data.corpus.articles import Article
+from data.corpus.chunking import ChunkRule, chunk, split_paragraphs
 from data.errors import UserError
 
 RULE_VERSION = 1
 """Part of every corpus hash; raise it when the rule changes."""
 
-_PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 # Strings and comments of Python, in one pass: a triple quote inside a comment or a short string opens nothing.
 _LEXER = re.compile(
@@ -37,14 +35,6 @@ _LEXER = re.compile(
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
-class Article:
-    """An ordered run of paragraphs under one title."""
-
-    title: str
-    paragraphs: tuple[str, ...]
-
-
 def docstring_articles(
     packages: Iterable[str], *, min_chars: int = 40, max_chars: int = 600, min_article_chunks: int = 7
 ) -> list[Article]:
@@ -53,6 +43,7 @@ def docstring_articles(
     Raises:
         UserError: a package is not installed as Python sources.
     """
+    rule = ChunkRule(min_chars=min_chars, max_chars=max_chars, keep_rest=False)
     articles: list[Article] = []
     seen: set[str] = set()
     for package in packages:
@@ -62,16 +53,10 @@ def docstring_articles(
             for title, docstring in _docstrings(file, module, min_chars, min_article_chunks):
                 if docstring not in seen:
                     seen.add(docstring)
-                    paragraphs = split_paragraphs(docstring, min_chars, max_chars)
+                    paragraphs = chunk(split_paragraphs(docstring), rule)
                     if len(paragraphs) >= min_article_chunks:
                         articles.append(Article(title, paragraphs))
     return articles
-
-
-def split_paragraphs(text: str, min_chars: int, max_chars: int) -> tuple[str, ...]:
-    """Cut a text into chunks at its blank lines, by the rule of this module."""
-    folded = (" ".join(paragraph.split()) for paragraph in _PARAGRAPH_BREAK.split(text))
-    return tuple(_shorten(paragraph, max_chars) for paragraph in folded if len(paragraph) >= min_chars)
 
 
 def package_root(package: str) -> Path:
@@ -94,16 +79,6 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "unknown"
     return versions
-
-
-def corpus_sha256(articles: Iterable[Article]) -> str:
-    """Hash titles and paragraphs in order."""
-    digest = hashlib.sha256()
-    for article in articles:
-        for part in (article.title, *article.paragraphs):
-            digest.update(part.encode() + b"\0")
-        digest.update(b"\1")
-    return digest.hexdigest()
 
 
 def _docstrings(file: Path, module: str, min_chars: int, min_paragraphs: int) -> Iterator[tuple[str, str]]:
@@ -163,11 +138,3 @@ def _quiet_and_fast() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _shorten(paragraph: str, max_chars: int) -> str:
-    """Cut at the last space that keeps the text within max_chars; a longer word is cut inside."""
-    if len(paragraph) <= max_chars:
-        return paragraph
-    cut = paragraph.rfind(" ", 0, max_chars + 1)
-    return paragraph[: cut if cut > 0 else max_chars]

@@ -1,12 +1,11 @@
 """Text to vectors: WordLlama, whose weights come in its wheel (no download, no torch), or sentence-transformers.
 
-An embedder is a name, a dimension and a function; a text's vector does not depend on the texts beside it.
+An embedder is a name, a dimension and a function. The vector of a text does not depend on the other texts.
 """
 
 import importlib
 import importlib.metadata
 import importlib.util
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +54,14 @@ def wordllama_id() -> str:
 def embed_wordllama(texts: Sequence[str]) -> NDArray[np.float32]:
     """Embed texts, (N,) strings -> (N, 256) float32 rows of L2 norm 1: the normalised mean of the token vectors.
 
-    The result of a text does not depend on its neighbours in the batch.
-
     Raises:
         UserError: a text has no token, so its vector has no direction.
     """
-    model = _load_wordllama()
-    table = model.embedding  # (V, 256) float32
-    model.tokenizer.no_padding()
+    table, tokenizer = _load_wordllama()
     vectors = np.empty((len(texts), table.shape[1]), np.float32)
     for start in range(0, len(texts), _BATCH_TEXTS):
         batch = list(texts[start : start + _BATCH_TEXTS])
-        encoded = model.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        encoded = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         for offset, encoding in enumerate(encoded):
             ids = encoding.ids
             if not ids:
@@ -84,21 +79,22 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def _load_wordllama() -> Any:
-    """Load WordLlama from its own package folder.
+def _load_wordllama() -> tuple[NDArray[np.float32], Any]:
+    """Return the token vectors (V, 256) and the tokenizer that WordLlama's wheel carries.
 
-    Version 0.4.0.post1 looks for its tokenizer in a folder `tokenizer` while the wheel has `tokenizers`; as `cache_dir`
-    the package folder is searched under the right name.
+    Its code is not needed: it has no wheel for every platform, and its import changes the log of the whole program.
     """
     spec = importlib.util.find_spec("wordllama")
     if spec is None or spec.origin is None:
         raise UserError("wordllama: expected it to be installed, got no such package; run pip install -e .")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    from wordllama import WordLlama
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
 
-    root.handlers[:], root.level = handlers, level  # its import installs a handler that prints everyone's messages
-    return WordLlama.load(cache_dir=Path(spec.origin).parent, disable_download=True)
+    folder = Path(spec.origin).parent
+    table = load_file(folder / "weights" / f"l2_supercat_{WORDLLAMA_DIM}.safetensors")["embedding.weight"]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    tokenizer.no_padding()
+    return table.astype(np.float32), tokenizer
 
 
 def _load_sentence_transformer(name: str) -> Embedder:

@@ -1,4 +1,4 @@
-"""Read a corpus of texts and cut its articles into chunks.
+"""Read a corpus of texts.
 
 | corpus                         | an article is                                                      |
 |--------------------------------|--------------------------------------------------------------------|
@@ -9,51 +9,13 @@
 
 import gzip
 import json
-import re
-import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from data.corpus.docstrings import Article
+from data.corpus.articles import Article
+from data.corpus.chunking import split_paragraphs
 from data.errors import MissingFileError, UserError
-
-_PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
-# A sentence ends at . ! ? and perhaps a closing quote, before white space and what can begin a sentence.
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9À-ÖØ-Þ])")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChunkRule:
-    """How an article is cut: by paragraph, or by sentence; lengths in characters."""
-
-    unit: Literal["paragraph", "sentence"] = "paragraph"
-    min_chars: int = 40
-    """Shorter paragraphs are left out; shorter sentences are joined with the next of their paragraph."""
-    max_chars: int = 600
-    """Longer pieces are split at the last space that fits."""
-
-    def __post_init__(self) -> None:
-        """Refuse lengths that leave nothing."""
-        if self.min_chars < 1:
-            raise UserError(f"min_chars: expected at least 1, got {self.min_chars}; the default is 40")
-        if self.max_chars < self.min_chars:
-            raise UserError(
-                f"max_chars: expected at least min_chars = {self.min_chars}, got {self.max_chars}; raise it"
-            )
-
-
-def chunk(article: Article, rule: ChunkRule) -> tuple[str, ...]:
-    """Cut an article into chunks in reading order; white space is folded, pieces below min_chars are left out."""
-    chunks: list[str] = []
-    for paragraph in article.paragraphs:
-        folded = " ".join(paragraph.split())
-        pieces = [folded] if rule.unit == "paragraph" else _sentences(folded, rule.min_chars)
-        for piece in pieces:
-            parts = [piece] if len(piece) <= rule.max_chars else textwrap.wrap(piece, rule.max_chars)
-            chunks += [part for part in parts if len(part) >= rule.min_chars]
-    return tuple(chunks)
 
 
 def read_corpus(path: Path) -> Iterator[Article]:
@@ -75,22 +37,6 @@ def read_corpus(path: Path) -> Iterator[Article]:
         raise UserError(
             f"{path}: expected .jsonl, .jsonl.gz, .parquet or a folder of .txt and .md, got {path.name}; convert it"
         )
-
-
-def _sentences(text: str, min_chars: int) -> list[str]:
-    """Split at sentence ends; a sentence below min_chars is joined with the next, a short rest with the one before."""
-    sentences: list[str] = []
-    begin = 0
-    for match in _SENTENCE_END.finditer(text):
-        if match.end() - begin >= min_chars:
-            sentences.append(text[begin : match.end()].rstrip())
-            begin = match.end()
-    rest = text[begin:]
-    if sentences and len(rest) < min_chars:
-        sentences[-1] = f"{sentences[-1]} {rest}".rstrip()
-    elif rest:
-        sentences.append(rest)
-    return sentences
 
 
 def _read_lines(path: Path) -> Iterator[Article]:
@@ -137,7 +83,7 @@ def _read_folder(path: Path) -> Iterator[Article]:
     if not files:
         raise UserError(f"{path}: expected .txt or .md files, got none; give a folder of texts")
     for file in files:
-        paragraphs = _PARAGRAPH_BREAK.split(file.read_text(encoding="utf-8", errors="replace"))
+        paragraphs = split_paragraphs(file.read_text(encoding="utf-8", errors="replace"))
         yield Article(file.relative_to(path).as_posix(), tuple(paragraphs))
 
 

@@ -1,11 +1,10 @@
 """Embed many texts in shards: in parallel on a Ray cluster, and never a shard twice.
 
-A folder beside the result keeps plan.json (what is embedded, how) and one file a finished shard. Stopped and started
-again, the work goes on at the shards that are missing; with another plan it refuses. A shard's file appears only when
-it is complete.
+A folder beside the result holds plan.json (what is embedded, and how) and one file for each finished shard. After a
+stop the same call embeds only the missing shards; with another plan it refuses. A shard's file appears only when it is
+complete.
 """
 
-import json
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from data.corpus.embedders import Embedder, load_embedder
 from data.errors import UserError
 from data.interpreter import check_interpreter
+from data.io import read_json, replacing, write_json
 
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
@@ -68,8 +68,7 @@ def local_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vect
 def ray_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
     """Embed with a Ray Data map over the shards: one task a CPU of the cluster at a time.
 
-    Tasks, not actors: a worker process runs one after another and keeps the embedder, and a task whose node is lost is
-    simply run again.
+    Tasks, not actors: a worker process runs many tasks and keeps its embedder, and a task of a lost node runs again.
     """
     import pyarrow as pa
     import ray.data
@@ -95,9 +94,9 @@ def _unpack(batch: Any) -> tuple[int, Vectors]:
 
 
 def _embed_shard(batch: Any, embedder: str) -> Any:
-    """Embed one row, which is one shard; its vectors are bytes, since Ray takes a tensor apart by row.
+    """Embed one row, which is one shard; its vectors are bytes, since Ray splits a tensor by row.
 
-    What the person can mend comes back as `refusal`: raised here, Ray would wrap it in pages of its own.
+    A UserError comes back as the text `refusal`: if it were raised here, Ray would print pages around it.
     """
     import pyarrow as pa
 
@@ -166,19 +165,16 @@ def _shard_file(folder: Path, number: int) -> Path:
 
 
 def _save_shard(file: Path, vectors: Vectors) -> None:
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("wb") as opened:
+    with replacing(file) as opened:
         np.save(opened, vectors)
-    temporary.replace(file)
 
 
 def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
     file = folder / "plan.json"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(plan, indent=1))
+        write_json(file, plan)
         return
-    found = json.loads(file.read_text())
+    found = read_json(file)
     differing = [name for name in plan if found.get(name) != plan[name]]
     if differing:
         name = differing[0]

@@ -1,6 +1,5 @@
 """Assemble a payload folder with its window table from foreign files, or from a payload by the window rule."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from data.errors import UserError
+from data.figures import finite, mean, percentile
 from data.foreign.formats import import_payload
-from data.foreign.sequences import SAME_COSINE, AlignedSequences, read_sequences
-from data.io import replace_folder
+from data.foreign.sequences import AlignedSequences, read_sequences
+from data.io import replacing_folder
 from data.payload.store import UNKNOWN_EMBEDDER, Payload, open_payload
+from data.preflight.cause import SAME_COSINE, hint_for
 from data.preflight.check import Check, judge, report
-from data.preflight.provenance import STATED, same_embedder
+from data.preflight.provenance import same_embedder
 from data.windows.table import (
     WINDOWS_FOLDER,
     Splits,
@@ -77,8 +78,7 @@ def build(
         MissingFileError: a file is missing.
         UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
     """
-    building = out.with_name(f".{out.name}-building")
-    try:
+    with replacing_folder(out) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)
@@ -87,9 +87,6 @@ def build(
             checks = []
         save_windows(building / WINDOWS_FOLDER, splits, provenance)
         summary = _summary(payload, splits, provenance)
-        replace_folder(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return Built(open_payload(out), splits, checks, summary)
 
 
@@ -103,14 +100,14 @@ def sequence_checks(split: str, aligned: AlignedSequences, payload: Payload, *, 
         "build the payload and the file from one corpus",
         detail=f"{aligned.num_without_target} of {aligned.num_given} truth keys are not in the payload",
     )
-    others = [_embedder_check(split, aligned, payload), *_vector_checks(split, aligned)]
+    others = [_embedder_check(split, aligned, payload), *_vector_checks(split, aligned, payload)]
     if realign:
         return [coverage, *(report(check.name, check.value, check.detail) for check in others)]
     return [coverage, *others]
 
 
 def _embedder_check(split: str, aligned: AlignedSequences, payload: Payload) -> Check:
-    mine, given = payload.provenance.embedder, str(aligned.provenance.get("embedder", UNKNOWN_EMBEDDER))
+    mine, given = payload.provenance.embedder, aligned.provenance.get("embedder", UNKNOWN_EMBEDDER)
     return judge(
         f"{split}.embedder",
         float(same_embedder(mine, given)),
@@ -121,15 +118,25 @@ def _embedder_check(split: str, aligned: AlignedSequences, payload: Payload) -> 
     )
 
 
-def _vector_checks(split: str, aligned: AlignedSequences) -> list[Check]:
-    """Judge whether the vectors in the file are the payload's rows."""
-    target, context = aligned.target_cosine, aligned.context_cosine
-    detail = f"{aligned.num_strange_contexts} of {len(aligned.table)} contexts are not rows of the payload, "
-    detail += f"mean cosine {_mean(context):.3f}"
+def _vector_checks(split: str, aligned: AlignedSequences, payload: Payload) -> list[Check]:
+    """Judge whether the vectors in the file are the payload's rows; damaged ones are counted and not compared."""
+    target, context = finite(aligned.target_cosine), finite(aligned.context_cosine)
+    target_hint = hint_for(aligned.target_strays, payload, "targets", _REALIGN)
+    context_hint = hint_for(aligned.context_strays, payload, "contexts", _REALIGN)
+    detail = f"{aligned.num_strange_contexts} of {len(aligned.table)} contexts are not the payload's, "
+    detail += f"mean cosine {mean(context):.3f}"
     return [
-        judge(f"{split}.truth_cosine_mean", _mean(target), ">=", 0.98, _REALIGN),
-        judge(f"{split}.truth_cosine_p5", _percentile(target, 5), ">=", 0.95, _REALIGN),
-        judge(f"{split}.context_cosine_min", _percentile(context, 0), ">=", SAME_COSINE, _REALIGN, detail=detail),
+        judge(
+            f"{split}.finite",
+            aligned.num_damaged,
+            "==",
+            0,
+            "write the file again, or use the payload's own rows instead with realign: true (--realign)",
+            detail="sequences with NaN or infinity",
+        ),
+        judge(f"{split}.truth_cosine_mean", mean(target), ">=", 0.98, target_hint),
+        judge(f"{split}.truth_cosine_p5", percentile(target, 5), ">=", 0.95, target_hint),
+        judge(f"{split}.context_cosine_min", percentile(context, 0), ">=", SAME_COSINE, context_hint, detail=detail),
         judge(
             f"{split}.context_missing",
             aligned.num_without_context,
@@ -157,11 +164,11 @@ def _windows_of_files(
         checks += found
         alignment[split] = {
             "file": path.name,
-            "provenance": {name: str(aligned.provenance[name]) for name in STATED if name in aligned.provenance},
+            "provenance": aligned.provenance,
             "given": aligned.num_given,
             "used": len(aligned.table),
-            "target_cosine_mean": _mean(aligned.target_cosine),
-            "context_cosine_mean": _mean(aligned.context_cosine),
+            "target_cosine_mean": mean(aligned.target_cosine),
+            "context_cosine_mean": mean(aligned.context_cosine),
             "contexts_not_of_the_payload": aligned.num_strange_contexts,
             "realigned": realign,
         }
@@ -204,11 +211,3 @@ def _summary(payload: Payload, splits: Splits, provenance: WindowProvenance) -> 
             f"context {provenance.context_length}, from {provenance.origin}",
         ]
     )
-
-
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
-
-
-def _percentile(values: Any, share: float) -> float:
-    return float(np.percentile(values, share)) if len(values) else float("nan")

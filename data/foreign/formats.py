@@ -7,10 +7,9 @@
 | X.parquet, or a folder of them           | vector (fixed-size list of float16/32), article_index, chunk_index, text? |
 | a folder with payload.json               | the project's own payload, see data.payload                              |
 
-Vectors are taken as they are: whoever wants other norms makes them before. The preflight checks them.
+Vectors are taken as they are and never normalised here. The preflight checks their norms.
 """
 
-import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +21,7 @@ from data.errors import MissingFileError, UserError
 from data.foreign.parquet import read_parquet
 from data.foreign.rows import Rows, as_float, as_int32
 from data.foreign.unpickle import load_pickle
+from data.io import file_sha256
 from data.payload.store import Payload, open_payload, write_payload
 
 
@@ -47,7 +47,7 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
         texts=rows.texts,
         titles=rows.titles,
         embedder=embedder or rows.embedder,
-        source={"kind": "file", "file": source.name, "bytes": _size(source), "read_at": _now()},
+        source=_described(source),
         source_rows=rows.source_rows,
     )
 
@@ -167,7 +167,7 @@ def _rows_of_payload(payload: Payload) -> Rows:
         vectors=payload.vectors,
         article_index=payload.article_index,
         chunk_index=payload.chunk_index,
-        texts=[payload.text(row) for row in range(payload.num_rows)],
+        texts=payload.texts(),
         titles={article: payload.article_title(article) for article in articles},
         embedder=payload.provenance.embedder,
         source_rows=payload.source_rows,
@@ -184,10 +184,9 @@ def _load_numbers(file: Path, *, mapped: bool) -> NDArray[Any]:
     return array
 
 
-def _size(source: Path) -> int:
+def _described(source: Path) -> dict[str, Any]:
+    """Return name and size of what was read; of a .npy its sha256, too, which the original project's files name."""
     files = source.rglob("*") if source.is_dir() else [source]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    digest = {"file_sha256": file_sha256(source)} if source.suffix == ".npy" else {}
+    return {"kind": "file", "file": source.name, "bytes": size, **digest}

@@ -7,6 +7,7 @@ import numpy as np
 
 from data.errors import UserError
 from data.foreign.rows import Rows, as_int32
+from data.io import replacing
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 
 _BATCH_ROWS = 16_384
@@ -54,7 +55,7 @@ def write_parquet(payload: Payload, out: Path) -> None:
     fields += [("text", pa.string()), ("title", pa.string())]
     meta = {"embedder": payload.provenance.embedder, "sha256": payload.provenance.sha256}
     schema = pa.schema(fields, metadata=meta)
-    with pq.ParquetWriter(out, schema) as writer:
+    with replacing(out) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, payload.num_rows, _BATCH_ROWS):
             rows = range(start, min(start + _BATCH_ROWS, payload.num_rows))
             part = slice(rows.start, rows.stop)

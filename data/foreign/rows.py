@@ -24,7 +24,7 @@ class Rows:
     titles: Mapping[int, str] = field(default_factory=dict)
     embedder: str = UNKNOWN_EMBEDDER
     source_rows: Int32 | None = None
-    """(N,) where each row stood in the file before, where rows were sorted since."""
+    """(N,) number of each row in the original file, if the rows were sorted since then."""
 
 
 def as_float(vectors: NDArray[Any], where: Path) -> Vectors:

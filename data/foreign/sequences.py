@@ -13,21 +13,28 @@ to be compared with the rows they stand for, in blocks, so a file larger than th
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.figures import paired_cosine
 from data.foreign.npz import Npz
 from data.payload.keys import Int64, KeyIndex
 from data.payload.store import Payload
+from data.preflight.cause import SAME_COSINE, Strays
 from data.windows.table import WindowTable
 
 CONTEXT_NAMES = ("context_sequences", "contexts", "sequences")
 TARGET_NAMES = ("target_vectors", "targets")
-SAME_COSINE = 0.999
-"""Vectors with a smaller cosine are not the same row; float16 storage stays above 0.9999."""
+STATED = {
+    "embedder": "embedder",
+    "embedder_id": "embedder",  # the word of the original project
+    "norm": "norm",
+    "metric": "metric",
+    "payload_build_id": "payload_build_id",
+}
+"""What a file may say of its vectors: its word, and the word of a payload's provenance."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -38,7 +45,7 @@ class AlignedSequences:
     table: WindowTable
     """Sequences whose target and context the payload has."""
     target_cosine: NDArray[np.float32]
-    """(len(table),) cosine of the file's target and the payload row of its truth key."""
+    """(len(table),) cosine of the file's target and the payload row of its truth key; NaN where a number is missing."""
     context_cosine: NDArray[np.float32]
     """(len(table),) smallest cosine of a context vector and its row."""
     num_given: int
@@ -47,13 +54,18 @@ class AlignedSequences:
     """Truth keys that the payload lacks."""
     num_without_context: int
     """Targets without L chunks before them in the payload."""
-    provenance: dict[str, Any]
-    """What the file says about itself; empty if nothing."""
+    num_damaged: int
+    """Sequences of the table with NaN or infinity in the file."""
+    target_strays: Strays
+    """Targets that are not the row of their truth key."""
+    context_strays: Strays
+    provenance: dict[str, str]
+    """What the file says about its vectors, by the words of `STATED`."""
 
     @property
     def num_strange_contexts(self) -> int:
         """Sequences whose context vectors are not the payload's own rows."""
-        return int(np.count_nonzero(~(self.context_cosine >= SAME_COSINE)))
+        return int(np.count_nonzero(self.context_cosine < SAME_COSINE))
 
 
 def read_sequences(path: Path, payload: Payload) -> AlignedSequences:
@@ -68,18 +80,21 @@ def read_sequences(path: Path, payload: Payload) -> AlignedSequences:
         length = _checked_length(npz, context, target, len(keys), payload.dim)
         rows, has_target, has_context = _find_rows(keys, payload, length)
         known = has_target & has_context
-        target_cosine = _compare(npz, target, rows[:, -1:], known, payload)
-        context_cosine = _compare(npz, context, rows[:, :-1], known, payload)
-        provenance = npz.json("provenance") if "provenance" in npz.names else {}
+        targets = _compare(npz, target, rows[:, -1:], known, payload)
+        contexts = _compare(npz, context, rows[:, :-1], known, payload)
+        said = npz.json("provenance") if "provenance" in npz.names else {}
     return AlignedSequences(
         path=path,
         table=WindowTable(rows[known].astype(np.int32), keys[known, 0].astype(np.int32)),
-        target_cosine=target_cosine[known],
-        context_cosine=context_cosine[known],
+        target_cosine=targets.cosine[known],
+        context_cosine=contexts.cosine[known],
         num_given=len(keys),
         num_without_target=int(np.count_nonzero(~has_target)),
         num_without_context=int(np.count_nonzero(has_target & ~has_context)),
-        provenance=provenance,
+        num_damaged=int(np.count_nonzero((targets.damaged | contexts.damaged)[known])),
+        target_strays=targets.strays,
+        context_strays=contexts.strays,
+        provenance={ours: str(said[word]) for word, ours in STATED.items() if word in said},
     )
 
 
@@ -108,19 +123,27 @@ def _find_rows(keys: Int64, payload: Payload, length: int) -> tuple[Int64, NDArr
     return rows, present[:, -1], np.asarray(present[:, :-1].all(axis=1))
 
 
-def _compare(npz: Npz, name: str, rows: Int64, known: NDArray[np.bool_], payload: Payload) -> NDArray[np.float32]:
-    """Return for each sequence the smallest cosine between its vectors in the file and these payload rows, (M,)."""
-    result = np.full(len(rows), np.nan, np.float32)
+@dataclass(frozen=True, eq=False, slots=True)
+class _Compared:
+    cosine: NDArray[np.float32]
+    """(M,) smallest cosine between a sequence's vectors in the file and their payload rows."""
+    damaged: NDArray[np.bool_]
+    """(M,) a vector in the file has NaN or infinity."""
+    strays: Strays
+
+
+def _compare(npz: Npz, name: str, rows: Int64, known: NDArray[np.bool_], payload: Payload) -> _Compared:
+    """Compare the vectors of an array with these payload rows, (M, n), for the sequences that are `known`, (M,)."""
+    result, damaged = np.full(len(rows), np.nan, np.float32), np.zeros(len(rows), bool)
+    strays = Strays(np.empty((0, payload.dim), np.float32), np.empty(0, np.int64))
     for start, block in npz.blocks(name):
-        part = slice(start, start + len(block))
-        here = known[part]
-        given = block.reshape(len(block), -1, payload.dim)[here].astype(np.float32)
-        own = np.asarray(payload.vectors[rows[part][here]], np.float32)
-        norms = np.linalg.norm(given, axis=2) * np.linalg.norm(own, axis=2)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            cosine = np.einsum("mld,mld->ml", given, own) / norms
-        result[np.flatnonzero(here) + start] = cosine.min(axis=1)  # NaN wins over any number
-    return result
+        here = np.flatnonzero(known[start : start + len(block)])
+        given, own = block.reshape(len(block), -1, payload.dim)[here], rows[here + start]
+        cosine = paired_cosine(given, payload.vectors[own])
+        damaged[here + start] = ~np.isfinite(given).all(axis=(1, 2))
+        result[here + start] = cosine.min(axis=1)  # NaN wins over any number
+        strays = strays.joined(Strays.of(given.reshape(-1, payload.dim), own.reshape(-1), cosine.reshape(-1)))
+    return _Compared(result, damaged, strays)
 
 
 def _checked_length(npz: Npz, context: str, target: str, num: int, dim: int) -> int:

@@ -168,11 +168,13 @@ def _frombuffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return array
 
 
-def _scalar(dtype: Any, content: Any = b"") -> int | float | bool:
-    """Stand for a numpy number; it comes out as Python's."""
+def _scalar(dtype: Any, content: Any = b"") -> int | float | bool | str:
+    """Stand for a numpy number or text; it comes out as Python's."""
     resolved = dtype.resolve() if isinstance(dtype, _Dtype) else None
-    if resolved is None or resolved.kind not in "biuf" or not isinstance(content, bytes):
+    if resolved is None or resolved.kind not in "biufU" or not isinstance(content, bytes):
         raise RefusedError("a numpy number of another kind")
+    if resolved.kind == "U":
+        return content.decode("utf-32-be" if resolved.str[0] == ">" else "utf-32-le")
     value: int | float | bool = np.frombuffer(content, resolved, count=1)[0].item()
     return value
 

@@ -28,6 +28,14 @@ def duplicate_ids(vectors: Vectors) -> Int32:
     return result
 
 
+def share_with_duplicates(target: Int32, duplicate_ids: Int32) -> float:
+    """Share of targets whose vector occurs more than once in the corpus; NaN without queries."""
+    if len(target) == 0:
+        return float("nan")
+    copies = np.bincount(duplicate_ids, minlength=len(duplicate_ids))  # (N,)
+    return float((copies[duplicate_ids[target]] > 1).mean())
+
+
 def _fingerprints(vectors: Vectors) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Hash each row to 64 bits: a dot product of its bit patterns with random odd numbers, modulo 2**64.
 
@@ -51,7 +59,7 @@ def _bits(vectors: Vectors) -> type[np.uint32] | type[np.uint16]:
 
 
 def _split_collisions(vectors: Vectors, ids: Int32) -> None:
-    """Set rows apart, in place, that share a fingerprint but not their bytes; practically never, but then exactly."""
+    """Correct, in place, the ids of rows that share a fingerprint but not their bytes; this is very rare."""
     bits = _bits(vectors)
     repeated = np.flatnonzero(ids != np.arange(len(ids), dtype=np.int32))
     colliding: set[int] = set()

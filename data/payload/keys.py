@@ -15,10 +15,6 @@ class KeyIndex:
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
 
-    def num_duplicate_keys(self) -> int:
-        """Count the rows whose key an earlier row already has; 0 in a sound payload."""
-        return int(np.count_nonzero(self._sorted[1:] == self._sorted[:-1]))
-
     def rows(self, article_index: Int32, chunk_index: Int32) -> Int64:
         """Return the row of each key, shape (M,) int64; -1 where the payload has no such key."""
         keys = combine(article_index, chunk_index)

@@ -7,19 +7,17 @@
       texts.bin            the chunks' texts, UTF-8, one after the other
       text_offsets.npy     (N + 1,) int64, bytes into texts.bin
       payload.json         provenance, sizes, titles of the articles
-      source_rows.npy      (N,) int32, where each row stood in the file it came from; only if that had another order
+      source_rows.npy      (N,) int32, number of each row in the file it came from; only if that had another order
 
 Letters: N rows, D vector dimension. Rows are sorted by (article_index, chunk_index).
 """
 
 import datetime
 import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
-from data.io import open_array, replace_folder
+from data.io import open_array, read_json, replacing_folder, write_json
 from data.payload.keys import Int32, Int64, combine
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
@@ -77,9 +75,9 @@ class Payload:
 
     @cached_property
     def source_rows(self) -> Int32 | None:
-        """Where each row stood in the file that the payload came from, (N,); None for the same order.
+        """Number of each row in the file that the payload came from, (N,); None for the same order.
 
-        An index that was built beside that file numbers its rows so.
+        An index that was built from that file uses these numbers.
         """
         file = self.path / _SOURCE_ROWS
         return open_array(file, (self.num_rows,)) if file.is_file() else None
@@ -95,6 +93,12 @@ class Payload:
         with (self.path / "texts.bin").open("rb") as file:
             file.seek(start)
             return file.read(stop - start).decode()
+
+    def texts(self) -> list[str]:
+        """Return the texts of all chunks, in the order of the rows."""
+        content = (self.path / "texts.bin").read_bytes()
+        offsets = self._offsets.tolist()
+        return [content[start:stop].decode() for start, stop in pairwise(offsets)]
 
     def article_title(self, article_index: int) -> str:
         """Return the title of an article; its number where it has none."""
@@ -142,13 +146,11 @@ def write_payload(
         titles: Title by article_index, or None.
         embedder: What made the vectors, with its version.
         source: Anything that says where the texts came from; plain JSON values.
-        source_rows: (N,) where each row stood in the file it came from; None if there is the order given here.
+        source_rows: (N,) number of each row in the file it came from; None if that has the order given here.
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with replacing_folder(target) as temporary:
         order = np.argsort(combine(article_index, chunk_index), kind="stable")
         articles, chunks = article_index[order].astype(np.int32), chunk_index[order].astype(np.int32)
         ordered = _save_ordered(temporary / "vectors.npy", vectors, order)
@@ -159,11 +161,9 @@ def write_payload(
             np.save(temporary / _SOURCE_ROWS, stood.astype(np.int32))
         _write_texts(temporary, (texts[row] if texts is not None else "" for row in order), len(order))
         sha256 = content_sha256(ordered, articles, chunks)
-        provenance = Provenance(embedder=embedder, sha256=sha256, created_at=_now(), source=dict(source or {}))
+        created_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        provenance = Provenance(embedder=embedder, sha256=sha256, created_at=created_at, source=dict(source or {}))
         _write_meta(temporary, provenance, ordered, titles or {})
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return open_payload(target)
 
 
@@ -216,11 +216,7 @@ def _write_meta(folder: Path, provenance: Provenance, vectors: Vectors, titles: 
         "dtype": str(vectors.dtype),
         "titles": {str(article): title for article, title in titles.items()},
     }
-    (folder / "payload.json").write_text(json.dumps(meta, indent=1))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(folder / "payload.json", meta)
 
 
 def _save_ordered(file: Path, vectors: Vectors, order: Int64) -> Vectors:
@@ -249,10 +245,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise MissingFileError(
             f"{path}: expected a payload folder with payload.json, got none; make one with python -m data.build"
         )
-    try:
-        meta: dict[str, Any] = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: expected JSON, got {error}; build the payload again") from error
+    meta: dict[str, Any] = read_json(file)
     return meta
 
 

@@ -1,24 +1,31 @@
 """The checks of the preflight on payload, windows and targets; plain numpy, in blocks."""
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data.corpus.repeats import sample_repeats
 from data.errors import UserError
+from data.figures import finite, mean, paired_cosine, percentile
 from data.payload.duplicates import duplicate_ids
 from data.payload.keys import Int32, KeyIndex
 from data.payload.store import Payload, Vectors
+from data.preflight.cause import Strays, hint_for
 from data.preflight.check import Check, judge, report
 from data.windows.table import Splits, take_sample
 
 _NORM_TOLERANCE = {"float32": 1e-3, "float16": 5e-3}
 _ROUNDING = {"float32": 1e-5, "float16": 2e-3}  # of one inner product of unit rows stored in this type
+_OVERLAPS = (
+    ("train", "val", "validation measures"),
+    ("train", "test", "the final table measures"),
+    ("val", "test", "early stopping sees the final queries and measures"),
+)
+_MANY_COPIED, _MOST_COPIED = 0.01, 0.20
 _SAMPLE_TARGETS = 5_000
 _SAMPLE_ORACLE = 256
 _BLOCK_ROWS = 8_192
+_ENCODING = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,54 +86,79 @@ def check_windows(payload: Payload, splits: Splits) -> list[Check]:
 
 def check_targets(payload: Payload, targets: Targets) -> list[Check]:
     """Compare each target with the payload row that its truth key names: the same chunk must have the same vector."""
+    if targets.vectors.shape[1] != payload.dim:
+        raise UserError(
+            f"targets: expected dimension {payload.dim} of the payload, got {targets.vectors.shape[1]}; "
+            "embed both with one embedder"
+        )
     rows = KeyIndex(payload.article_index, payload.chunk_index).rows(targets.article_index, targets.chunk_index)
     known = rows >= 0
-    coverage = float(known.mean()) if len(rows) else math.nan
-    cosine = _cosine(targets.vectors[known], payload.vectors[rows[known]])
-    hint = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
+    given, own = targets.vectors[known], rows[known]
+    cosine = paired_cosine(given, payload.vectors[own])
+    hint = hint_for(Strays.of(given, own, cosine), payload, "targets", _ENCODING)
     return [
         judge(
             "key_coverage",
-            coverage,
+            mean(known),
             "==",
             1.0,
             "some targets name chunks that the payload lacks; build both from one corpus",
             detail=f"{int(np.count_nonzero(~known))} of {len(rows)} truth keys missing",
         ),
-        judge("truth_cosine_mean", float(cosine.mean()) if len(cosine) else math.nan, ">=", 0.98, hint),
-        judge("truth_cosine_p5", float(np.percentile(cosine, 5)) if len(cosine) else math.nan, ">=", 0.95, hint),
+        judge(
+            "targets_finite",
+            int(np.count_nonzero(~np.isfinite(given).all(axis=1))),
+            "==",
+            0,
+            "make the targets again; rows with NaN or infinity teach nothing",
+        ),
+        judge("truth_cosine_mean", mean(finite(cosine)), ">=", 0.98, hint),
+        judge("truth_cosine_p5", percentile(finite(cosine), 5), ">=", 0.95, hint),
     ]
 
 
 def check_splits(payload: Payload, splits: Splits) -> list[Check]:
     """Check that no article is in two splits, and report how many chunks are exact copies of others."""
     articles = {name: np.unique(table.article_index) for name, table in splits.items()}
-    shared = sum(
-        len(np.intersect1d(articles[first], articles[second]))
-        for first, second in (("train", "val"), ("train", "test"), ("val", "test"))
-    )
     ids = duplicate_ids(payload.vectors)
     train_ids = np.unique(ids[splits.train.rows])
     checks = [
         judge(
-            "article_overlap",
-            shared,
+            f"article_overlap_{first}_{second}",
+            len(np.intersect1d(articles[first], articles[second])),
             "==",
             0,
-            "split by article; with windows of one article on both sides validation measures memory",
-            detail="articles in two splits",
-        ),
-        report("duplicate_rows", _share(np.bincount(ids, minlength=len(ids))[ids] > 1), "chunks with an exact copy"),
+            f"split by article; with windows of one article on both sides {measures} memory",
+            detail="articles in both",
+        )
+        for first, second, measures in _OVERLAPS
     ]
     checks += [
-        report(
-            f"{name}_targets_in_train",
-            _share(np.isin(ids[table.targets], train_ids)),
-            f"{name} targets with an exact copy in train",
-        )
-        for name, table in (("val", splits.val), ("test", splits.test))
+        report("duplicate_rows", mean(np.bincount(ids, minlength=len(ids))[ids] > 1), "chunks with an exact copy"),
     ]
-    return checks
+    in_train = {name: mean(np.isin(ids[table.targets], train_ids)) for name, table in splits.items()[1:]}
+    checks.append(report("val_targets_in_train", in_train["val"], "val targets with an exact copy in train"))
+    return [*checks, _check_copied_targets(in_train["test"]), *_report_dropped(splits)]
+
+
+def _check_copied_targets(share: float) -> Check:
+    """Warn above 1 %, fail above 20 %: to find a copy of what was trained on is memory."""
+    failed = not share <= _MOST_COPIED
+    return judge(
+        "test_targets_in_train",
+        share,
+        "<=",
+        _MOST_COPIED if failed else _MANY_COPIED,
+        "these targets can be found by memory; drop them with data.repeats: drop",
+        detail="test targets with an exact copy in train",
+        warning=not failed,
+    )
+
+
+def _report_dropped(splits: Splits) -> list[Check]:
+    counts = ", ".join(f"{num} of {name}" for name, num in splits.dropped.items())
+    detail = f"windows that training holds chunk by chunk, left out: {counts}"
+    return [report("windows_dropped", sum(splits.dropped.values()), detail)] if splits.dropped else []
 
 
 def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> list[Check]:
@@ -141,18 +173,31 @@ def check_oracle(payload: Payload, splits: Splits, rng: np.random.Generator) -> 
     best = np.full(len(rows), -np.inf, np.float32)
     for start in range(0, payload.num_rows, _BLOCK_ROWS):
         block = np.asarray(payload.vectors[start : start + _BLOCK_ROWS], np.float32)
-        best = np.maximum(best, (queries @ block.T).max(axis=1))
+        best = np.fmax(best, np.nan_to_num(queries @ block.T, nan=-np.inf).max(axis=1))  # `finite` judges NaN
     tolerance = _ROUNDING[str(payload.vectors.dtype)]
     return [
         judge(
             "oracle_recall",
-            _share(best <= own + tolerance),
+            mean((best <= own + tolerance)[np.isfinite(own)]),
             "==",
             1.0,
             "a target does not find itself in the payload; check norms, NaN and metric",
             detail=f"R@1 of {len(rows)} targets as queries, up to exact duplicates",
         )
     ]
+
+
+def check_repeats(payload: Payload, rng: np.random.Generator) -> list[Check]:
+    """Report how many chunks stand in several articles, or how many were taken out when the payload was made."""
+    made = payload.provenance.source.get("repeats")
+    if made:
+        detail = f"{made['repeats']:,} of {made['chunks']:,} chunks stood in several articles and were dropped"
+        return [report("repeats_dropped", made["repeats"] / made["chunks"], detail)]
+    found = sample_repeats(payload, rng)
+    share = mean(found)
+    asked = "" if len(found) == payload.num_rows else f" (a sample of {len(found):,})"
+    detail = f"chunks with a near copy in another article{asked}; data.repeats: drop would take out "
+    return [report("repeats", share, f"{detail}about {share * payload.num_rows:,.0f} of {payload.num_rows:,}")]
 
 
 def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> Targets:
@@ -163,24 +208,3 @@ def own_targets(payload: Payload, splits: Splits, rng: np.random.Generator) -> T
     length = picked[0].rows.shape[1] - 1
     articles = np.concatenate([table.article_index for table in picked])
     return Targets(payload.vectors[rows], articles, payload.chunk_index[first] + np.int32(length))
-
-
-def _cosine(first: Any, second: Any) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows, (M,)."""
-    if first.shape[1] != second.shape[1]:
-        raise UserError(
-            f"targets: expected dimension {second.shape[1]} of the payload, got {first.shape[1]}; "
-            "embed both with one embedder"
-        )
-    result = np.empty(len(first), np.float64)
-    for start in range(0, len(first), _BLOCK_ROWS):
-        part = slice(start, start + _BLOCK_ROWS)
-        left, right = np.asarray(first[part], np.float64), np.asarray(second[part], np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-            result[part] = np.einsum("md,md->m", left, right) / norms
-    return result
-
-
-def _share(mask: NDArray[np.bool_]) -> float:
-    return float(mask.mean()) if len(mask) else math.nan

@@ -1,11 +1,11 @@
 """Checks of how the vectors lie to each other: is there something to predict, and does the order of chunks say it?"""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.figures import finite, mean, paired_cosine
 from data.payload.store import Payload
 from data.preflight.check import Check, judge, report
 from data.windows.table import Splits, WindowTable, take_sample
@@ -26,12 +26,14 @@ def check_neighbours(payload: Payload, splits: Splits, rng: np.random.Generator)
     books; with the chunks of each article shuffled it is about 0.
     """
     table = _joined(splits, rng)
-    last = _cosine(payload, table.rows[:, -2], table.targets)
-    pairs = _cosine(payload, rng.permutation(table.targets), table.targets)
+    # Damaged rows are judged by `finite` alone.
+    table = table.take(np.flatnonzero(np.isfinite(payload.vectors[table.rows[:, -2:]]).all(axis=(1, 2))))
+    last = paired_cosine(payload.vectors[table.rows[:, -2]], payload.vectors[table.targets])
+    pairs = paired_cosine(payload.vectors[rng.permutation(table.targets)], payload.vectors[table.targets])
     checks = [
         judge(
             "last_context_cosine",
-            _mean(last),
+            mean(last),
             ">=",
             0.02,
             "a target has nothing in common with the chunk before it; check that keys and vectors belong together",
@@ -39,7 +41,7 @@ def check_neighbours(payload: Payload, splits: Splits, rng: np.random.Generator)
         ),
         judge(
             "last_context_copies",
-            _mean(last > 0.999),
+            mean(last > 0.999),
             "<=",
             0.5,
             "most targets equal the chunk before them; drop repeated chunks",
@@ -47,7 +49,7 @@ def check_neighbours(payload: Payload, splits: Splits, rng: np.random.Generator)
         ),
         judge(
             "random_pair_cosine",
-            _mean(pairs),
+            mean(pairs),
             "<=",
             0.95,
             "all vectors point the same way; check the embedder, or subtract the mean before normalising",
@@ -69,9 +71,9 @@ def check_near_duplicates(payload: Payload, splits: Splits, rng: np.random.Gener
     best = np.full(len(queries), -np.inf, np.float32)
     for start in range(0, len(train), _BLOCK_ROWS):
         block = np.asarray(payload.vectors[train[start : start + _BLOCK_ROWS]], np.float32)
-        best = np.maximum(best, (queries @ block.T).max(axis=1))
+        best = np.fmax(best, np.nan_to_num(queries @ block.T, nan=-np.inf).max(axis=1))
     detail = f"of {len(queries)} test targets, those with a train chunk of cosine > {NEAR_COSINE}"
-    return [report("near_duplicates_in_train", _mean(best > NEAR_COSINE), detail)]
+    return [report("near_duplicates_in_train", mean(best > NEAR_COSINE), detail)]
 
 
 def _check_order(payload: Payload, table: WindowTable, last: Floats, rng: np.random.Generator) -> Check:
@@ -79,7 +81,8 @@ def _check_order(payload: Payload, table: WindowTable, last: Floats, rng: np.ran
     stop = np.searchsorted(payload.article_index, table.article_index, side="right")
     other = first + (rng.random(len(table)) * (stop - first)).astype(np.int64)
     different = other != table.targets
-    difference = (last - _cosine(payload, other, table.targets))[different]
+    difference = (last - paired_cosine(payload.vectors[other], payload.vectors[table.targets]))[different]
+    difference = finite(difference)
     spread = float(difference.std()) if len(difference) else 0.0
     value = float(difference.mean()) / spread * math.sqrt(len(difference)) if spread > 0 else math.nan
     return judge(
@@ -98,17 +101,3 @@ def _joined(splits: Splits, rng: np.random.Generator) -> WindowTable:
     rows = np.concatenate([table.rows for table in tables])
     articles = np.concatenate([table.article_index for table in tables])
     return take_sample(WindowTable(rows, articles), SAMPLE_WINDOWS, rng)
-
-
-def _cosine(payload: Payload, first: Any, second: Any) -> Floats:
-    """Return the inner product of two lists of rows, which is their cosine since rows have norm 1; (M,)."""
-    result = np.empty(len(first), np.float64)
-    for start in range(0, len(first), _BLOCK_ROWS):
-        part = slice(start, start + _BLOCK_ROWS)
-        left, right = (np.asarray(payload.vectors[rows[part]], np.float32) for rows in (first, second))
-        result[part] = np.einsum("md,md->m", left, right)
-    return result
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.mean()) if len(values) else math.nan

@@ -1,29 +1,34 @@
 """What the parts of a run say about where their vectors come from, and whether they say the same."""
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
+from data.io import read_json
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 from data.preflight.check import Check, judge
 from data.windows.table import WINDOWS_FOLDER, load_window_provenance
 
-STATED = ("embedder", "norm", "metric")
-"""What a file of sequences may say of its vectors in the words of a payload; its sha256 is that of another format."""
+_DIMENSION = re.compile(r"-[1-9]\d{1,3}$")
 
 
 def same_embedder(first: str, second: str) -> bool:
-    """Compare names without the organisation before the slash; a side that does not say is not judged."""
-    short = {name.rsplit("/", 1)[-1].lower() for name in (first, second)}
-    return len(short) == 1 or UNKNOWN_EMBEDDER in short
+    """Compare names without organisation, case and signs; a side that does not say is not judged.
+
+    A dimension at the end that only one of the two has is no difference: GTR-T5-base-768 is
+    sentence-transformers/gtr-t5-base.
+    """
+    one, two = (re.sub(r"[^a-z0-9]+", "-", name.rsplit("/", 1)[-1].lower()) for name in (first, second))
+    alike = one == two or _DIMENSION.sub("", one) == two or one == _DIMENSION.sub("", two)
+    return alike or UNKNOWN_EMBEDDER in (one, two)
 
 
 def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
     """Return what windows made from sequence files say, by part: `windows` and the files.
 
-    Windows cut from the payload itself say nothing that it does not. A file whose vectors were replaced knowingly
-    (`realigned`) has no say.
+    Windows cut from the payload itself say nothing new. A file whose vectors were replaced (`realigned`) is left out.
     """
     folder = payload.path / WINDOWS_FOLDER
     if not (folder / "windows.json").is_file() or (found := load_window_provenance(folder)).origin != "files":
@@ -35,15 +40,15 @@ def provenance_of_windows(payload: Payload) -> dict[str, dict[str, str]]:
 
 
 def provenance_of_index(file: str | Path) -> dict[str, dict[str, str]]:
-    """Return what stands beside an index file, under the same name with .json, about the payload it was built from.
+    """Return what the JSON file of an index, of the same name with .json, says about the payload it was built from.
 
-    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has; nothing is no fault, since the
-    index's vectors themselves are compared with the payload, too.
+    Read are `embedder` and `payload_sha256`, which an index kept by an earlier run has. Without them nothing is
+    compared here; the vectors of the index are compared with the payload anyway.
     """
     beside = Path(file).with_suffix(".json")
     try:
-        described = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        described = read_json(beside)
+    except (OSError, UserError):
         return {}
     names = {"embedder": "embedder", "payload_sha256": "sha256"}
     said = {names[name]: str(described[name]) for name in names if isinstance(described, dict) and name in described}
@@ -55,19 +60,18 @@ def check_provenance(payload: Payload, others: Mapping[str, Mapping[str, Any]]) 
 
     Args:
         payload: The corpus.
-        others: By the name of the part, what it says of embedder, norm, metric, sha256; what it lacks is not compared.
+        others: By the name of the part, what it says of embedder, norm, metric, sha256 and payload_build_id; what it
+            or the payload lacks is not compared.
     """
-    own = payload.provenance
-    mine = {"embedder": own.embedder, "norm": own.norm, "metric": own.metric, "sha256": own.sha256}
-    stated = [(part, name, str(found[name])) for part, found in others.items() for name in mine if name in found]
+    mine = _said_by(payload)
+    stated = [(part, name, str(said[name])) for part, said in others.items() for name in mine if name in said]
     differing = [
         f"{part}.{name} is {_short(value)}, payload.{name} is {_short(mine[name])}"
         for part, name, value in stated
-        if not (same_embedder(value, mine[name]) if name == "embedder" else value == mine[name])
+        if not _SAME.get(name, str.__eq__)(value, mine[name])
     ]
-    if own.norm != "l2_once" or own.metric != "ip":
-        differing.append(f"the payload has norm {own.norm} and metric {own.metric}, not l2_once and ip")
-    parts = ", ".join(dict.fromkeys(part for part, _, _ in stated))
+    if (mine["norm"], mine["metric"]) != ("l2_once", "ip"):
+        differing.append(f"the payload has norm {mine['norm']} and metric {mine['metric']}, not l2_once and ip")
     return [
         judge(
             "provenance",
@@ -75,9 +79,34 @@ def check_provenance(payload: Payload, others: Mapping[str, Mapping[str, Any]]) 
             "==",
             0,
             "build payload, windows and index from one embedding of one corpus",
-            detail=", ".join(differing) or (f"{parts}: of the same vectors as the payload" if parts else ""),
+            detail=", ".join(differing) or _agreed(others, stated),
         )
     ]
+
+
+def _said_by(payload: Payload) -> dict[str, str]:
+    own = payload.provenance
+    said = {"embedder": own.embedder, "norm": own.norm, "metric": own.metric, "sha256": own.sha256}
+    if file_sha256 := own.source.get("file_sha256"):
+        said["payload_build_id"] = str(file_sha256)
+    return said
+
+
+def _agreed(others: Mapping[str, Mapping[str, Any]], stated: list[tuple[str, str, str]]) -> str:
+    """Say which fields of which part were compared, and which part says nothing."""
+    compared = {part: [name for where, name, _ in stated if where == part] for part in others}
+    return "compared: " * bool(compared) + ", ".join(
+        f"{part} ({', '.join(names) or 'says nothing'})" for part, names in compared.items()
+    )
+
+
+def _same_build(build: str, file_sha256: str) -> bool:
+    """Compare `<name>@sha256:<first digits>` with the digest of the payload's file; other forms are not judged."""
+    _, found, digits = build.partition("@sha256:")
+    return not found or file_sha256.startswith(digits)
+
+
+_SAME = {"embedder": same_embedder, "payload_build_id": _same_build}
 
 
 def _short(value: str) -> str:

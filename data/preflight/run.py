@@ -5,7 +5,6 @@ one target found. Every check has a value, a limit, a verdict and what to do; a 
 waived by name.
 """
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
@@ -15,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from data.errors import UserError
+from data.io import read_json, write_json
 from data.payload.store import Payload
-from data.preflight.check import Check, report, table_of
+from data.preflight.check import Check, report
 from data.preflight.content import (
     Targets,
     check_oracle,
+    check_repeats,
     check_splits,
     check_targets,
     check_vectors,
@@ -30,17 +31,6 @@ from data.preflight.geometry import check_near_duplicates, check_neighbours
 from data.preflight.provenance import check_provenance
 from data.seeding import derive_seed
 from data.windows.table import WINDOWS_FOLDER, Splits, load_window_provenance
-
-__all__ = [
-    "Check",
-    "Targets",
-    "blocking",
-    "check_alignment",
-    "run_preflight",
-    "save_checks",
-    "stamp_waived",
-    "table_of",
-]
 
 
 def run_preflight(
@@ -76,6 +66,7 @@ def run_preflight(
     checks += check_oracle(payload, splits, rng)
     checks += check_neighbours(payload, splits, rng)
     checks += check_near_duplicates(payload, splits, rng)
+    checks += check_repeats(payload, rng)
     _check_names(waive, [*(check.name for check in checks), *later])
     return stamp_waived(checks, waive)
 
@@ -110,10 +101,12 @@ def _check_names(waive: Collection[str], names: Collection[str]) -> None:
 
 
 def save_checks(file: str | Path, checks: Iterable[Check]) -> None:
-    """Write the checks as a JSON list, one object a check; NaN and infinity are written as strings."""
-    entries = [asdict(check) for check in checks]
-    for entry in entries:
-        for name, value in entry.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                entry[name] = str(value)
-    Path(file).write_text(json.dumps(entries, indent=1))
+    """Write the checks as a JSON list, one object a check; a value that is no number is null."""
+    write_json(file, [asdict(check) for check in checks])
+
+
+def load_checks(file: str | Path) -> list[Check]:
+    """Read what `save_checks` wrote; null is NaN."""
+    return [
+        Check(**{**entry, "value": math.nan if entry["value"] is None else entry["value"]}) for entry in read_json(file)
+    ]

@@ -14,3 +14,8 @@ def smoke_queries(splits: Splits, num: int, seed: int) -> WindowTable:
 def final_queries(splits: Splits, num: int | None, seed: int) -> WindowTable:
     """Return the final queries: `num` test windows, or all of them for None."""
     return sample_queries(splits.test, num, derive_seed(seed, "final"))
+
+
+def validation_queries(splits: Splits, num: int, seed: int) -> WindowTable:
+    """Return the fixed validation sample, the same for every variant."""
+    return sample_queries(splits.val, num, seed)

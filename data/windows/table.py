@@ -4,9 +4,8 @@ A target is a row of the payload, never a copied vector, so it is aligned with w
 Letters: W windows, L context length, N payload rows.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
+from data.io import read_json, replacing_folder, write_json
 from data.payload.keys import Int32, combine
 from data.seeding import derive_seed
 
@@ -49,6 +49,8 @@ class Splits:
     train: WindowTable
     val: WindowTable
     test: WindowTable
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Windows of val and test that were left out by `drop_known`."""
 
     def items(self) -> list[tuple[str, WindowTable]]:
         """Return the tables with their names, train first."""
@@ -67,6 +69,8 @@ class WindowProvenance:
     seed: int | None = None
     alignment: Mapping[str, Any] = field(default_factory=dict)
     """How well the vectors in the files agreed with the payload, by file."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """As in `Splits`; taken from there."""
 
 
 def build_windows(
@@ -119,6 +123,30 @@ def split_by_article(table: WindowTable, val: float = 0.1, test: float = 0.1, *,
     return splits
 
 
+def drop_known(splits: Splits, ids: Int32) -> Splits:
+    """Leave out the validation and test windows whose chunks, context and target, all stand in one training window.
+
+    Args:
+        splits: Windows of a payload of N rows.
+        ids: (N,) smallest row with the same vector, see data.payload.duplicates.
+
+    Raises:
+        UserError: nothing is left of a split.
+    """
+    known = {window.tobytes() for window in ids[splits.train.rows]}
+    kept, dropped = {}, {}
+    for name in ("val", "test"):
+        table = getattr(splits, name)
+        new = np.array([window.tobytes() not in known for window in ids[table.rows]], bool)
+        if len(table) and not new.any():
+            raise UserError(
+                f"{name}: expected windows that training does not hold, got {len(table)} copies; "
+                "take repeated articles out of the corpus"
+            )
+        kept[name], dropped[name] = table.take(new), int(np.count_nonzero(~new))
+    return replace(splits, **kept, dropped=dropped)
+
+
 def sample_queries(table: WindowTable, num: int | None, seed: int) -> WindowTable:
     """Draw `num` windows without replacement, in the table's order; the whole table if num is None or larger."""
     if num is None or num >= len(table):
@@ -134,13 +162,12 @@ def take_sample(table: WindowTable, num: int, rng: np.random.Generator) -> Windo
 
 
 def save_windows(folder: str | Path, splits: Splits, provenance: WindowProvenance) -> None:
-    """Write the splits as npy files with their provenance beside them."""
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, table in splits.items():
-        np.save(target / f"{name}_rows.npy", table.rows)
-        np.save(target / f"{name}_article_index.npy", table.article_index)
-    (target / "windows.json").write_text(json.dumps(asdict(provenance), indent=1))
+    """Write the splits as npy files with their provenance, as one folder: all of it, or nothing."""
+    with replacing_folder(folder) as target:
+        for name, table in splits.items():
+            np.save(target / f"{name}_rows.npy", table.rows)
+            np.save(target / f"{name}_article_index.npy", table.article_index)
+        write_json(target / "windows.json", {**asdict(provenance), "dropped": splits.dropped})
 
 
 def load_windows(folder: str | Path, *, payload_sha256: str) -> Splits:
@@ -161,17 +188,16 @@ def load_windows(folder: str | Path, *, payload_sha256: str) -> Splits:
             f"{source}: expected windows of payload {payload_sha256[:12]}, got windows of payload "
             f"{provenance.payload_sha256[:12]}; row numbers fit one payload only, build the windows again"
         )
-    return Splits(
-        *(
-            WindowTable(np.load(source / f"{name}_rows.npy"), np.load(source / f"{name}_article_index.npy"))
-            for name in _SPLITS
-        )
+    train, val, test = (
+        WindowTable(np.load(source / f"{name}_rows.npy"), np.load(source / f"{name}_article_index.npy"))
+        for name in _SPLITS
     )
+    return Splits(train, val, test, provenance.dropped)
 
 
 def load_window_provenance(folder: str | Path) -> WindowProvenance:
     """Read what a folder of windows was built from."""
-    return WindowProvenance(**json.loads((Path(folder) / "windows.json").read_text()))
+    return WindowProvenance(**read_json(Path(folder) / "windows.json"))
 
 
 def _article_sizes(articles: Int32) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from data.errors import MissingFileError, UserError
 from data.payload.store import open_payload
 from data.preflight.check import Check, judge, table_of
-from data.preflight.run import blocking, save_checks, stamp_waived
+from data.preflight.run import blocking, stamp_waived
 from evaluation.config import IndexConfig
 from evaluation.index.kinds import BUILDERS, kind_of, layers, set_breadth
 from evaluation.index.search import SearchIndex
@@ -175,24 +175,25 @@ def _is_coarse(read: Any) -> bool:
         return False  # a graph does not say; those of `kind_of` keep whole vectors or 8 bits a component
 
 
+def check_file(config: IndexConfig, payload: str | Path) -> list[Check]:
+    """Compare `config.file` with the payload in that folder; failed checks are returned."""
+    opened = open_payload(payload)
+    return open_index_file(opened.vectors, config, source_rows=opened.source_rows)[1]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 when a check fails or a file is missing."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.index_file", description=__doc__)
     parser.add_argument("file", help="FAISS index")
     parser.add_argument("--payload", required=True, help="folder of the payload")
     parser.add_argument("--nprobe", type=int, default=IndexConfig().nprobe, help="cells read per query")
-    parser.add_argument("--json", help="write the checks to this file, too")
     args = parser.parse_args(argv)
     try:
         if not Path(args.file).is_file():
             raise MissingFileError(f"{args.file}: expected a FAISS index, got no file; check the path")
-        config = IndexConfig(file=args.file, nprobe=args.nprobe)
-        payload = open_payload(args.payload)
-        checks = open_index_file(payload.vectors, config, source_rows=payload.source_rows)[1]
+        checks = check_file(IndexConfig(file=args.file, nprobe=args.nprobe), args.payload)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    if args.json:
-        save_checks(args.json, checks)
     sys.stdout.write(f"{table_of(checks)}\n")
     return 2 if blocking(checks) else 0

@@ -48,6 +48,17 @@ class Latency:
         return {name: percentile_interval(self.samples_ms, share) for name, share in shares.items()}
 
 
+def one_after_the_other(first: Latency, second: Latency, seed: int = 0) -> Latency:
+    """The time of two steps that were timed apart: every sample of the second with one of the first, drawn at random.
+
+    The two are taken as independent. Without samples of either there is no sum.
+    """
+    if not len(first.samples_ms) or not len(second.samples_ms):
+        return Latency(np.empty(0))
+    drawn = np.random.default_rng(seed).choice(first.samples_ms, len(second.samples_ms))
+    return Latency(drawn + second.samples_ms)
+
+
 def percentile(samples: npt.NDArray[np.float64], share: float) -> float:
     """The smallest sample with at least `share` of all samples at or below it (an observed time, not a blend)."""
     return float(np.quantile(samples, share, method="inverted_cdf")) if len(samples) else float("nan")

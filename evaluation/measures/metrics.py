@@ -4,6 +4,9 @@ Q queries, K neighbours, N corpus rows. A rank counts from 1; 0 means that the t
 
 With one relevant row per query R@k equals the hit rate (trec_eval calls it `success_k`) and Contain@k is R@k of the
 candidate pool before any reranking. So without a reranker R@k = Contain@k.
+
+Every retrieval metric is known under prefixes, too (`PREFIXES`): over another choice of queries, or counted otherwise.
+`novel.r@5` decides; see data.windows.novelty for what novel is.
 """
 
 import re
@@ -17,7 +20,15 @@ import numpy.typing as npt
 from data.errors import UserError
 
 K_MAX = 50
-EXCLUDE_CONTEXT = "exclude_context."  # prefix of every retrieval metric under the second protocol
+EXCLUDE_CONTEXT, NOVEL, COPIED, EXACT = "exclude_context.", "novel.", "copied.", "exact."
+PREFIXES: dict[str, str] = {
+    EXCLUDE_CONTEXT: "the query's own context chunks are taken out of the results",
+    NOVEL: "over the queries whose target has no near copy among the chunks of the training windows",
+    COPIED: "over the other queries: what copying is worth",
+    EXACT: "exact duplicates of the target do not count as the target",
+}
+DECISION_METRIC = NOVEL + "r@5"
+"""What ties, the best variant and its verdict are decided by."""
 
 IntArray = npt.NDArray[np.integer]
 FloatArray = npt.NDArray[np.floating]
@@ -44,6 +55,7 @@ def _metric_table() -> dict[str, Metric]:
         Metric("p95_ms", "ms", False, "95th percentile of the wall time of one query, batch of one, one thread"),
         Metric("p99_ms", "ms", False, "99th percentile of the wall time of one query, batch of one, one thread"),
         Metric("predict_p95_ms", "ms", False, "95th percentile of the model's forward pass, batch of one, one thread"),
+        Metric("answer_p95_ms", "ms", False, "95th percentile of the whole answer: forward pass, search, reranking"),
     ]
     return {metric.name: metric for metric in rows}
 
@@ -54,27 +66,24 @@ RETRIEVAL_METRICS: tuple[str, ...] = tuple(name for name, metric in METRICS.item
 _AT_K = re.compile(r"(r|contain)@([1-9][0-9]?)")
 
 
+def split_prefix(name: str) -> tuple[str, str]:
+    """Return the prefix of a metric spec, empty when it has none, and the rest."""
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+    return prefix, name[len(prefix) :]
+
+
 def metric(name: str) -> Metric:
-    """Return the definition of a metric spec: a name in METRICS, `r@k` or `contain@k` with k in 1..50, optionally
-    prefixed with `exclude_context.`; UserError lists the legal names.
+    """Return the definition of a metric spec: a name in METRICS, `r@k` or `contain@k` with k in 1..50, with or without
+    one of PREFIXES; UserError lists the legal names.
     """
-    bare = name.removeprefix(EXCLUDE_CONTEXT)
+    prefix, bare = split_prefix(name)
     found = METRICS.get(bare) or _at_k(bare)
-    if found is None or (bare != name and found.unit == "ms"):
+    if found is None or (prefix and found.unit == "ms"):
         raise UserError(
             f"metric: expected one of {', '.join(METRICS)}, r@k or contain@k with k from 1 to {K_MAX}, got {name!r}; "
-            f"the prefix '{EXCLUDE_CONTEXT}' is allowed before a retrieval metric"
+            f"a retrieval metric may have one of the prefixes {', '.join(PREFIXES)}"
         )
     return found
-
-
-def is_metric(name: str) -> bool:
-    """Whether `metric(name)` knows the name."""
-    try:
-        metric(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _at_k(name: str) -> Metric | None:

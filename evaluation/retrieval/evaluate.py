@@ -10,53 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from data.payload.duplicates import share_with_duplicates
 from evaluation.index.search import SearchIndex
-from evaluation.measures.metrics import EXCLUDE_CONTEXT, K_MAX, IntArray, ranks, summarise
+from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, K_MAX, NOVEL, IntArray, ranks, summarise
 from evaluation.retrieval.baselines import PRIOR_ONLY
+from evaluation.retrieval.corpus import Corpus, Int32, QuerySet
 
-Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 UNIT_NORM_TOLERANCE = 1e-3  # float16 payloads and float32 normalisation stay well inside
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """The searched rows as plain arrays; see `corpus_of` for a payload."""
-
-    vectors: npt.NDArray[np.floating]  # (N, D), norm 1
-    article_index: Int32  # (N,)
-    chunk_index: Int32  # (N,)
-    duplicate_ids: Int32  # (N,) smallest row with an identical vector
-
-
-def corpus_of(payload: Any) -> Corpus:
-    """The arrays of a `data.payload.store.Payload`, with exact duplicates found once."""
-    from data.payload.duplicates import duplicate_ids
-
-    return Corpus(payload.vectors, payload.article_index, payload.chunk_index, duplicate_ids(payload.vectors))
-
-
-@dataclass(frozen=True, slots=True)
-class QuerySet:
-    """Named queries: each row holds L context rows of the corpus and then the target row."""
-
-    name: str
-    windows: Int32  # (Q, L + 1)
-
-    @property
-    def context(self) -> Int32:
-        """(Q, L)."""
-        return self.windows[:, :-1]
-
-    @property
-    def target(self) -> Int32:
-        """(Q,)."""
-        return self.windows[:, -1]
-
-    def __len__(self) -> int:
-        """Q."""
-        return len(self.windows)
 
 
 class Reranks(Protocol):
@@ -77,21 +39,33 @@ class RetrievalResult:
 
     variant: str
     query_set: str
-    windows: Int32  # (Q, L + 1) the queries themselves
     ranks: Int32  # (Q,) final, the context's own chunks may be results
     ranks_pool: Int32  # (Q,) the same before reranking
     ranks_exclude_context: Int32  # (Q,) final, the context's own chunks removed
     ranks_pool_exclude_context: Int32  # (Q,)
+    ranks_exact: Int32  # (Q,) final, only the target's own row counts and none of its exact duplicates
     cosine: Float32  # (Q,) prediction . target
     neighbours: Int32  # (Q, K_MAX) final results, -1 padded
     duplicate_share: float  # share of queries whose target has an exact duplicate in the corpus
+    novel: npt.NDArray[np.bool_] | None  # (Q,)
 
     def metrics(self) -> dict[str, float]:
-        """Means of both protocols (the second under the prefix `exclude_context.`), n_queries, duplicate_share."""
-        both = summarise(self.ranks, self.ranks_pool, self.cosine)
+        """Means over all queries and, under the prefixes of `evaluation.measures.metrics`, over others; n_queries,
+        n_novel, duplicate_share.
+        """
+        found = summarise(self.ranks, self.ranks_pool, self.cosine)
         without = summarise(self.ranks_exclude_context, self.ranks_pool_exclude_context, self.cosine)
-        both |= {EXCLUDE_CONTEXT + name: value for name, value in without.items() if name != "cosine"}
-        return {**both, "n_queries": len(self.ranks), "duplicate_share": self.duplicate_share}
+        found |= {EXCLUDE_CONTEXT + name: value for name, value in without.items() if name != "cosine"}
+        found[f"{EXACT}r@5"] = summarise(self.ranks_exact, self.ranks_exact, self.cosine)["r@5"]
+        found |= {"n_queries": len(self.ranks), "duplicate_share": self.duplicate_share}
+        if self.novel is None:
+            return found
+        over = {prefix: self._summarise_some(some) for prefix, some in ((NOVEL, self.novel), (COPIED, ~self.novel))}
+        found |= {NOVEL + name: value for name, value in over[NOVEL].items()}
+        return {**found, f"{COPIED}r@5": over[COPIED]["r@5"], "n_novel": int(self.novel.sum())}
+
+    def _summarise_some(self, some: npt.NDArray[np.bool_]) -> dict[str, float]:
+        return summarise(self.ranks[some], self.ranks_pool[some], self.cosine[some])
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The per-query arrays by name, small enough to travel and to be kept."""
@@ -102,7 +76,6 @@ class RetrievalResult:
             "ranks_pool_exclude_context": self.ranks_pool_exclude_context,
             "cosine": self.cosine,
             "neighbours": self.neighbours,
-            "windows": self.windows,
         }
 
 
@@ -164,14 +137,15 @@ def _result(
     result = RetrievalResult(
         variant=variant,
         query_set=query_set.name,
-        windows=query_set.windows,
         ranks=ranks(finals[0], target, same),
         ranks_pool=ranks(pools[0], target, same),
         ranks_exclude_context=ranks(finals[1], target, same),
         ranks_pool_exclude_context=ranks(pools[1], target, same),
+        ranks_exact=ranks(finals[0], target, np.arange(len(same), dtype=np.int32)),
         cosine=cosine,
         neighbours=finals[0][:, :K_MAX].astype(np.int32),
         duplicate_share=share_with_duplicates(target, same),
+        novel=query_set.novel,
     )
     scored = {len(array) for array in result.arrays().values()}
     assert scored == {len(query_set)}, f"every query is scored: {scored} of {len(query_set)}"
@@ -184,14 +158,6 @@ def remove_rows(results: IntArray, unwanted: Int32) -> IntArray:
     order = np.argsort(taken, axis=1, kind="stable")  # kept ones first, in their order
     moved = np.take_along_axis(np.where(taken, -1, results), order, axis=1)
     return np.asarray(moved)
-
-
-def share_with_duplicates(target: Int32, duplicate_ids: Int32) -> float:
-    """Share of targets whose vector occurs more than once in the corpus; NaN without queries."""
-    if len(target) == 0:
-        return float("nan")
-    copies = np.bincount(duplicate_ids, minlength=len(duplicate_ids))  # (N,)
-    return float((copies[duplicate_ids[target]] > 1).mean())
 
 
 def check_predictions(predictions: npt.NDArray[np.floating], shape: tuple[int, int], variant: str) -> Float32:

@@ -6,7 +6,7 @@ Q queries, L context chunks, M = 2 L neighbours, D dimension.
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.retrieval.evaluate import Corpus, QuerySet
+from evaluation.retrieval.corpus import Corpus, QuerySet
 
 Float32 = npt.NDArray[np.float32]
 SMALLEST_NORM = 1e-3  # shorter projections have no direction beyond rounding

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from evaluation.config import RerankConfig
 from evaluation.measures.metrics import K_MAX, IntArray
-from evaluation.retrieval.evaluate import Corpus, remove_rows
+from evaluation.retrieval.corpus import Corpus
+from evaluation.retrieval.evaluate import remove_rows
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]

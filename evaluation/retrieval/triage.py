@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from evaluation.index.search import SearchIndex
 from evaluation.measures.metrics import ranks
-from evaluation.retrieval.evaluate import Corpus, QuerySet
+from evaluation.retrieval.corpus import Corpus, QuerySet
 
 NUM_QUERIES = 200
 DEPTH = 1_000

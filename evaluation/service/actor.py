@@ -5,8 +5,9 @@ not import torch: FAISS and torch bring two OpenMP runtimes that crash or fight 
 """
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -24,20 +25,17 @@ from evaluation.index.search import SearchIndex
 from evaluation.index.store import open_or_build
 from evaluation.measures.latency import Latency, measure, measure_interleaved
 from evaluation.measures.metrics import K_MAX
-from evaluation.retrieval.baselines import BASELINES, PRIOR_ONLY
-from evaluation.retrieval.evaluate import (
-    Corpus,
-    QuerySet,
-    RetrievalResult,
-    corpus_of,
-    evaluate,
-    evaluate_prior_only,
-)
+from evaluation.retrieval.baselines import BASELINES, FITTED, PRIOR_ONLY, ParameterFree, fit_baseline
+from evaluation.retrieval.corpus import Corpus, QuerySet, TrainingWindows, corpus_of
+from evaluation.retrieval.evaluate import RetrievalResult, evaluate, evaluate_prior_only
+from evaluation.retrieval.fitted.choice import FittedBaseline, Predict, TrainingData
 from evaluation.retrieval.oracle import neighbourhood_oracle
 from evaluation.retrieval.rerank import Reranker
 from evaluation.retrieval.triage import triage
 
 Float32 = npt.NDArray[np.float32]
+PREDICT_LATENCY_QUERIES = 200  # a batch-of-one prediction of a baseline is timed this often, at the most
+PREDICT_LATENCY_S = 2.0  # and for about so long: a look-up reads every training window each time
 
 
 class Evaluator:
@@ -47,8 +45,10 @@ class Evaluator:
         self,
         payload_path: str,
         index: IndexConfig,
-        query_sets: dict[str, npt.NDArray[np.int32]],
+        query_sets: Collection[QuerySet],
         *,
+        training: TrainingWindows | None = None,
+        baselines: Sequence[str] = tuple(BASELINES),
         threads: int = 1,
         index_dir: str | None = None,
         rerank: RerankConfig | None = None,
@@ -56,6 +56,7 @@ class Evaluator:
     ) -> None:
         """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs.
 
+        `baselines`: names of those that `baselines` evaluates; the fitted ones need the `training` windows.
         With `index.file` that file is searched instead. With `rerank` every evaluation is reranked, and `baselines` has
         the further row `prior-only`. `waive`: names of checks of the file that may fail; a file that cannot be searched
         at all is then left aside, and an index is built.
@@ -67,10 +68,15 @@ class Evaluator:
         self._threads = threads
         payload = open_payload(payload_path)
         self._corpus: Corpus = corpus_of(payload)
-        self._query_sets = {name: QuerySet(name, windows) for name, windows in query_sets.items()}
+        self._query_sets = {queries.name: queries for queries in query_sets}
+        self._training = (
+            TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel) if training else None
+        )
+        self._baselines: dict[str, FittedBaseline | None] = dict.fromkeys(baselines)
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
-        self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in query_sets}
+        self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in self._query_sets}
+        self._predictions: dict[str, dict[str, Float32]] = {name: {} for name in self._query_sets}
         self._num_builds = 0
         self._shared: Any = None
         opened = self._open_file(index, waive, payload.source_rows) if index.file is not None else None
@@ -128,7 +134,6 @@ class Evaluator:
         predictions: npt.NDArray[np.floating],
         *,
         latency_queries: int = 0,
-        latency_limit_ms: float | None = None,
     ) -> dict[str, Any]:
         """Rank the targets of a query set under a variant's predictions.
 
@@ -137,8 +142,6 @@ class Evaluator:
             query_set: one of the names given at construction.
             predictions: (Q, D), finite, norm 1, in the order of the query set.
             latency_queries: how many single queries are timed; 0 times none.
-            latency_limit_ms: a measured p95 above it is measured once more (others may be training); the second
-                measurement then counts and the first one is reported as `p95_ms_first`.
 
         Returns:
             `metrics` (floats by name, both protocols), `ci` (latency intervals), and the per-query arrays of
@@ -152,7 +155,8 @@ class Evaluator:
             return self._answer_one(queries, predictions, row)
 
         self._answer_one_of[query_set][variant] = answer_one
-        return self._answer(result, answer_one, latency_queries, latency_limit_ms)
+        self._predictions[query_set][variant] = predictions
+        return self._answer(result, answer_one, latency_queries)
 
     def latencies(self, query_set: str, num_timed: int) -> dict[str, dict[str, Any]]:
         """Time everything that was last evaluated on a query set, in turns, so that a load on the machine falls on all.
@@ -181,16 +185,35 @@ class Evaluator:
         }
 
     def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
-        """Evaluate every untrained baseline on a query set, through the same path as a model."""
+        """Evaluate every baseline that needs no training on a query set, through the same path as a model.
+
+        Returns:
+            By name what `evaluate` returns, with `predict_ms` (T,), the timed predictions of single queries, and
+            `chosen`, what was chosen on validation windows.
+        """
         queries = self._query_set(query_set)
-        context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
-        answers = {
-            name: self.evaluate(name, query_set, predict(context), latency_queries=latency_queries)
-            for name, predict in BASELINES.items()
-        }
+        answers = {}
+        for name in self._baselines:
+            fitted = self._fitted(name)
+            context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
+            timed = _timed_alone(fitted.predict, context)
+            answer = self.evaluate(name, query_set, fitted.predict(context), latency_queries=latency_queries)
+            answer["metrics"]["predict_p95_ms"] = timed.p95_ms
+            answers[name] = {**answer, "predict_ms": timed.samples_ms.astype(np.float32), "chosen": fitted.chosen}
         if self._reranker is not None:
-            answers[PRIOR_ONLY] = self._prior_only(queries, self._reranker, latency_queries)
+            prior = self._prior_only(queries, self._reranker, latency_queries)
+            answers[PRIOR_ONLY] = {**prior, "predict_ms": np.zeros(1, np.float32), "chosen": {}}
         return answers
+
+    def _fitted(self, name: str) -> FittedBaseline:
+        """Fit a baseline when it is first asked for."""
+        found = self._baselines[name]
+        if found is None:
+            if name in FITTED and self._training is None:
+                raise UserError(f"baseline.{name}: expected training windows to fit it to, got none; leave it out")
+            found = ParameterFree(BASELINES[name]) if self._training is None else fit_baseline(name, self._training)
+            self._baselines[name] = found
+        return found
 
     def reach(self, query_set: str) -> dict[str, float]:
         """Metrics of the oracle of the neighbourhood on a query set; see evaluation.retrieval.oracle."""
@@ -203,38 +226,36 @@ class Evaluator:
             return reranker.prior_only(queries.context[row : row + 1], exclude_context=False)
 
         self._answer_one_of[queries.name][PRIOR_ONLY] = answer_one
-        return self._answer(evaluate_prior_only(queries, self._corpus, reranker), answer_one, latency_queries, None)
+        return self._answer(evaluate_prior_only(queries, self._corpus, reranker), answer_one, latency_queries)
 
-    def _answer(
-        self, result: RetrievalResult, answer_one: Callable[[int], object], num_timed: int, limit_ms: float | None
-    ) -> dict[str, Any]:
+    def _answer(self, result: RetrievalResult, answer_one: Callable[[int], object], num_timed: int) -> dict[str, Any]:
         """Metrics and arrays of a result, with the latency of answering one query after another when asked."""
         answer: dict[str, Any] = {"metrics": result.metrics(), "ci": {}, **result.arrays()}
         if num_timed > 0 and len(result.ranks) > 0:
-            timed, first = self._latency(answer_one, len(result.ranks), num_timed, limit_ms)
-            answer["metrics"] |= timed.metrics() | ({"p95_ms_first": first.p95_ms} if first else {})
+            rows = np.arange(len(result.ranks))[:, None]
+            with self._index.search_on_one_thread():
+                timed = measure(lambda row: answer_one(int(row[0, 0])), rows, num_timed)
+            answer["metrics"] |= timed.metrics()
             answer["ci"] |= timed.intervals()
             answer["latency_ms"] = timed.samples_ms.astype(np.float32)
         return answer
 
-    def triage(self, query_set: str, predictions: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
-        """Say why predictions (Q, D) retrieve so little; see evaluation.retrieval.triage."""
+    def triage(self, variant: str, query_set: str) -> list[dict[str, Any]]:
+        """Say why what was last evaluated of a variant retrieves so little; see evaluation.retrieval.triage."""
+        predictions = self._predictions[query_set][variant]
         return triage(self._index, self._query_set(query_set), predictions, self._corpus)
 
-    def _latency(
-        self, answer_one: Callable[[int], object], num_queries: int, num_timed: int, limit_ms: float | None
-    ) -> tuple[Latency, Latency | None]:
-        """The measurement that counts and, when the limit was missed at first, the one that does not."""
-        rows = np.arange(num_queries)[:, None]
-
-        def measured() -> Latency:
-            return measure(lambda row: answer_one(int(row[0, 0])), rows, num_timed)
-
+    def time_again(self, variant: str, query_set: str, num_timed: int) -> dict[str, float]:
+        """Measure once more the latency of what was last evaluated of a variant."""
+        rows = np.arange(len(self._query_set(query_set)))[:, None]
+        answer_one = self._answer_one_of[query_set][variant]
         with self._index.search_on_one_thread():
-            first = measured()
-            if limit_ms is None or first.p95_ms <= limit_ms:
-                return first, None
-            return measured(), first
+            return measure(lambda row: answer_one(int(row[0, 0])), rows, num_timed).metrics()
+
+    def read_file(self, path: str) -> npt.NDArray[np.uint8] | None:
+        """Return a file of the run folder for a trial on another node; None where there is none yet."""
+        file = Path(path)
+        return np.fromfile(file, np.uint8) if file.is_file() else None
 
     def _answer_one(self, queries: QuerySet, predictions: Float32, row: int) -> object:
         """One query through search and, when it is on, reranking."""
@@ -251,3 +272,12 @@ class Evaluator:
                 "name it when the evaluator is made"
             )
         return self._query_sets[name]
+
+
+def _timed_alone(predict: Predict, context: Float32) -> Latency:
+    """Time predictions of single contexts out of (Q, L, D), fewer of them when they take long."""
+    if not len(context):
+        return Latency(np.empty(0))
+    first = measure(predict, context, 1, warmup=1).p95_ms
+    affordable = int(1000.0 * PREDICT_LATENCY_S / max(first, 1e-3))
+    return measure(predict, context, min(max(affordable, 3), PREDICT_LATENCY_QUERIES), warmup=0)

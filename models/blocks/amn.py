@@ -1,4 +1,4 @@
-"""AMN, the learned baseline: at every position the mean of the prefix asks, the chunks of the prefix answer.
+"""AMN, the learned baseline: at every position an attention over the chunks so far, queried by their mean.
 
 query  = norm(W_q' mean of positions 0..t)     memory = norm(W_m chunk)
 attended = causal attention(query, memory)

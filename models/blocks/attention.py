@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import UserError
 from models.blocks.layers import WindowDropout
 
 
@@ -18,13 +17,8 @@ class LocalAttention(nn.Module):
     4 * d_model ** 2 parameters: one projection for queries, keys and values, one for the output.
     """
 
-    def __init__(self, d_model: int, num_heads: int = 4, window: int = 8, dropout: float = 0.0) -> None:
+    def __init__(self, d_model: int, num_heads: int, window: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if d_model % num_heads:
-            raise UserError(
-                f"LocalAttention: expected d_model divisible by num_heads {num_heads}, got {d_model}; "
-                "choose a multiple of num_heads"
-            )
         self.num_heads, self.window = num_heads, window
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
@@ -41,7 +35,7 @@ class LocalAttention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return the attention of q over k and v, all (B, heads, L, d_head)."""
         length = q.shape[2]
-        if length <= self.window:  # the window never cuts, plain causal attention is the same and faster
+        if length <= self.window:  # plain causal attention is then the same, and faster
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
         mask = sliding_mask(length, self.window, q.device)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)

@@ -1,4 +1,4 @@
-"""The stack that every Mamba variant is: embedding, pre-norm residual layers, prediction head."""
+"""The layers of every Mamba variant: embedding, residual layers with a norm first, prediction head."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from models.blocks.attention import LocalAttention
 from models.blocks.corruption import ContextCorruption
 from models.blocks.head import PredictionHead
 from models.blocks.layers import rms_norm
-from models.blocks.mamba import MambaBlock
-from models.cpu.fused import MAX_LENGTH
-from models.spec.specs import LayerKind, MambaGRSpec, MambaHSpec, MambaSandwichSpec, MambaSpec
+from models.blocks.mamba import MambaBlock, takes_fused_form
+from models.spec.specs import AttentionSpec, LayerKind, MambaGRSpec, MambaSpec
 
 
 class ResidualLayer(nn.Module):
-    """x + block(norm(x)), the block optionally behind a gate that reads the same normed input."""
+    """x + block(norm(x)), or x + gate(norm(x)) * block(norm(x))."""
 
     def __init__(self, block: nn.Module, gate: nn.Module | None = None) -> None:
         super().__init__()
@@ -68,9 +67,9 @@ class Backbone(nn.Module):
         return predictions
 
     def _embed(self, context: Tensor) -> Tensor:
-        """Return the layers' input (B, L, d_model), on a CPU channel-major in memory, where the blocks are fastest."""
+        """Return the layers' input (B, L, d_model), in the memory order in which the blocks are fastest."""
         scale = math.sqrt(self.dim)  # unit rows to unit variance
-        if context.device.type != "cpu" or context.shape[1] > MAX_LENGTH:
+        if not takes_fused_form(context, self.embed.weight):
             hidden: Tensor = self.embed(context * scale)
             return hidden
         batch, length, dim = context.shape
@@ -80,7 +79,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _scale_down_outputs(self) -> None:
-        """Divide each block's last projection by the root of the depth: the sum's variance is then that of one."""
+        """Divide each block's last projection by the root of the depth: their sum then has the variance of one."""
         for name, weight in self.named_parameters():
             if name.endswith("block.out_proj.weight"):
                 weight.div_(math.sqrt(len(self.layers)))
@@ -88,7 +87,7 @@ class Backbone(nn.Module):
 
 def _build_layer(spec: MambaSpec, kind: LayerKind) -> ResidualLayer:
     if kind == "attention":
-        assert isinstance(spec, (MambaHSpec, MambaSandwichSpec))
+        assert isinstance(spec, AttentionSpec)
         return ResidualLayer(LocalAttention(spec.d_model, spec.num_heads, spec.window, spec.dropout))
     block = MambaBlock(spec.d_model, spec.d_state, spec.d_conv, spec.expand, spec.head_dim, spec.dropout)
     if kind == "ssm":

@@ -1,4 +1,4 @@
-"""Corruptions of the input while training: regularisers against leaning on the last chunk alone."""
+"""Corruption of the input in training, so that a model does not rely on the last chunk alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 
 class ContextCorruption(nn.Module):
-    """Zero the last positions of some windows, replace one position of some; nothing in evaluation."""
+    """Set the last positions of some windows to zero and replace one position of others; nothing in evaluation."""
 
     def __init__(self, context_dropout: float, span_corruption: float) -> None:
         super().__init__()
         self.context_dropout, self.span_corruption = context_dropout, span_corruption
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return a corrupted copy of the context (B, L, D) while training, the context itself otherwise."""
+        """Return a corrupted copy of the context (B, L, D) in training, the context itself in evaluation."""
         if not self.training or context.shape[1] < 2:
             return context
         if self.context_dropout > 0.0:
@@ -25,7 +25,7 @@ class ContextCorruption(nn.Module):
 
 
 def drop_last(context: Tensor, share: float) -> Tensor:
-    """Zero the last k positions, k uniform in 1..L-1, of a random `share` of the windows; the first position stays."""
+    """Set the last k positions of a random `share` of the windows to zero, k uniform in 1..L-1."""
     batch, length, _ = context.shape
     dropped = torch.randint(1, length, (batch, 1), device=context.device)
     dropped = dropped * (torch.rand(batch, 1, device=context.device) < share)
@@ -34,7 +34,7 @@ def drop_last(context: Tensor, share: float) -> Tensor:
 
 
 def replace_one(context: Tensor, share: float) -> Tensor:
-    """Replace one random position of a random `share` of the windows by its neighbour's in the batch."""
+    """Replace one random position of a random `share` of the windows by that of the window before it in the batch."""
     batch, length, _ = context.shape
     where = torch.randint(0, length, (batch, 1), device=context.device)
     chosen = torch.rand(batch, 1, device=context.device) < share

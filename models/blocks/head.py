@@ -1,7 +1,7 @@
-"""The output head: norm, projection to the vectors' space, residual on the context, unit norm.
+"""The output head: norm, projection to the vectors' space, sum with a base taken from the context, unit norm.
 
-Measured on held-out articles: predicting a residual on the context is worth more than the choice of variant, and so is
-starting from it; therefore the projection starts small.
+Adding the output to a base (the residual) was measured to matter more than the choice of variant. Training should also
+start from that base, so the projection starts small.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from models.blocks.layers import channel_major, rms_norm
 from models.spec.specs import Residual
 
 START_SHARE = 0.1
-"""Norm of the projection's output at the start, where the residual's norm is near 1."""
+"""Norm of the projection's output at the start; the norm of the base is near 1."""
 
 MATRIX_LENGTH = 64
-"""Up to here prefix means are one small matrix product, beyond a running sum."""
+"""Up to this length prefix means are one small matrix product, for longer ones a running sum."""
 
 
 class PredictionHead(nn.Module):
@@ -43,7 +43,7 @@ class PredictionHead(nn.Module):
             return F.normalize(output, dim=-1)
 
     def _project(self, hidden: Tensor) -> Tensor:
-        """Return the projection (B, L, D); from channel-major memory without a copy."""
+        """Return the projection (B, L, D), without copying an input that is channel-major in memory."""
         if not channel_major(hidden):
             out: Tensor = self.proj(hidden)
             return out

@@ -15,7 +15,7 @@ from models.spec.specs import NORM_EPS
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the depthwise causal convolution y[t] = bias + sum over k of weight[K-1-k] * x[t-k].
 
-    As shifted multiply-adds: one pass a tap over memory that a library convolution would first have to rearrange.
+    It is one shifted multiply-add for each tap; a library's convolution would first rearrange the memory.
 
     x (B, L, C), weight (K, C) with the newest position's tap last, bias (C,); returns (B, L, C).
     """
@@ -32,14 +32,14 @@ def gated_rms_norm(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
 
 
 def channel_major(x: Tensor) -> bool:
-    """Say whether x (B, L, d) lies in memory in the order (d, L, B), as the fused blocks on a CPU want it."""
+    """Say whether x (B, L, d) is stored in the order (d, L, B), the best one for the fused blocks on a CPU."""
     return x.permute(2, 1, 0).is_contiguous()
 
 
 def rms_norm(x: Tensor) -> Tensor:
     """Return x (B, L, d) divided by its root mean square over d, in the memory order of x.
 
-    There is no weight: a projection follows every such norm, and its columns can hold one.
+    It has no weight, since a projection follows every such norm and can scale the columns itself.
     """
     if x.device.type == "cpu" and channel_major(x):
         out: Tensor = _ChannelNorm.apply(x.permute(2, 1, 0))  # type: ignore[no-untyped-call]
@@ -48,7 +48,7 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class _ChannelNorm(torch.autograd.Function):
-    """RMS norm over the first axis of (d, L, B): torch's own kernel would first copy it to the last axis."""
+    """RMS norm over the first axis of (d, L, B); torch's own kernel would first copy x into another order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class _ChannelNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         normed, scale = ctx.saved_tensors
-        along = (grad * normed).mean(0)  # the norm leaves nothing of the gradient along x itself
+        along = (grad * normed).mean(0)  # the result does not depend on the length of x: remove the part along x
         result: Tensor = torch.addcmul(grad, normed, along, value=-1.0).mul_(scale)
         return result
 
@@ -69,7 +69,7 @@ class _ChannelNorm(torch.autograd.Function):
 def random_mask(size: int, keep: float) -> Tensor:
     """Return `size` float32 values on the CPU: 1 / keep with chance keep, else 0, keep rounded to 1/256.
 
-    Eight masks from each 64-bit random number; torch's own generator of masks takes three times as long.
+    Each 64-bit random number gives eight values: three times as fast as torch's own generator of masks.
     """
     threshold = min(255, max(1, round(256 * keep)))
     words = torch.randint(-(2**63), 2**63 - 1, ((size + 7) // 8,))
@@ -77,10 +77,10 @@ def random_mask(size: int, keep: float) -> Tensor:
 
 
 class WindowDropout(nn.Module):
-    """Dropout whose mask is drawn once a window and channel and shared by the window's positions.
+    """Dropout with one mask for each window and channel, the same at all positions of the window.
 
-    The mask is that of recurrent networks (Gal & Ghahramani, arXiv 1512.05287) and needs L times fewer random numbers,
-    which on a CPU cost more than the rest of the layer's elementwise work.
+    Such a mask is usual in recurrent networks (Gal & Ghahramani, arXiv 1512.05287). It also needs L times fewer random
+    numbers; on a CPU these would take longer than all other elementwise work of the layer.
     """
 
     def __init__(self, share: float) -> None:
@@ -88,13 +88,13 @@ class WindowDropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share of the channels of x (B, L, d) while training, and scale up the rest."""
+        """Set a share of the channels of x (B, L, d) to zero in training and scale up the rest."""
         if not self.training or self.share == 0.0:
             return x
         return x * self._mask(x)
 
     def _mask(self, x: Tensor) -> Tensor:
-        """Return a mask (B, 1, d) in the memory order of x, whose entries are 0 or 1 over the share kept."""
+        """Return a mask (B, 1, d) in the memory order of x; its entries are 0 or 1 / (1 - share)."""
         keep = 1.0 - self.share
         batch, _, width = x.shape
         if x.device.type == "cpu" and channel_major(x):

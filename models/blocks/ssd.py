@@ -1,12 +1,13 @@
-"""State space duality: the fast form of the selective state space model, and its slow twin.
+"""State space duality: the fast form of the selective state space model, and the slow one that it is tested against.
 
 Both compute, for every head h with its scalar decay (Mamba-2, arXiv 2405.21060, equation 16 and listing 1),
 
     H[t] = exp(dt[t] A) H[t-1] + dt[t] x[t] B[t]^T          state, (P, N)
     y[t] = H[t] C[t] + D x[t]
 
-`ssd_reference` is that recurrence. `ssd` never forms the states of a chunk: inside a chunk it is attention-like,
-y = M x with M[t, s] = (C[t] . B[s]) exp(A (dt[s+1] + ... + dt[t])) dt[s] for s <= t, and chunks hand on one state.
+`ssd_reference` is that recurrence. `ssd` cuts the sequence into chunks. Inside a chunk it works like attention and
+builds no states: y = M x with M[t, s] = (C[t] . B[s]) exp(A (dt[s+1] + ... + dt[t])) dt[s] for s <= t. From one chunk
+to the next it passes one state.
 
 Letters: B batch, L length, H heads, P head_dim, N d_state; B and C in signatures are the paper's matrices.
 """
@@ -23,99 +24,60 @@ from torch import Tensor
 from data.errors import UserError
 
 DUAL_LENGTH = 64
-"""Longest chunk by default: M costs L * L per head, so longer inputs are cut. The paper's kernels use 64 to 256."""
+"""Positions in a chunk by default. M costs L * L for each head. The paper's kernels use 64 to 256."""
 
 OPERATOR_LENGTH = 16
-"""Up to here all segment sums are one small matrix product, which costs L ** 3 a head; beyond, a masked running sum."""
+"""Up to this length all segment sums are one small matrix product of cost L ** 3; longer ones use a running sum."""
 
 LOG_DECAY_FLOOR = -1.0e4
-"""exp of this is 0 in float32 and float64, so the clamp changes no output; it keeps 0 * inf out of the segment sums."""
+"""Smallest logarithm of a decay. Its exp is 0 in float32 and float64 anyway; without it sums could meet 0 * inf."""
 
 
-def ssd(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, chunk_size: int | None = None
-) -> Tensor:
+def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, chunk_size: int = DUAL_LENGTH) -> Tensor:
     """Run the state space model over x by its dual form, chunk by chunk.
 
-    | argument   | shape        | note                                              |
-    |------------|--------------|---------------------------------------------------|
-    | x          | (B, L, H, P) | float32, float64 or bfloat16                      |
-    | dt         | (B, L, H)    | step sizes, after softplus                        |
-    | A          | (H,)         | negative                                          |
-    | B, C       | (B, L, N)    | shared by the heads                               |
-    | D          | (H,)         | skip connection; None for none                    |
-    | chunk_size |              | None: one chunk up to L = 64, chunks of 64 beyond |
-    | returns    | (B, L, H, P) | dtype of x                                        |
+    | argument   | shape        | note                                  |
+    |------------|--------------|---------------------------------------|
+    | x          | (B, L, H, P) | float32, float64 or bfloat16          |
+    | dt         | (B, L, H)    | step sizes, after softplus            |
+    | A          | (H,)         | negative                              |
+    | B, C       | (B, L, N)    | shared by the heads                   |
+    | D          | (H,)         | skip connection                       |
+    | chunk_size |              | positions in one chunk, at least 1    |
+    | returns    | (B, L, H, P) | dtype of x                            |
 
-    Decays are computed in float32 at least. Time and memory are linear in L for a fixed chunk size.
+    Decays are computed in float32 or float64. Time and memory are linear in L for a fixed chunk size.
     Raises UserError on shapes that do not fit together.
     """
     check_shapes(x, dt, A, B, C, D)
-    if chunk_size is not None and chunk_size < 1:
-        raise UserError(f"ssd: expected chunk_size >= 1, got {chunk_size}; leave it None for the default")
     with torch.autocast(x.device.type, enabled=False):  # operands keep the dtypes they come with
-        length = x.shape[1]
-        size = chunk_size or DUAL_LENGTH
-        log_decay = (dt.to(_exponent_dtype(x)) * A.to(_exponent_dtype(x))).clamp_min(LOG_DECAY_FLOOR)  # (B, L, H)
-        if length <= size:
+        exponent = torch.float64 if x.dtype == torch.float64 else torch.float32
+        log_decay = (dt.to(exponent) * A.to(exponent)).clamp_min(LOG_DECAY_FLOOR)  # (B, L, H)
+        if x.shape[1] <= chunk_size:
             return _dual(x, dt, log_decay, B, C, D)
-        return _chunked(x, dt, log_decay, B, C, D, size)
+        return _chunked(x, dt, log_decay, B, C, D, chunk_size)
 
 
-def ssd_reference(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    chunk_size: int | None = None,
-    *,
-    float64: bool = False,
-) -> Tensor:
-    """Run the plain recurrence; same arguments and result as `ssd`, `chunk_size` has no effect.
-
-    With `float64` all arithmetic is in float64 and so is the result.
-    """
-    check_shapes(x, dt, A, B, C, D)
-    del chunk_size
-    if float64:
-        x, dt, A, B, C = (tensor.double() for tensor in (x, dt, A, B, C))
-        D = D.double() if D is not None else None
+def ssd_reference(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Run the plain recurrence, position by position; arguments and result as for `ssd`."""
     state = x.new_zeros(x.shape[0], x.shape[2], x.shape[3], B.shape[2])  # (B, H, P, N)
     outputs = []
     for t in range(x.shape[1]):
-        y, state = ssd_step(x[:, t], dt[:, t], A, B[:, t], C[:, t], D, state)
-        outputs.append(y)
+        decay = torch.exp(dt[:, t] * A)  # (B, H)
+        inflow = (dt[:, t, :, None] * x[:, t])[..., None] * B[:, t, None, None, :]  # (B, H, P, N)
+        state = decay[..., None, None] * state + inflow
+        outputs.append((state * C[:, t, None, None, :]).sum(-1) + D[:, None] * x[:, t])  # (B, H, P)
     return torch.stack(outputs, dim=1)  # (B, L, H, P)
 
 
-def ssd_step(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Advance the recurrence by one token.
-
-    x (B, H, P), dt (B, H), A (H,), B and C (B, N), D (H,) or None, state (B, H, P, N); returns y (B, H, P), new state.
-    """
-    decay = torch.exp(dt * A)  # (B, H)
-    inflow = (dt[..., None] * x)[..., None] * B[:, None, None, :]  # (B, H, P, N)
-    state = decay[..., None, None] * state + inflow
-    y = (state * C[:, None, None, :]).sum(-1)  # (B, H, P)
-    if D is not None:
-        y = y + D[:, None] * x
-    return y, state
-
-
-def check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None) -> None:
+def check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:
     """Raise UserError, naming the argument, unless all shapes fit x (B, L, H, P)."""
     if x.dim() != 4:
         raise UserError(
             f"ssd: expected x (B, L, H, P), got shape {tuple(x.shape)}; split the channels into heads first"
         )
     batch, length, heads, _ = x.shape
-    expected = {"dt": (dt, (batch, length, heads)), "A": (A, (heads,)), "C": (C, tuple(B.shape))}
-    if D is not None:
-        expected["D"] = (D, (heads,))
+    expected = {"dt": (dt, (batch, length, heads)), "A": (A, (heads,)), "C": (C, tuple(B.shape)), "D": (D, (heads,))}
     if tuple(B.shape[:-1]) != (batch, length):
         raise UserError(f"ssd: expected B ({batch}, {length}, N), got {tuple(B.shape)}; B goes with x {tuple(x.shape)}")
     for name, (tensor, shape) in expected.items():
@@ -123,16 +85,11 @@ def check_shapes(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tens
             raise UserError(f"ssd: expected {name} {shape}, got {tuple(tensor.shape)}; it goes with x {tuple(x.shape)}")
 
 
-def _exponent_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _dual(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Tensor | None) -> Tensor:
+def _dual(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Return y = M x for one chunk that starts from a zero state."""
     batch, length, heads, width = x.shape
     mixing = _mixing(dt, segment_decays(log_decay), B, C)  # (B, H, L, L)
-    if D is not None:  # the skip connection is the diagonal's
-        mixing = mixing + D[:, None, None] * torch.eye(length, dtype=D.dtype, device=D.device)
+    mixing = mixing + D[:, None, None] * torch.eye(length, dtype=D.dtype, device=D.device)  # the skip connection
     values = x.transpose(1, 2).reshape(batch * heads, length, width)  # a view where x lies time-major in memory
     y = torch.bmm(mixing.to(x.dtype).view(batch * heads, length, length), values)  # (B*H, L, P)
     return y.view(batch, heads, length, width).transpose(1, 2)
@@ -144,8 +101,8 @@ def _mixing(dt: Tensor, decays: Tensor, B: Tensor, C: Tensor) -> Tensor:
     return scores[:, None] * (decays * dt.transpose(1, 2)[:, :, None, :])
 
 
-def _chunked(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Tensor | None, size: int) -> Tensor:
-    """Cut the length into chunks of `size`; each adds what the state before it still contributes."""
+def _chunked(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Tensor, size: int) -> Tensor:
+    """Cut the length into chunks of `size`; each adds what the state before it contributes."""
     state: Tensor | None = None
     outputs = []
     for start in range(0, x.shape[1], size):
@@ -179,7 +136,7 @@ def _next_state(state: Tensor | None, x: Tensor, dt: Tensor, log_decay: Tensor, 
 def segment_decays(log_decay: Tensor) -> Tensor:
     """Return exp(a[s+1] + ... + a[t]) for s <= t, zero for s > t: (B, L, H) -> (B, H, L, L).
 
-    The terms are summed, never running sums differenced: the difference of two large sums would lose its digits.
+    Each sum is taken over its own terms: the difference of two large running sums would lose digits.
     """
     batch, length, heads = log_decay.shape
     a = log_decay.transpose(1, 2)  # (B, H, L)

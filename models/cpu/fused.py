@@ -1,14 +1,14 @@
-"""The Mamba-2 block for short windows on a CPU: one autograd function, forward and backward written out.
+"""The Mamba-2 block for short windows on a CPU: one autograd function, forward and backward written by hand.
 
-It computes what `MambaBlock.forward_composed` computes; a test holds both together, output and every gradient. It
-exists because at L = 5 a block's time goes into elementwise passes, not into its matrix products. What removes them:
+It computes the same as `MambaBlock.forward_composed`: a test compares the output and every gradient. It exists because
+at L = 5 much of a block's time is spent on elementwise work that waits for memory. It saves that time in four ways:
 
-- Tensors are channel-major, (channels, L, B): the parts of the projection, and of its gradient, are contiguous blocks,
-  so nothing is split, concatenated or copied; a shift by k positions is another row.
-- Between the two projections `models.cpu.kernels` takes channel by channel through everything at once.
+- Tensors are channel-major, (channels, L, B). The parts of the projection and of its gradient are then contiguous:
+  nothing is split, concatenated or copied, and a shift by k positions is another row.
+- Between the two projections `models.cpu.kernels` does all steps of one channel before it starts the next channel.
 - Of the large tensors only the projection and its gated result are kept for the backward pass.
-- The norm is a scalar a token, so it is applied after the output projection, where columns are shorter, and its weight
-  goes into the projection's. Its gradient needs (d out . out) only, not another pass over the inner width.
+- The norm multiplies each token by one number, so it is applied after the output projection, where columns are shorter.
+  Its weight is multiplied into the projection's weight. Its gradient needs only the products (d out . out).
 
 Letters: d d_model, I d_inner, N d_state, H heads, P head_dim, K taps, L positions, B windows, T = L * B,
 Q = L (L + 1) / 2 pairs of positions.
@@ -32,7 +32,7 @@ from models.cpu import kernels
 from models.spec.specs import NORM_EPS
 
 MAX_LENGTH = 16
-"""Longest window for which the pairs of positions, of cost L * L, are worth it."""
+"""Longest window that takes the fused form: its cost grows with the pairs of positions, L * L."""
 
 
 class Weights(NamedTuple):
@@ -49,14 +49,14 @@ class Weights(NamedTuple):
 
 
 def takes(u: Tensor, weight: Tensor) -> bool:
-    """Say whether the fused form can do u (B, L, d) with weights of that type."""
+    """Say whether the fused form can take u (B, L, d) with weights of that type."""
     return u.device.type == "cpu" and u.shape[1] <= MAX_LENGTH and weight.dtype in {torch.float32, torch.float64}
 
 
 def fused_block(u: Tensor, weights: Weights) -> Tensor:
-    """Map u (d, L, B) to (d, L, B); under autocast float32's products are in bfloat16, all else in the weights' dtype.
+    """Map u (d, L, B) to (d, L, B), in the weights' dtype; under autocast float32 weights multiply in bfloat16.
 
-    Weights of float64 stay as they are, as under autocast they do in torch's own operations.
+    Weights of float64 stay as they are, as with torch's own operations under autocast.
     """
     low = torch.is_autocast_enabled(u.device.type) and weights.in_proj.dtype == torch.float32
     with torch.autocast(u.device.type, enabled=False):
@@ -112,12 +112,12 @@ class _FusedBlock(torch.autograd.Function):
 
 
 def rounded(factor: Tensor, low: bool) -> Tensor:
-    """Return a factor of a matrix product as it enters it: in bfloat16 with `low`, else as it is."""
+    """Return a factor of a matrix product in bfloat16 with `low`, else as it is."""
     return factor.bfloat16() if low else factor
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
-    """Return the tensors' memory as the kernels take it: bfloat16 as the int16 of its bits."""
+    """Return the tensors as arrays that share their memory; bfloat16 as int16 with the same bits."""
     return [(t.detach().view(torch.int16) if t.dtype == torch.bfloat16 else t.detach()).numpy() for t in tensors]
 
 
@@ -170,7 +170,7 @@ def ssm_backward(  # noqa: PLR0917  (tensors of the formulas, in their order)
 
 
 def in_threads(run: Callable[[int, int, int], None], ranges: list[tuple[int, int]]) -> None:
-    """Call run(number, first, last) for every range, side by side if there are several."""
+    """Call run(number, first, last) for every range, in threads if there are several."""
     if len(ranges) == 1:
         run(0, *ranges[0])
         return
@@ -179,7 +179,7 @@ def in_threads(run: Callable[[int, int, int], None], ranges: list[tuple[int, int
 
 
 def head_ranges(num_heads: int) -> list[tuple[int, int]]:
-    """Cut the heads into as many ranges (first, last) as torch has threads, or one a head."""
+    """Cut the heads into one range (first, last) for each of torch's threads, but not more ranges than heads."""
     parts = min(torch.get_num_threads(), num_heads)
     edges = [num_heads * part // parts for part in range(parts + 1)]
     return list(pairwise(edges))
@@ -191,7 +191,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def through_norm(grad: Tensor, out: Tensor, scale: Tensor, inner: int) -> Tensor:
-    """Return what each token's gated values (I, T) are multiplied by in their gradient through the norm: (T,).
+    """Return the factor (T,) of each token's gated values (I, T) in their gradient through the norm.
 
     With v = W gated and out = scale v, scale = (mean gated ** 2 + eps) ** -1/2, the gradient for gated is
     W^T (scale grad) - gated * scale ** 2 * (grad . out) / I, since d scale / d gated = -scale ** 3 gated / I.

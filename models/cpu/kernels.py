@@ -1,9 +1,9 @@
 """The elementwise work of the fused block, one channel at a time, compiled by numba.
 
-A library's operations each walk over the whole tensor: at L = 5 a block then waits for memory, not for its matrix
-products. These kernels take one channel, (L, B) numbers that fit into the first cache, through the convolution, SiLU,
-the state space model and the gate before they touch the next, so every large tensor is read or written once.
-What is cheap to make again (all but the projection) is made again in the backward pass instead of being kept.
+Each operation of a library passes over the whole tensor, so at L = 5 a block waits for memory. These kernels work on
+one channel at a time: its (L, B) numbers fit into the first cache. Convolution, SiLU, state space model and gate are
+all done before the next channel. So every large tensor is read or written once.
+The backward pass computes again what is cheap to compute, which is everything but the projection.
 
 Arrays are channel-major with the windows innermost. Pairs (t, s), s <= t, of positions are numbered t (t + 1) / 2 + s.
 
@@ -15,13 +15,12 @@ Arrays are channel-major with the windows innermost. Pairs (t, s), s <= t, of po
     gated[t]   = y[t] z[t] sigmoid(z[t])
 
 Letters: H heads, P head_dim, I = H P, N d_state, K taps, L positions, B windows, Q = L (L + 1) / 2 pairs.
-Arrays are float32 or float64; what goes into or comes from a matrix product (projected, gated and their gradients) may
-also be bfloat16, as int16 arrays of its bits, which are widened and rounded a channel at a time. `first` and `last`
-name a range of heads: each touches its own part of every result, so ranges may run in threads; the kernels release the
-interpreter's lock.
+Arrays are float32 or float64. Those that go into or come from a matrix product (projected, gated and their gradients)
+may also be bfloat16, given as int16 arrays with the same bits; they are converted one channel at a time. `first` and
+`last` are a range of heads. Each range writes its own part of every result, so ranges may run in threads: the kernels
+release the interpreter's lock.
 
-Everything that is compiled lies in this one file: the cache on disk is renewed when a kernel's own file changes, not
-when one that it calls into does.
+All compiled code is in this one file, since the cache on disk notices changes of a kernel's own file only.
 """
 
 # ruff: noqa: PLR0917  (arrays of the formulas, in their order)
@@ -41,18 +40,18 @@ Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 REASSOCIATE = {"contract", "reassoc", "nsz", "arcp"}
-"""What the compiler may do to sums and products; NaN and infinity keep their meaning."""
+"""The liberties that the compiler may take with sums and products; none of them changes NaN or infinity."""
 
 EXP2_TERMS = tuple(np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(8))
 """Taylor series of 2 ** f; its error on |f| <= 1/2 is below 6e-9, a tenth of float32's rounding."""
 
 
 def compiled(function: Function) -> Function:
-    """Compile for this processor at the first call; later processes load it from the cache on disk, if there is one."""
+    """Compile a function at its first call; later processes load it from the cache on disk, if there is one."""
     options = {"nogil": True, "fastmath": REASSOCIATE, "error_model": "numpy"}
     try:
         result: Function = njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
+    except RuntimeError:  # no folder for the cache can be written
         result = njit(**options)(function)
     return result
 
@@ -64,7 +63,7 @@ def sigmoid(x: Array, out: Array, bits: Array) -> None:
 
 @overload(sigmoid)  # type: ignore[untyped-decorator]
 def _sigmoid(x: Any, out: Any, bits: Any) -> Callable[[Any, Any, Any], None]:
-    """Choose by type: the library's exp for float64, for float32 a polynomial, since a call would not vectorise."""
+    """Choose by type: the library's exp for float64; for float32 a polynomial, which can be vectorised."""
     if x.dtype.bitwidth == 64:
 
         def exact(x: Any, out: Any, bits: Any) -> None:
@@ -91,17 +90,17 @@ def _sigmoid(x: Any, out: Any, bits: Any) -> Callable[[Any, Any, Any], None]:
 
 
 def load(stored: Array, work: Array) -> Array:
-    """Return a channel (L, B) as floats: itself, or bfloat16 widened into `work`. Compiled code only."""
+    """Return a channel (L, B) as floats: itself, or a bfloat16 converted into `work`. Compiled code only."""
     raise NotImplementedError
 
 
 def room(stored: Array, work: Array) -> Array:
-    """Return where a channel (L, B) is to be written before `store`: its own place, or `work`. Compiled code only."""
+    """Return where to write a channel (L, B) before `store`: its own place, or `work`. Compiled code only."""
     raise NotImplementedError
 
 
 def store(values: Array, stored: Array) -> None:
-    """Write a channel (L, B) of `room` rounded to the nearest bfloat16; floats are there. Compiled code only."""
+    """Round a channel (L, B) from `room` to bfloat16; floats are already in place. Compiled code only."""
     raise NotImplementedError
 
 
@@ -187,7 +186,7 @@ def activate(mixed: Array, conv: Array, bias: Array, channel: int, before: Array
 
 @compiled
 def multiply(left: Array, right: Array, out: Array) -> None:
-    """Write the product of two channels (L, B); a loop compiles in a tenth of the time of an array expression."""
+    """Write the product of two channels (L, B); a loop compiles ten times as fast as an array expression."""
     for t in range(out.shape[0]):
         row, one, other = out[t], left[t], right[t]
         for b in range(row.shape[0]):
@@ -386,7 +385,7 @@ def mix_and_gate_backward(
 
 @compiled
 def mix_backward(mixing: Array, x: Array, d_y: Array, t: int, d_x: Array, d_mixing: Array) -> None:
-    """Add what position t's gradient d_y[t] brings to d_x (L, B) and d_mixing (Q, B)."""
+    """Add the share of d_y[t], the gradient at position t, to d_x (L, B) and d_mixing (Q, B)."""
     windows = x.shape[1]
     grad = d_y[t]
     for s in range(t + 1):

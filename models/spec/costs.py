@@ -1,4 +1,4 @@
-"""Parameter counts and matrix-product operations in closed form, torch-free: planning needs no model.
+"""Numbers of parameters and of operations, computed from the spec alone: planning needs no model and no torch.
 
 Letters: D vector dim, L context length, d d_model, G GRU hidden.
 """
@@ -22,7 +22,7 @@ def num_parameters(spec: VariantSpec, dim: int) -> int:
 def flops_per_window(spec: VariantSpec, dim: int, context_length: int) -> int:
     """Return the operations (2 per multiply-add) of the matrix products of one forward pass over one window.
 
-    Elementwise work and the convolution are left out. Backward costs about twice as much again.
+    Elementwise work and the convolution do not count. The backward pass costs about twice as much.
     """
     L = context_length
     means = L * L * dim  # a prefix mean is a small matrix product

@@ -1,4 +1,4 @@
-"""What the training loss is made of. Torch-free."""
+"""The weights and options of the training loss. Torch-free."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class LossConfig:
     dense: bool = True
     """Train on all L positions instead of the last one."""
     negatives: Negatives = "position"
-    """A dense prediction's negatives: the targets of its own position, or those of all positions. The latter include
-    its own window's other chunks; pushing those away was measured to cost Contain@50."""
+    """Negatives of a dense prediction: the batch's targets at the same position, or at all positions. The second choice
+    includes other chunks of the same window; it was measured to lower Contain@50."""
     context_negatives: bool = False
     """Add the vectors of the prediction's own context as negatives."""
     article_negatives: int = 0
-    """Hard negatives a window, drawn from its article: the last that many columns of the loss's vectors and ids."""
+    """Number of hard negatives of a window, drawn from its article."""
 
     def __post_init__(self) -> None:
         """Check the ranges; messages begin with the field's name."""

@@ -1,11 +1,15 @@
-"""How the weights are updated. Torch-free."""
+"""How the weights are updated, and in which precision. Torch-free."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from models.spec.ranges import at_least, positive, within
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Of the matrix products in training; "auto" is bfloat16 where the device multiplies it natively."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +17,7 @@ class OptimConfig:
     """AdamW with warm-up, cosine decay and gradient clipping."""
 
     lr: float = 1.0e-3
-    """Peak learning rate; 0 trains nothing, which is useful to exercise pruning."""
+    """Peak learning rate; 0 trains nothing, which is a way to see pruning at work."""
     weight_decay: float = 0.01
     """Decoupled decay of the matrices; norms, biases, A, D and dt have none."""
     beta1: float = 0.9

@@ -1,6 +1,6 @@
 """Range checks for configuration dataclasses, torch-free.
 
-Every message begins with the field's name, so that whoever nests the dataclass can put the path before it.
+Every message begins with the field's name: the caller puts the path of the dataclass before it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def positive(field: str, value: float) -> None:
         raise UserError(f"{field}: expected a number > 0, got {value!r}; choose a positive one")
 
 
-def divides(field: str, value: int, divisor: int, why: str, mend: str) -> None:
-    """Raise UserError unless `divisor` divides `value`; `why` names the product, `mend` the way out."""
+def divides(field: str, value: int, divisor: int, what: str, fix: str) -> None:
+    """Raise UserError unless `divisor` divides `value`; `what` names the value, `fix` says what to do."""
     if value % divisor:
-        raise UserError(f"{field}: expected {why} divisible by {divisor}, got {value}; {mend}")
+        raise UserError(f"{field}: expected {what} divisible by {divisor}, got {value}; {fix}")
 
 
 def one_of(field: str, value: object, legal: Iterable[str]) -> None:
@@ -47,6 +47,6 @@ def one_of(field: str, value: object, legal: Iterable[str]) -> None:
 
 
 def suggestion(word: str, legal: Iterable[str]) -> str:
-    """Return "did you mean X?" for the legal word nearest to `word`, else an invitation to choose."""
+    """Return "did you mean X?" for the legal word nearest to `word`, or "choose one of these" when none is near."""
     near = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else "choose one of these"

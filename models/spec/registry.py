@@ -1,7 +1,6 @@
 """The registry of variants: which layers, in which order, of which size. Torch-free.
 
-A spec is a frozen dataclass whose defaults are the seed's sizes. The kinds of layer and their order belong to the
-variant; the sizes are configuration.
+The sizes of each are a dataclass in `models.spec.specs`; their defaults are those of the original project.
 
 | variant        | layers                                              |
 |----------------|-----------------------------------------------------|
@@ -19,7 +18,6 @@ import dataclasses
 from typing import Any
 
 from data.errors import UserError
-from models.spec.costs import flops_per_window, num_parameters
 from models.spec.ranges import suggestion
 from models.spec.specs import (
     AmnSpec,
@@ -30,16 +28,6 @@ from models.spec.specs import (
     MambaXLSpec,
     VariantSpec,
 )
-
-__all__ = [
-    "VARIANTS",
-    "VariantSpec",
-    "flops_per_window",
-    "make_spec",
-    "num_parameters",
-    "spec_from_dict",
-    "spec_to_dict",
-]
 
 VARIANTS: dict[str, type[VariantSpec]] = {
     spec.name: spec for spec in (MambaSSpec, MambaHSpec, MambaXLSpec, MambaSandwichSpec, MambaGRSpec, AmnSpec)

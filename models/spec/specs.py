@@ -1,11 +1,11 @@
-"""The specs of the variants: one frozen dataclass each, whose defaults are the seed's sizes. Torch-free.
+"""The sizes of the variants: one frozen dataclass each, with the original project's sizes as defaults. Torch-free.
 
-The kinds of layer and their order belong to the variant, sizes are configuration. See `models.spec.registry`.
+The kinds of layers and their order belong to the variant, the sizes are configuration. See `models.spec.registry`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
 from models.spec.ranges import at_least, divides, one_of, within
@@ -13,6 +13,10 @@ from models.spec.ranges import at_least, divides, one_of, within
 LayerKind = Literal["ssm", "attention", "gated"]
 Layers = tuple[LayerKind, ...]
 Residual = Literal["last_mean", "mean", "learned", "none"]
+
+SSM: Layers = ("ssm",)
+ATTENTION: Layers = ("attention",)
+GATED: Layers = ("gated",)
 
 NORM_EPS = 1.0e-5
 """Added to the mean square in every norm."""
@@ -26,21 +30,21 @@ class VariantSpec:
 
     d_model: int = 256
     """Width of the layers."""
-    num_heads: int = 4
-    """Attention heads; divides d_model."""
     dropout: float = 0.1
-    """Share of each layer's output channels zeroed while training; one mask for all positions of a window."""
+    """Share of each layer's output channels set to zero in training, the same ones at all positions of a window."""
     residual: Residual = "last_mean"
-    """The prediction is added to: half last vector, half running mean; the mean; a learned mix of both; nothing."""
+    """What the output is added to: "last_mean" half the last vector and half the mean of all so far, "mean" that mean,
+    "learned" a learned mix of the two, "none" nothing."""
     context_dropout: float = 0.0
-    """Chance, a window, that its last 1..L-1 input positions are zeroed while training."""
+    """Share of the windows whose last 1..L-1 input positions are set to zero in training."""
     span_corruption: float = 0.0
-    """Chance, a window, that one input position is replaced by another window's while training."""
+    """Share of the windows in which one input position is taken from another window in training."""
 
     def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
-        at_least("d_model", self.d_model, 1)
-        at_least("num_heads", self.num_heads, 1)
+        """Check the ranges: every integer is a size of at least 1. Messages begin with the field's name."""
+        for field in fields(self):
+            if field.type == "int":
+                at_least(field.name, getattr(self, field.name), 1)
         within("dropout", self.dropout, 0.0, 1.0, open_high=True)
         within("context_dropout", self.context_dropout, 0.0, 1.0)
         within("span_corruption", self.span_corruption, 0.0, 1.0)
@@ -53,20 +57,21 @@ class VariantSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AmnSpec(VariantSpec):
-    """The learned baseline: attention over the context, residual on its mean."""
+    """The learned baseline: attention over the context, added to its mean."""
 
     name: ClassVar[str] = "amn"
 
     d_model: int = 256
     residual: Residual = "mean"
+    num_heads: int = 4
+    """Attention heads; divides d_model."""
     mlp_ratio: int = 3
     """Hidden units of the mixing MLP, in multiples of d_model."""
 
     def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
+        """Check the ranges."""
         VariantSpec.__post_init__(self)
-        at_least("mlp_ratio", self.mlp_ratio, 1)
-        _check_attention_heads(self)
+        _check_heads(self.d_model, self.num_heads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,19 +98,25 @@ class MambaSpec(VariantSpec):
         return self.d_inner // self.head_dim
 
     def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
+        """Check the ranges."""
         VariantSpec.__post_init__(self)
-        for field in ("d_state", "d_conv", "expand", "head_dim"):
-            at_least(field, getattr(self, field), 1)
-        divides(
-            "d_model",
-            self.d_inner,
-            self.head_dim,
-            f"expand * d_model ({self.expand} * {self.d_model})",
-            "choose another d_model or head_dim",
-        )
-        if "attention" in self.layers():
-            _check_attention_heads(self)
+        inner = f"expand * d_model ({self.expand} * {self.d_model})"
+        divides("d_model", self.d_inner, self.head_dim, inner, "choose another d_model or head_dim")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionSpec(MambaSpec):
+    """What a Mamba variant with local attention has."""
+
+    num_heads: int = 4
+    """Attention heads; divides d_model."""
+    window: int = 8
+    """Positions that attention sees, its own included."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        MambaSpec.__post_init__(self)
+        _check_heads(self.d_model, self.num_heads)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,15 +130,9 @@ class MambaSSpec(MambaSpec):
     ssm_layers: int = 8
     """Number of SSM layers."""
 
-    def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
-        at_least("ssm_layers", self.ssm_layers, 1)
-        MambaSpec.__post_init__(self)
-
     def layers(self) -> Layers:
         """Return `ssm_layers` times "ssm"."""
-        ssm: Layers = ("ssm",)
-        return ssm * self.ssm_layers
+        return SSM * self.ssm_layers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +147,8 @@ class MambaXLSpec(MambaSSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MambaHSpec(MambaSpec):
-    """A hybrid: groups of SSM layers, each closed by a local attention."""
+class MambaHSpec(AttentionSpec):
+    """Groups of SSM layers, each followed by a local attention."""
 
     name: ClassVar[str] = "mamba_h"
 
@@ -153,24 +158,14 @@ class MambaHSpec(MambaSpec):
     """How often the group is repeated."""
     ssm_per_group: int = 3
     """SSM layers before each attention."""
-    window: int = 8
-    """Positions that attention sees, its own included."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
-        for field in ("num_groups", "ssm_per_group", "window"):
-            at_least(field, getattr(self, field), 1)
-        MambaSpec.__post_init__(self)
 
     def layers(self) -> Layers:
         """Return the group, repeated."""
-        ssm: Layers = ("ssm",)
-        attention: Layers = ("attention",)
-        return (ssm * self.ssm_per_group + attention) * self.num_groups
+        return (SSM * self.ssm_per_group + ATTENTION) * self.num_groups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MambaSandwichSpec(MambaSpec):
+class MambaSandwichSpec(AttentionSpec):
     """SSM layers between two slices of local attention."""
 
     name: ClassVar[str] = "mamba_sandwich"
@@ -181,21 +176,11 @@ class MambaSandwichSpec(MambaSpec):
     """Attention layers on each side."""
     ssm_layers: int = 8
     """SSM layers in the middle."""
-    window: int = 8
-    """Positions that attention sees, its own included."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
-        for field in ("attention_layers", "ssm_layers", "window"):
-            at_least(field, getattr(self, field), 1)
-        MambaSpec.__post_init__(self)
 
     def layers(self) -> Layers:
         """Return attention, SSM, attention."""
-        ssm: Layers = ("ssm",)
-        attention: Layers = ("attention",)
-        outer = attention * self.attention_layers
-        return outer + ssm * self.ssm_layers + outer
+        outer = ATTENTION * self.attention_layers
+        return outer + SSM * self.ssm_layers + outer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,17 +196,10 @@ class MambaGRSpec(MambaSpec):
     gru_hidden: int = 256
     """Hidden units of each gate's GRU."""
 
-    def __post_init__(self) -> None:
-        """Check the ranges; messages begin with the field's name."""
-        at_least("ssm_layers", self.ssm_layers, 1)
-        at_least("gru_hidden", self.gru_hidden, 1)
-        MambaSpec.__post_init__(self)
-
     def layers(self) -> Layers:
         """Return `ssm_layers` times "gated"."""
-        gated: Layers = ("gated",)
-        return gated * self.ssm_layers
+        return GATED * self.ssm_layers
 
 
-def _check_attention_heads(spec: VariantSpec) -> None:
-    divides("d_model", spec.d_model, spec.num_heads, "d_model", f"choose a multiple of num_heads ({spec.num_heads})")
+def _check_heads(d_model: int, num_heads: int) -> None:
+    divides("d_model", d_model, num_heads, "d_model", f"choose a multiple of num_heads ({num_heads})")

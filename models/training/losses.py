@@ -1,8 +1,8 @@
 """The training losses: a registry of parts and their weighted sum.
 
-A batch's predictions are compared with the vectors that they should be and, for InfoNCE, told apart from the batch's
-other targets. With several workers each predicts its own windows but sees the targets of all, so the loss averaged over
-the workers is that of one worker with the whole batch.
+A prediction is compared with its target and, for InfoNCE, also with the other targets of the batch. With several
+workers each one predicts its own windows and sees the targets of all windows. So the mean of the workers' losses equals
+the loss of one worker with the whole batch.
 
 Letters: b own windows, B windows of the global batch, L context length, D vector dim, T positions trained on (L or 1),
 E hard negatives a window.
@@ -33,7 +33,7 @@ class LossOutput(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a loss compares. The trained positions come first, since each is a block of its own in memory."""
+    """What a loss compares. The position is the first axis: the products are done position by position."""
 
     pred: Tensor  # (T, b, D)
     targets: Tensor  # (T, B, D)
@@ -72,7 +72,7 @@ class Loss(nn.Module):
         |----------|------------------|---------------------------------------------------------------------------|
         | pred     | (b, L, D)        | unit rows; position t predicts chunk t + 1 of its window                  |
         | vectors  | (B, L+1+E, D)    | unit rows of the global batch: the windows, then hard negatives, if any   |
-        | ids      | (B, L+1+E) int64 | rows with equal ids are the same vector and never each other's negatives  |
+        | ids      | (B, L+1+E) int64 | rows with equal ids are the same vector, so never negatives of each other |
         | own      |                  | which windows of the global batch `pred` belongs to; None for all of them |
 
         Raises UserError on shapes that do not fit together.
@@ -119,8 +119,8 @@ def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Ten
 def infonce(loss: Loss, batch: Batch) -> Tensor:
     """Return -log softmax(pred . candidates / temperature)[target], mean over predictions.
 
-    Candidates are the targets of the global batch and the configured extra negatives. A candidate that is the target's
-    own row, or an exact duplicate of it, is left out of the denominator, the target itself excepted.
+    Candidates are the targets of the global batch and the configured extra negatives. The denominator leaves out every
+    exact duplicate of the target, but keeps the target itself.
     Source: arXiv 1807.03748, equation 4.
     """
     pred = batch.pred / loss.temperature()
@@ -132,7 +132,7 @@ def infonce(loss: Loss, batch: Batch) -> Tensor:
 
 
 def _batch_logits(config: LossConfig, pred: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return logits (T*b, candidates) over the batch's targets, duplicates at -inf, and each row's positive column."""
+    """Return logits (T*b, candidates) over the batch's targets, duplicates at -inf, and the targets' columns."""
     positions, _, dim = pred.shape
     num_windows = batch.targets.shape[1]
     own = torch.arange(batch.own.start, batch.own.stop, device=pred.device)
@@ -184,8 +184,3 @@ LossFunction = Callable[[Loss, Batch], Tensor]
 
 LOSSES: dict[str, LossFunction] = {"infonce": infonce, "cosine": cosine, "mse": mse}
 """Every loss by the name of its weight in `LossConfig`."""
-
-
-def build_loss(config: LossConfig) -> Loss:
-    """Return the loss that `config` describes."""
-    return Loss(config)

@@ -1,7 +1,7 @@
-"""Hard negatives: rows of a window's own article, which are the likeliest to be mistaken for its target. Torch-free.
+"""Hard negatives: other rows of the window's article, the easiest ones to confuse with its target. Torch-free.
 
-A trainer that uses `LossConfig.article_negatives` draws them for each batch and gathers windows and draws together: the
-loss takes them as the last columns of its vectors and ids.
+They are drawn anew for each batch and gathered with its windows. The loss takes them as the last columns of its vectors
+and ids; `LossConfig.article_negatives` says how many.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ArticleNegatives:
     def draw(self, rows: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
         """Return (B, num) rows for windows of consecutive rows (B, L+1): uniform over the article outside the window.
 
-        An article that is no longer than the window has no such row; its draws are the target itself, which the loss
-        leaves out because its id is the target's.
+        An article that is no longer than the window has no such row. Then the target itself is returned, and the loss
+        ignores it, since it has the target's id.
         """
         width = rows.shape[1]
         first, last = rows[:, :1].astype(np.int64), rows[:, -1:]

@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from models.spec.optim import OptimConfig, lr_factor
 
-__all__ = ["OptimConfig", "build_optimizer", "clip_gradients", "lr_factor", "parameter_groups", "set_lr"]
-
 NO_DECAY_NAMES = ("A_log", "D", "dt_bias")
-"""Decay would pull these towards values that mean something: a decay rate of 1, no skip connection, dt = 0.69."""
+"""Decay would pull these towards 0, which stands for a decay rate of 1, no skip connection and dt = 0.69."""
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay; norms, biases, the learned mix, A, D and dt do not."""
+    """Return AdamW's groups: matrices with weight decay; norms, biases, the learned mix, A, D and dt without."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -51,6 +49,6 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], config: OptimConfig) -> Tensor:
-    """Scale the gradients down to a joint norm of `grad_clip` and return the norm before; not finite means diverged."""
+    """Scale the gradients down to a joint norm of `grad_clip`; return the norm before, not finite on divergence."""
     limit = config.grad_clip if config.grad_clip > 0.0 else float("inf")
     return torch.nn.utils.clip_grad_norm_(parameters, limit)

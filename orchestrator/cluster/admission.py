@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.errors import UserError
-from models.spec.registry import num_parameters
+from models.spec.costs import num_parameters
 from orchestrator.config.experiment import ExperimentConfig, Variant
 
 GIB = 1024**3

@@ -8,7 +8,7 @@ import platform
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -111,6 +111,14 @@ def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
     )
 
 
+def beside_driver() -> Any:
+    """Return the strategy that keeps an actor on the driver's node, which sees payload, index file and run folder."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 def num_placement_groups() -> int:
     """Return how many placement groups hold resources: after the trials, one left over would starve the next."""
     from ray.util import placement_group_table
@@ -150,24 +158,28 @@ def _token_path() -> Path:
 
 
 @contextmanager
-def chatter_to(log: Path, verbose: bool) -> Iterator[TextIO]:
-    """Send everything that this process and Ray's libraries print to `log`; yield a stream to the real stdout.
+def chatter_to(log: Path, stream: TextIO, verbose: bool) -> Iterator[TextIO]:
+    """Send everything that this process and Ray's libraries print to `log`; yield what still reaches `stream`.
 
     Done at the level of file descriptors, since Ray's C++ core prints too. With `verbose` nothing is redirected.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     if verbose:
-        yield sys.stdout
+        yield stream
         return
+    log.parent.mkdir(parents=True, exist_ok=True)
     saved = os.dup(1), os.dup(2)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
     try:
-        with os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", buffering=1) as console:
-            yield console
+        with log.open("a", encoding="utf-8", buffering=1) as file, ExitStack() as stack:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            if _writes_to_descriptor(stream, 1):
+                stream = stack.enter_context(os.fdopen(os.dup(saved[0]), "w", encoding="utf-8", buffering=1))
+            if not _writes_to_descriptor(sys.stdout, 1):  # a notebook's: what is printed there passes by descriptors
+                stack.enter_context(redirect_stdout(file))
+                stack.enter_context(redirect_stderr(file))
+            yield stream
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -175,3 +187,10 @@ def chatter_to(log: Path, verbose: bool) -> Iterator[TextIO]:
         os.dup2(saved[1], 2)
         os.close(saved[0])
         os.close(saved[1])
+
+
+def _writes_to_descriptor(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -16,15 +17,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from data.config import DataConfig
 from data.errors import UserError
+from data.windows.novelty import NOVEL_BELOW
 from evaluation.config import IndexConfig, RerankConfig
-from evaluation.measures.rules import parse_rule
+from evaluation.measures.rules import Metrics, parse_rule
+from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.loss import LossConfig
-from models.spec.optim import OptimConfig
-from models.spec.registry import VARIANTS, VariantSpec
+from models.spec.optim import OptimConfig, Precision
+from models.spec.registry import VARIANTS
+from models.spec.specs import VariantSpec
 from orchestrator.config.validation import suggest, validate
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 
 LEARNED_BASELINE = "amn"
+BEST_BASELINE = "best_baseline"
+"""Value of `gates.reference`: the baseline of the run that is best at the end."""
+
+STAGE_METRICS = ("r@5", "contain@50")
+"""Final gates on these decide whether the next stage starts: latency is for the end."""
 
 EPOCH_METRICS = {"val_loss": "min", "val_cosine": "max", "val_mrr": "max"}
 
@@ -58,7 +67,7 @@ class TrainingConfig(_Section):
     workers: Annotated[int, Field(ge=1)] = 1
     loss: LossConfig = LossConfig()
     optimizer: OptimConfig = OptimConfig()
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "auto"
     compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/trials/learner.py
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096
@@ -92,8 +101,8 @@ class GateConfig(_Section):
 class GatesConfig(_Section):
     """Gates while training and at the end.
 
-    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: a row of the
-    same run, or a published share. `ready_if` are further conditions of PRODUCTION READY.
+    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: the best
+    baseline of the run, a row by its name, or a published share. `ready_if` are further conditions of PRODUCTION READY.
     """
 
     mode: Literal["enforce", "shadow"] = "enforce"
@@ -101,7 +110,14 @@ class GatesConfig(_Section):
     smoke: tuple[GateConfig, ...] = ()
     success_if: tuple[RuleText, ...] = ()
     ready_if: tuple[RuleText, ...] = ()
-    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = LEARNED_BASELINE
+    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
+
+
+class EvaluationConfig(_Section):
+    """How queries are told apart, in smoke and final evaluations alike."""
+
+    novel_below: Annotated[float, Field(gt=0, le=1)] = NOVEL_BELOW
+    """A query is novel when no chunk of a training window has this cosine with its target."""
 
 
 class FinalConfig(_Section):
@@ -157,10 +173,11 @@ class ExperimentConfig(_Section):
     run_dir: str = "runs"
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
-    baselines: tuple[str, ...] = ("last_vector", "context_mean")
+    baselines: tuple[str, ...] = ALL_BASELINES
     training: TrainingConfig = TrainingConfig()
     smoke: SmokeConfig = SmokeConfig()
     gates: GatesConfig = GatesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     final: FinalConfig = FinalConfig()
     index: IndexConfig = IndexConfig()
     rerank: RerankConfig | None = None
@@ -175,7 +192,13 @@ class ExperimentConfig(_Section):
         named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
         return {name: variant for name, variant in named.items() if variant is not None}
 
-    def stop_rules(self, variant: Variant, baselines: dict[str, dict[str, float]]) -> StopRules:
+    @property
+    def stage_rules(self) -> tuple[str, ...]:
+        """Return the final gates that a survivor must pass before the next stage starts."""
+        bare = {rule: parse_rule(rule).metric.split(".")[-1] for rule in self.gates.success_if}
+        return tuple(rule for rule, metric in bare.items() if metric in STAGE_METRICS)
+
+    def stop_rules(self, variant: Variant, baselines: Mapping[str, Metrics]) -> StopRules:
         """Return the rules that may end `variant`'s trial, with the baselines' smoke metrics filled in."""
         early = variant.training.early_stopping
         return StopRules(
@@ -225,7 +248,7 @@ def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) 
     entry = dict(entry)
     enabled = entry.pop("enabled", True)
     if not isinstance(enabled, bool):
-        raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; mend the value")
+        raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; fix the value")
     model = entry.pop("model", name)
     if model not in VARIANTS:
         where = f"{path}.model" if model != name else path

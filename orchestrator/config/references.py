@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Set
 
 from data.errors import UserError
-from evaluation.measures.metrics import EXCLUDE_CONTEXT, METRICS, RETRIEVAL_METRICS
+from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, METRICS, NOVEL, RETRIEVAL_METRICS, split_prefix
 from evaluation.measures.rules import Rule, parse_rule
-from evaluation.retrieval.baselines import BASELINES
-from orchestrator.config.experiment import LEARNED_BASELINE, ExperimentConfig
+from evaluation.retrieval.baselines import ALL_BASELINES
+from orchestrator.config.experiment import BEST_BASELINE, LEARNED_BASELINE, ExperimentConfig
 from orchestrator.config.validation import suggest
+
+AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
+"""Metrics that no smoke evaluation measures."""
 
 
 def check_references(config: ExperimentConfig) -> None:
     """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
     for name in config.baselines:
-        if name not in BASELINES:
-            raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, BASELINES)}")
+        if name not in ALL_BASELINES:
+            raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, ALL_BASELINES)}")
     most_epochs = max(variant.training.epochs for variant in variants.values())
     for position, epoch in enumerate(config.smoke.epochs):
         if epoch > most_epochs:
@@ -26,7 +29,7 @@ def check_references(config: ExperimentConfig) -> None:
                 "that epoch never comes: drop it or train longer"
             )
     for name in variants:
-        if name in BASELINES:
+        if name in ALL_BASELINES:
             raise UserError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
     _check_smoke_gates(config)
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
@@ -34,13 +37,20 @@ def check_references(config: ExperimentConfig) -> None:
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
     _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
     reference = config.gates.reference
-    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE}:
-        raise UserError(f"gates.reference: unknown baseline {reference!r}; {suggest(reference, known_at_end)}")
+    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE, BEST_BASELINE}:
+        raise UserError(
+            f"gates.reference: unknown baseline {reference!r}; {suggest(reference, {*known_at_end, BEST_BASELINE})}"
+        )
     for name, variant in variants.items():
         if variant.training.batch_size % variant.training.workers:
             raise UserError(
                 f"variants.{name}.training.batch_size: expected a multiple of workers {variant.training.workers}, "
                 f"got {variant.training.batch_size}; choose another size"
+            )
+        if variant.training.val_windows != config.training.val_windows:
+            raise UserError(
+                f"variants.{name}.training.val_windows: expected the experiment's {config.training.val_windows}, "
+                f"got {variant.training.val_windows}; all variants are validated on the same windows"
             )
     _check_stages(config)
 
@@ -67,18 +77,19 @@ def _check_smoke_gates(config: ExperimentConfig) -> None:
             raise UserError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
         for key in ("continue_if", "prune_unless"):
             path = f"gates.smoke[{position}].{key}"
-            _check_rules(getattr(gate, key), path, set(config.baselines), unmeasured={"predict_p95_ms"})
+            _check_rules(getattr(gate, key), path, set(config.baselines), AT_THE_END)
 
 
 def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasured: Set[str] = frozenset()) -> None:
     """Refuse rules that no trial could pass or fail: a metric that is not measured would prune them all."""
-    measured = [*METRICS, *(EXCLUDE_CONTEXT + name for name in RETRIEVAL_METRICS if name != "cosine")]
+    prefixed = [prefix + name for prefix in (NOVEL, EXCLUDE_CONTEXT) for name in RETRIEVAL_METRICS]
+    measured = [*METRICS, *prefixed, COPIED + "r@5", EXACT + "r@5"]
     legal = [name for name in measured if name not in unmeasured]
     for position, text in enumerate(rules):
         rule: Rule = parse_rule(text)
         if rule.metric not in legal:
             raise UserError(f"{path}[{position}]: unknown metric {rule.metric!r}; {suggest(rule.metric, legal)}")
-        share = METRICS[rule.metric.removeprefix(EXCLUDE_CONTEXT)].unit == "share"
+        share = METRICS[split_prefix(rule.metric)[1]].unit == "share"
         if share and rule.baseline is None and not 0.0 <= rule.factor <= 1.0:
             raise UserError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
         if rule.baseline is not None and rule.baseline not in baselines:
@@ -94,4 +105,12 @@ def _check_stages(config: ExperimentConfig) -> None:
     staged = [name for stage in config.stages for name in stage]
     expected = list(config.resolved_variants)
     if sorted(staged) != sorted(expected):
-        raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; mend the list")
+        raise UserError(f"stages: expected each of {expected} in exactly one stage, got {staged}; fix the list")
+    # The gate after the first stage, and so after each one, needs them all.
+    late = set(expected) - set(config.stages[0])
+    for rule in map(parse_rule, config.stage_rules if len(config.stages) > 1 else ()):
+        if rule.baseline in late:
+            raise UserError(
+                f"stages: expected {rule.baseline} in the first stage, since gates.success_if has {rule.text!r}, "
+                "got it later; move it there"
+            )

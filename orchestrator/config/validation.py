@@ -61,8 +61,8 @@ def _first_error(error: ValidationError, kind: Any, path: str) -> str:
         return f"{where}.{cause}" if owned and where else f"{where}: {cause}" if where else cause
     # A value that fits no branch of a union has one error a branch.
     expected = dict.fromkeys(_expected(e) for e in errors if _dotted(path, e["loc"]) == where)
-    mend = _MENDS.get(first["type"], "mend the value") if len(expected) == 1 else "mend the value"
-    return f"{where}: expected {' or '.join(expected)}, got {_short(first.get('input'))}; {mend}"
+    fix = _FIXES.get(first["type"], "fix the value") if len(expected) == 1 else "fix the value"
+    return f"{where}: expected {' or '.join(expected)}, got {_short(first.get('input'))}; {fix}"
 
 
 _EXPECTED = {
@@ -86,7 +86,7 @@ _EXPECTED = {
     "less_than_equal": "at most {le:g}",
     "too_short": "at least {min_length}",
 }
-_MENDS = {
+_FIXES = {
     "string_type": "put it in quotes",
     "tuple_type": "put it in [brackets]",
     "dict_type": "write {key: value}",

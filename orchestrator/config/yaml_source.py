@@ -48,7 +48,7 @@ def _reject_duplicates(node: yaml.Node, path: str) -> None:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(
                     f"{path or 'top level'}: expected plain keys, got a list or mapping as a key on line "
-                    f"{line}; mend the braces"
+                    f"{line}; fix the braces"
                 )
             key = key_node.value
             where = f"{path}.{key}" if path else key
@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = _parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}:{where} expected YAML, got {error.problem}; mend the syntax") from error
+        raise UserError(f"{path}:{where} expected YAML, got {error.problem}; fix the syntax") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(content, dict):
@@ -132,7 +132,9 @@ def _layers(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{chain[-1]}: extends: expected one file name, got {parent_name!r}; name one file")
         parent = chain[-1].parent / parent_name
         if not parent.is_file():
-            raise UserError(f"{chain[-1]}: extends: expected an experiment file, got {parent} (no such file); mend it")
+            raise UserError(
+                f"{chain[-1]}: extends: expected an experiment file, got {parent} (no such file); correct the name"
+            )
         if parent.resolve() in {link.resolve() for link in chain}:
             raise UserError(f"{chain[-1]}: extends: expected no circle, got {parent_name} again; cut one link")
         chain.append(parent)

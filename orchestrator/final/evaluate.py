@@ -1,24 +1,26 @@
-"""The final evaluation, when nothing trains any more: the survivors' best checkpoints and the baselines, one index."""
+"""The final evaluation, when nothing trains any more: the survivors' predictions and the baselines, one index."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import ray
 
-from evaluation.measures.rules import Metrics, RuleCheck, check_rule, parse_rule
+from data.io import file_sha256, write_json
+from evaluation.ending import Ending
+from evaluation.measures.latency import Latency, one_after_the_other
 from evaluation.results import save_arrays
-from evaluation.retrieval.baselines import PRIOR_ONLY
-from evaluation.statistics.significance import Outcomes, intervals
-from orchestrator.config.experiment import ExperimentConfig, Variant
-from orchestrator.run.ledger import Ledger, TrialEnd, VariantFolder, write_json
-
-# A batch-of-one forward pass is timed this often.
-PREDICT_LATENCY_QUERIES = 200
+from evaluation.statistics.outcomes import Outcomes
+from evaluation.statistics.resampling import intervals
+from orchestrator.faults import one_line
+from orchestrator.run.ledger import TrialEnd, VariantFolder
+from orchestrator.run.records import read_predictions
+from orchestrator.state import Prepared, Started, Trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,138 +30,97 @@ class FinalResult:
     metrics: dict[str, Any]
     ci: dict[str, Any]
     outcomes: Outcomes
+    predict: Latency
+    chosen: Mapping[str, Any]
+    """What a fitted baseline chose on validation windows; empty for trained rows."""
     checkpoint_sha256: str | None = None
     checkpoint_epoch: int | None = None
 
 
-class PredictorProcess:
-    """The process that predicts with the survivors' checkpoints. It alone imports torch: the driver needs none."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The final figures of every row that has some, and how every trial ended."""
 
-    def __init__(self) -> None:
-        from evaluation.service.predict import Predictor
-
-        self._predictor = Predictor()
-
-    def predict(self, checkpoint: str, payload: str, windows: NDArray[np.int32]) -> dict[str, Any]:
-        """Return predictions (Q, D) of windows (Q, L+1), and what the checkpoint says of itself."""
-        return self._predictor.predict(checkpoint, payload, windows, latency_queries=PREDICT_LATENCY_QUERIES)
+    ends: Mapping[str, TrialEnd]
+    trained: Mapping[str, FinalResult]
+    untrained: Mapping[str, FinalResult]
 
 
-def evaluate_baselines(ledger: Ledger, config: ExperimentConfig, evaluator: Any) -> dict[str, FinalResult]:
-    """Evaluate the untrained baselines on the final queries."""
-    import ray
+class FinalEvaluations:
+    """Evaluates rows on the final queries, each once: a stage's gates and the table read the same result."""
 
-    answers = ray.get(evaluator.baselines.remote("final"))
-    # With a reranker there is a row `prior-only` beside the configured ones: what the prior finds without any model.
-    named = [name for name in answers if name in config.baselines or name == PRIOR_ONLY]
-    return {name: _keep(ledger.variant(name), answers[name], {}) for name in named}
+    def __init__(self, prepared: Prepared, started: Started) -> None:
+        self._prepared = prepared
+        self._evaluator = started.evaluator
+        self._survivors: dict[str, FinalResult] = {}
+        self._failures: dict[str, str] = {}
 
+    @cached_property
+    def baselines(self) -> dict[str, FinalResult]:
+        """The results of the baselines that are not trained, by name; with a reranker that of its prior alone, too."""
+        answers = ray.get(self._evaluator.baselines.remote("final"))
+        return {
+            name: self._keep(name, answer, Latency(answer["predict_ms"]), chosen=answer["chosen"])
+            for name, answer in answers.items()
+        }
 
-def evaluate_survivor(
-    ledger: Ledger,
-    name: str,
-    windows: NDArray[np.int32],
-    *,
-    payload_path: Path,
-    predictor: Any,
-    evaluator: Any,
-) -> FinalResult:
-    """Predict with the variant's best checkpoint, rank the targets, and keep the per-query truth in its folder."""
-    import ray
+    def survivor(self, name: str) -> FinalResult | None:
+        """Return a survivor's result; None when its evaluation raised, which ends this row and no other."""
+        if name not in self._survivors and name not in self._failures:
+            try:
+                self._survivors[name] = self._evaluate(name)
+            except Exception as error:
+                traceback.print_exc()
+                self._failures[name] = f"its final evaluation: {one_line(error)}"
+        return self._survivors.get(name)
 
-    folder = ledger.variant(name)
-    predicted = ray.get(predictor.predict.remote(str(folder.best), str(payload_path), windows))
-    answer = ray.get(evaluator.evaluate.remote(name, "final", predicted.pop("predictions")))
-    return _keep(folder, answer, predicted)
+    def _evaluate(self, name: str) -> FinalResult:
+        """Rank the targets under the predictions that the trial left, and keep the per-query truth in its folder."""
+        folder = self._prepared.ledger.variant(name)
+        predictions, about = read_predictions(folder)
+        answer = ray.get(self._evaluator.evaluate.remote(name, "final", predictions))
+        result = self._keep(name, answer, Latency(np.asarray(about["predict_ms"])), chosen={})
+        return replace(result, checkpoint_sha256=file_sha256(folder.best), checkpoint_epoch=about["best_epoch"])
 
+    def evaluate_rows(self, trained: Trained) -> Evaluated:
+        """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
+        named = [name for name, end in trained.ends.items() if end.ending.survived]
+        survivors = {name: result for name in named if (result := self.survivor(name)) is not None}
+        timed = self._add_latencies({**survivors, **self.baselines})
+        failed = {
+            name: TrialEnd(ending=Ending.FAILED, epoch=trained.ends[name].epoch, reason=reason)
+            for name, reason in self._failures.items()
+        }
+        return Evaluated(
+            ends={**trained.ends, **failed},
+            trained={name: timed[name] for name in survivors},
+            untrained={name: timed[name] for name in self.baselines},
+        )
 
-def add_latencies(
-    ledger: Ledger, config: ExperimentConfig, results: Mapping[str, FinalResult], evaluator: Any
-) -> dict[str, FinalResult]:
-    """Time the search of all results in turns, now that nothing else runs, and keep the figures with the others."""
-    import ray
+    def _keep(self, name: str, answer: dict[str, Any], predict: Latency, chosen: Mapping[str, Any]) -> FinalResult:
+        """Write the per-query arrays; return the figures so far."""
+        save_arrays(self._prepared.ledger.variant(name).path, answer)
+        outcomes = Outcomes.of(answer)
+        found = intervals(outcomes, self._prepared.questions.final.known, seed=self._prepared.config.seed)
+        metrics = {**answer["metrics"], "predict_p95_ms": predict.p95_ms}
+        return FinalResult(metrics=metrics, ci=dict(found), outcomes=outcomes, predict=predict, chosen=chosen)
 
-    timed = ray.get(evaluator.latencies.remote("final", config.final.latency_queries))
-    complete = {}
-    for name, result in results.items():
-        found = timed[name]
-        save_arrays(ledger.variant(name).path, {"latency_ms": found["latency_ms"]})
-        metrics, ci = {**result.metrics, **found["metrics"]}, {**result.ci, **found["ci"]}
-        complete[name] = replace(result, metrics=metrics, ci=ci)
-        _write(ledger.variant(name), complete[name])
-    return complete
-
-
-def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, Any]) -> FinalResult:
-    """Write final.json and the per-query arrays; return the result."""
-    save_arrays(folder.path, answer)
-    outcomes = Outcomes(ranks=answer["ranks"], ranks_pool=answer["ranks_pool"], cosine=answer["cosine"])
-    metrics = dict(answer["metrics"])
-    if "predict_p95_ms" in predicted:
-        metrics["predict_p95_ms"] = predicted["predict_p95_ms"]
-    ci = {**intervals(outcomes), **answer["ci"]}
-    result = FinalResult(
-        metrics=metrics,
-        ci=ci,
-        outcomes=outcomes,
-        checkpoint_sha256=predicted.get("sha256"),
-        checkpoint_epoch=predicted.get("epoch"),
-    )
-    _write(folder, result)
-    return result
+    def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:
+        num_timed = self._prepared.config.final.latency_queries
+        timed = ray.get(self._evaluator.latencies.remote("final", num_timed))
+        complete = {}
+        for name, result in results.items():
+            folder, found = self._prepared.ledger.variant(name), timed[name]
+            save_arrays(folder.path, {"latency_ms": found["latency_ms"]})
+            whole = one_after_the_other(result.predict, Latency(found["latency_ms"].astype(np.float64)))
+            metrics = {**result.metrics, **found["metrics"], "answer_p95_ms": whole.p95_ms}
+            ci = {**result.ci, **found["ci"], "answer_p95_ms": whole.intervals()["p95_ms"]}
+            complete[name] = replace(result, metrics=metrics, ci=ci)
+            _write(folder, complete[name])
+        return complete
 
 
 def _write(folder: VariantFolder, result: FinalResult) -> None:
     checkpoint = {"sha256": result.checkpoint_sha256, "epoch": result.checkpoint_epoch}
-    write_json(folder.final, {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint})
-
-
-def check_final_rules(rules: tuple[str, ...], metrics: Metrics, baselines: dict[str, Metrics]) -> tuple[RuleCheck, ...]:
-    """Hold the final rules against one row's metrics."""
-    return tuple(check_rule(parse_rule(rule), metrics, baselines) for rule in rules)
-
-
-def trained_row(
-    variant: Variant, end: TrialEnd, records: list[dict[str, Any]], params: int, result: FinalResult | None
-) -> dict[str, Any]:
-    """Return the row of results.json of a trained variant, less gates and verdict.
-
-    A trial without final figures shows those of its last smoke evaluation, and says so in `evaluated_on`.
-    """
-    kept = [record for record in records if record["epoch"] <= end.epoch]
-    last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
-    figures = result.metrics if result is not None else last_smoke
-    return {
-        "variant": variant.name,
-        "kind": variant.kind,
-        "model": variant.model,
-        "status": end.status,
-        "reason": end.reason,
-        "epochs": end.epoch,
-        "best_epoch": result.checkpoint_epoch if result else None,
-        "params": params,
-        **figures,
-        "evaluated_on": "final" if result is not None else "smoke" if last_smoke else None,
-        "train_s": sum(sum(r["seconds"].get(p, 0.0) for p in ("data", "step")) for r in kept),
-        "windows_seen": kept[-1]["windows_seen"] if kept else 0,
-        "ci": result.ci if result is not None else {},
-        "checkpoint_sha256": result.checkpoint_sha256 if result else None,
-    }
-
-
-def baseline_row(name: str, result: FinalResult) -> dict[str, Any]:
-    """Return the row of an untrained baseline."""
-    return {
-        "variant": name,
-        "kind": "baseline",
-        "model": None,
-        "status": "FINISHED",
-        "reason": "untrained",
-        "epochs": 0,
-        "params": 0,
-        **result.metrics,
-        "evaluated_on": "final",
-        "train_s": 0.0,
-        "windows_seen": 0,
-        "ci": result.ci,
-    }
+    content = {"metrics": result.metrics, "ci": result.ci, "checkpoint": checkpoint, "chosen": result.chosen}
+    write_json(folder.final, content)

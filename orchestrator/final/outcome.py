@@ -2,84 +2,94 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data.io import file_sha256, read_json, write_json, write_text
+from data.payload.duplicates import duplicate_ids, share_with_duplicates
+from evaluation.ending import RETRIED, Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
 from evaluation.statistics.verdict import decide
+from models.spec.costs import num_parameters
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.final.evaluate import FinalResult, baseline_row, check_final_rules, trained_row
+from orchestrator.final.evaluate import Evaluated
+from orchestrator.final.orders import check_orders
+from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
 from orchestrator.report import render
-from orchestrator.run.ledger import Ledger, TrialEnd, write_json, write_text
-from orchestrator.run.manifest import file_sha256
+from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """What the outcome says about the run besides its figures."""
-
-    config: ExperimentConfig
-    ledger: Ledger
-    timeline: Timeline
-    slots: int
-    device: str
-    index: dict[str, Any]
-    num_rows: int
-    dim: int
-    embedder: str
-    payload_path: Path
-    waived: list[str]
+from orchestrator.state import Measured, Prepared, Started
 
 
 def conclude(
-    facts: Facts,
-    ends: dict[str, TrialEnd],
-    trained: dict[str, FinalResult],
-    untrained: dict[str, FinalResult],
-    params: dict[str, int],
+    prepared: Prepared, started: Started, measured: Measured, evaluated: Evaluated, timeline: Timeline
 ) -> dict[str, Any]:
     """Make the rows, decide, and write results.json, the tables, best/ and timeline.json; return the results."""
-    config, ledger = facts.config, facts.ledger
-    references: dict[str, Metrics] = {name: result.metrics for name, result in untrained.items()}
-    references |= {
-        name: result.metrics for name, result in trained.items() if config.resolved_variants[name].kind == "baseline"
-    }
-    rows = []
-    for name, variant in config.resolved_variants.items():
-        row = trained_row(variant, ends[name], ledger.variant(name).records(), params[name], trained.get(name))
-        if variant.kind == "variant" and row["evaluated_on"] == "final":
-            row["gates"] = _final_gates(config, row, references)
-        rows.append(row)
-    rows += [baseline_row(name, result) for name, result in untrained.items()]
-    outcomes = {name: result.outcomes for name, result in {**trained, **untrained}.items()}
-    decision = decide(rows, outcomes, reference=config.gates.reference, seed=config.seed)
+    config, ledger = prepared.config, prepared.ledger
+    rows = make_rows(prepared, evaluated)
+    outcomes = {name: result.outcomes for name, result in {**evaluated.trained, **evaluated.untrained}.items()}
+    trials = {name: ledger.variant(name).records() for name in config.resolved_variants}
+    orders = check_orders(trials, len(prepared.data.splits.train), config.seed)
+    known = prepared.questions.final.known
+    decision = decide(rows, outcomes, known, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
-    best = decision.best
     results: dict[str, Any] = {
-        "protocol": protocol(facts, rows),
+        "protocol": {
+            **protocol(prepared, started, measured),
+            "orders": f"differ: {', '.join(orders['differing'])}" if orders["differing"] else "equal",
+            "warnings": [*failures(rows), *decision.warnings],
+        },
         "rows": rows,
-        "best": best,
+        "best": decision.best,
+        "leader": decision.leader,
         "verdict": decision.headline,
+        "advice": [*decision.advice],
         "pairs": [pair.to_dict() for pair in decision.pairs],
+        "orders": orders,
     }
     ComparisonTable.from_results(results).write(ledger.path)
-    if best is not None:
-        write_best(ledger, results, facts.payload_path)
-    write_json(ledger.timeline, facts.timeline.summary(facts.slots))
+    if decision.best is not None:
+        write_best(ledger, results, prepared.data.payload.path)
+    else:
+        shutil.rmtree(ledger.best, ignore_errors=True)  # an earlier launch had one
+    write_json(ledger.timeline, timeline.summary())
     # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
     render(ledger.path)
     return results
 
 
-def _final_gates(config: ExperimentConfig, row: dict[str, Any], references: dict[str, Metrics]) -> list[dict[str, Any]]:
+def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
+    """Return a row for every variant, with its final gates where it was evaluated, and for every untrained baseline."""
+    config, ledger = prepared.config, prepared.ledger
+    references: dict[str, Metrics] = {name: result.metrics for name, result in evaluated.untrained.items()}
+    references |= {
+        name: result.metrics
+        for name, result in evaluated.trained.items()
+        if config.resolved_variants[name].kind == "baseline"
+    }
+    rows = []
+    for name, variant in config.resolved_variants.items():
+        params = num_parameters(variant.spec, prepared.data.payload.dim)
+        records, result = ledger.variant(name).records(), evaluated.trained.get(name)
+        row = trained_row(variant, evaluated.ends[name], records, params, result)
+        if variant.kind == "variant" and result is not None:
+            row["gates"] = _final_gates(config, row, references)
+        if evaluated.ends[name].ending is Ending.PRUNED:
+            row["triage"] = ledger.variant(name).triage(row["epochs"])
+        rows.append(row)
+    return rows + [baseline_row(name, result) for name, result in evaluated.untrained.items()]
+
+
+def _final_gates(
+    config: ExperimentConfig, row: dict[str, Any], references: Mapping[str, Metrics]
+) -> list[dict[str, Any]]:
     """Return the final rules held against a row, marked with what they decide."""
     stages = {"final": config.gates.success_if, "ready": config.gates.ready_if}
     return [
@@ -89,29 +99,45 @@ def _final_gates(config: ExperimentConfig, row: dict[str, Any], references: dict
     ]
 
 
-def protocol(facts: Facts, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[str, Any]:
     """Return what was measured on what with what."""
-    stored = json.loads(facts.ledger.manifest.read_text(encoding="utf-8"))
-    final_queries = next((row["n_queries"] for row in rows if row.get("evaluated_on") == "final"), 0)
+    config, payload, final = prepared.config, prepared.data.payload, prepared.questions.final
+    stored = read_json(prepared.ledger.manifest)
+    duplicates = duplicate_ids(payload.vectors)
     return {
-        "experiment": facts.config.name,
-        "N": facts.num_rows,
-        "D": facts.dim,
-        "embedder": facts.embedder,
-        "payload_path": str(facts.payload_path),
-        "queries": {"final": final_queries, "smoke": facts.config.smoke.queries},
-        "index": facts.index,
-        "latency": {"batch": 1, "threads": 1, "timed": facts.config.final.latency_queries},
-        "device": facts.device,
+        "experiment": config.name,
+        "N": payload.num_rows,
+        "D": payload.dim,
+        "embedder": payload.provenance.embedder,
+        "payload_path": str(payload.path),
+        "queries": {"final": len(final), "smoke": len(prepared.questions.smoke)},
+        "n_articles": final.known.num_units(),
+        "n_novel": int(final.novel.sum()),
+        "novel_below": config.evaluation.novel_below,
+        "duplicate_share": share_with_duplicates(final.windows[:, -1], duplicates),
+        "unit": final.known.unit,
+        "reranked": config.rerank is not None,
+        "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
+        "index": measured.index["index"],
+        "latency": {"batch": 1, "threads": 1, "timed": config.final.latency_queries},
+        "device": started.admission.device,
         "hardware": stored["hardware"],
         "versions": stored["versions"],
         "commit": stored["git_commit"],
         "config_sha256": stored["config_sha256"][:16],
         "data_sha256": stored["data_sha256"][:16],
         "seed": stored["seed"],
-        "waived": facts.waived,
+        "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which trials an error ended, and what becomes of them; nothing when none was."""
+    failed = [row for row in rows if row["status"] in RETRIED]
+    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
+    again = "the same command tries again and keeps the rest"
+    return [f"{len(failed)} of {len(rows)} rows {failed[0]['status']}: {named}; {again}."] if failed else []
 
 
 def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:

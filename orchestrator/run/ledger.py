@@ -1,92 +1,32 @@
 """The run folder is the state: what is in it, who writes what, and what a relaunch may keep.
 
-One writer a file. The driver writes everything at the top and `decisions.jsonl`; a trial's rank 0 writes its own
-`variants/<variant>/` (metrics.jsonl, last.pt, best.pt). Whole files are written beside their place and renamed, so a
-reader, or a relaunch after a crash, never sees half a file.
+The driver is the only writer; what trials report is kept by `orchestrator.run.records`. Whole files are written beside
+their place and renamed, so a reader, or a relaunch after a crash, never sees half a file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from data.errors import UserError
-from orchestrator.gates import ENDING, Decision, Epoch
-
-Status = Literal["FINISHED", "EARLY_STOPPED", "PRUNED", "DIVERGED", "FAILED", "INTERRUPTED"]
-_STATUS: dict[str, Status] = {
-    "finish": "FINISHED",
-    "early_stop": "EARLY_STOPPED",
-    "prune": "PRUNED",
-    "diverge": "DIVERGED",
-    "fail": "FAILED",
-    "interrupt": "INTERRUPTED",
-}
-SURVIVED: frozenset[Status] = frozenset({"FINISHED", "EARLY_STOPPED"})
-# A relaunch goes on with these from their last checkpoint; the others have had their verdict.
-UNFINISHED: frozenset[Status] = frozenset({"FAILED", "INTERRUPTED"})
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file at once: a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; NaN and infinity become null, since JSON has no words for them."""
-    write_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
-
-
-def finite(content: Any) -> Any:
-    """Return `content` with every non-finite float replaced by None, containers rebuilt as dict and list."""
-    if isinstance(content, Mapping):
-        return {str(key): finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
-
-
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON object as one line, on a line of its own where a crash cut the last one short."""
-    with path.open("a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write((json.dumps(finite(record), allow_nan=False) + "\n").encode())
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a line that a crash cut short is left out."""
-    if not path.is_file():
-        return []
-    records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return records
+from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
+from evaluation.ending import RETRIED, Ending, ending_of
+from orchestrator.gates import Epoch, TrialDecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialEnd:
     """How a trial ended, read from decisions.jsonl."""
 
-    status: Status
+    ending: Ending
     epoch: int
     reason: str
 
@@ -101,22 +41,26 @@ class VariantFolder:
         self.last = path / "last.pt"
         self.final = path / "final.json"
         self.ranks = path / "ranks.npy"
+        self.predicted = path / "predicted.json"
+        self.predictions = path / "predictions.npy"
 
     def smoke(self, epoch: int) -> Path:
         """Return the path of one smoke evaluation's record."""
         return self.path / f"smoke_epoch{epoch}.json"
 
+    def triage(self, epoch: int) -> list[dict[str, Any]]:
+        """Return why a smoke evaluation was so bad that it ended the trial; empty where nobody asked."""
+        smoke = self.smoke(epoch)
+        found: list[dict[str, Any]] = read_json(smoke).get("triage", []) if smoke.is_file() else []
+        return found
+
     def records(self) -> list[dict[str, Any]]:
         """Return metrics.jsonl, one record an epoch."""
-        return read_lines(self.metrics)
+        return read_json_lines(self.metrics)
 
     def history(self) -> list[Epoch]:
         """Return what the stop rules need of every recorded epoch."""
         return [epoch_of(record) for record in self.records()]
-
-    def rewrite(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Replace metrics.jsonl by these records."""
-        write_text(self.metrics, "".join(json.dumps(finite(record), allow_nan=False) + "\n" for record in records))
 
 
 def epoch_of(record: Mapping[str, Any]) -> Epoch:
@@ -148,8 +92,13 @@ class Ledger:
         return VariantFolder(self.path / "variants" / name)
 
     def is_complete(self) -> bool:
-        """Return whether the run ended with its table."""
-        return self.results.is_file()
+        """Return whether the run ended with its table and none of its trials failed or was interrupted."""
+        rows = read_json(self.results).get("rows", []) if self.results.is_file() else None
+        return rows is not None and not any(row["status"] in RETRIED for row in rows)
+
+    def is_claimed(self) -> bool:
+        """Return whether a run has made the folder its own."""
+        return self.manifest.is_file()
 
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
         """Refuse a folder that was made with another configuration or other inputs; UserError shows the difference.
@@ -158,9 +107,9 @@ class Ledger:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
-        if not self.manifest.is_file():
+        if not self.is_claimed():
             return
-        stored = json.loads(self.manifest.read_text(encoding="utf-8"))
+        stored = read_json(self.manifest)
         advice = "give another --run-dir or name, or start over with --fresh"
         if stored["config_sha256"] != fingerprint:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
@@ -176,37 +125,45 @@ class Ledger:
     def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
         """Create the folder with its configuration and manifest, or keep the ones it has."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.manifest.is_file():
+        if not self.is_claimed():
             write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
             write_json(self.manifest, manifest)
+
+    def discard_unclaimed(self) -> None:
+        """Leave no trace of a launch that ended before the folder was its own; Ray's log is all there is by then."""
+        if not self.is_claimed() and self.path.is_dir():
+            self.log.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: it was there before
+                self.path.rmdir()
 
     def remove(self) -> None:
         """Delete the run folder (`--fresh`); refuses a folder that is not one."""
         if not self.path.is_dir():
             return
         # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
-        if not self.manifest.is_file() and any(entry != self.config for entry in self.path.iterdir()):
+        if not self.is_claimed() and not {self.config, self.log}.issuperset(self.path.iterdir()):
             raise UserError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
         shutil.rmtree(self.path)
 
-    def record(self, variant: str, decision: Decision) -> None:
+    def record(self, variant: str, decision: TrialDecision) -> None:
         """Append one decision."""
         stamp = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "variant": variant}
-        append_line(self.decisions, {**stamp, **asdict(decision)})
+        append_json_line(self.decisions, {**stamp, **asdict(decision)})
 
     def decisions_of(self, variant: str) -> list[dict[str, Any]]:
         """Return a variant's decisions, oldest first."""
-        return [line for line in read_lines(self.decisions) if line["variant"] == variant]
+        return [line for line in read_json_lines(self.decisions) if line["variant"] == variant]
 
     def end_of(self, variant: str) -> TrialEnd | None:
         """Return how the variant's trial ended; None while it runs or before it began."""
         lines = self.decisions_of(variant)
-        if not lines or lines[-1]["action"] not in ENDING:
+        ending = ending_of(lines[-1]["action"]) if lines else None
+        if ending is None:
             return None
         last = lines[-1]
         same = [line for line in lines if line["action"] == last["action"] and line["epoch"] == last["epoch"]]
         reasons = list(dict.fromkeys(line["reason"] for line in same))
-        return TrialEnd(status=_STATUS[last["action"]], epoch=last["epoch"], reason="; ".join(reasons))
+        return TrialEnd(ending=ending, epoch=last["epoch"], reason="; ".join(reasons))
 
     def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
         """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data.io import file_sha256
 from data.payload.store import content_sha256
 from data.prepare import PreparedData
 from orchestrator.config.experiment import ExperimentConfig
@@ -28,12 +28,6 @@ def input_hashes(config: ExperimentConfig, data: PreparedData) -> dict[str, str]
     if config.index.file is not None:
         hashes["index_sha256"] = file_sha256(Path(config.index.file))
     return hashes
-
-
-def file_sha256(path: Path) -> str:
-    """Return the digest of a file's bytes, read piece by piece: 0.7 s a GiB."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest(config: ExperimentConfig, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from data.io import read_json
 
 
 class Timeline:
     """Collects phases and trial events of one launch. All times are seconds since its start.
 
     `earlier`: what the launches before it wrote, when this one continues their run.
+    `slots`: how many trials run at once.
     """
 
     def __init__(self, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.earlier: list[Mapping[str, Any]] = list(earlier)
+        self.earlier: Sequence[Mapping[str, Any]] = earlier
         self.started = time.time()
         self.phases: list[dict[str, Any]] = []
         self.trials: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, float] = {}
+        self.slots = 1
 
     def phase(self, name: str) -> None:
         """End the current phase, if any, and begin `name`; every second of the run lies in exactly one phase."""
@@ -47,13 +50,13 @@ class Timeline:
         for name, value in seconds.items():
             spent[name] = spent.get(name, 0.0) + value
 
-    def summary(self, slots: int) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return timeline.json: phases, trials, and what of the wall time went into training steps."""
         now = time.time()
         self._close(now)
         wall = now - self.started
         training = next((phase["start_s"] for phase in self.phases if phase["name"] == "training"), 0.0)
-        freed = slot_freed(self.trials, slots)
+        freed = slot_freed(self.trials, self.slots)
         for name, trial in self.trials.items():
             _account(trial, training, freed.get(name))
         steps = sum(trial.get("seconds", {}).get("step", 0.0) for trial in self.trials.values())
@@ -62,12 +65,12 @@ class Timeline:
             "wall_s": wall,
             "phases": self.phases,
             "trials": self.trials,
-            "slots": slots,
-            "step_share_of_slots": steps / (slots * wall) if wall else 0.0,
+            "slots": self.slots,
+            "step_share_of_slots": steps / (self.slots * wall) if wall else 0.0,
             "launch_to_first_step_s": min(first_steps, default=None),
             "gaps_s": [self.trials[name]["first_step_s"] - end for name, end in freed.items()],
             **self.facts,
-            "earlier_launches": self.earlier,
+            "earlier_launches": list(self.earlier),
         }
 
 
@@ -75,7 +78,7 @@ def earlier_launches(path: Path) -> list[dict[str, Any]]:
     """Return the launches that an existing timeline.json tells of, the oldest first."""
     if not path.is_file():
         return []
-    last = json.loads(path.read_text(encoding="utf-8"))
+    last = read_json(path)
     return [*last.pop("earlier_launches", []), last]
 
 

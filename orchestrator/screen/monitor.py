@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.gates import ENDING, Decision
+from evaluation.ending import Ending
+from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
 
 _SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
@@ -80,8 +81,8 @@ class Monitor:
         for record in records:
             self._take(view, record)
         if end is not None:
-            view.state, view.reason = end.status.lower(), end.reason
-            self.say(f"  {name}: {end.status} at epoch {end.epoch}, kept from the earlier launch")
+            view.state, view.reason = end.ending.word, end.reason
+            self.say(f"  {name}: {end.ending.name} at epoch {end.epoch}, kept from the earlier launch")
 
     def started(self, name: str) -> None:
         """A trial got its slot."""
@@ -102,7 +103,7 @@ class Monitor:
                 f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}"
             )
 
-    def decided(self, name: str, decision: Decision) -> None:
+    def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
         view = self._views[name]
         if decision.action == "warn":
@@ -110,16 +111,13 @@ class Monitor:
             self._state(f"{name}: warning at epoch {decision.epoch}: {decision.reason}")
         elif decision.action == "continue":
             view.gates = view.gates or "passed"
-        elif decision.action in ENDING and view.state not in {"finished", "pruned"}:
-            self.ended(name, decision)
+        elif decision.ending and view.state not in {Ending.FINISHED.word, Ending.PRUNED.word}:
+            self._ended(name, decision, decision.ending)
 
-    def ended(self, name: str, decision: Decision) -> None:
-        """A trial came to its end."""
+    def _ended(self, name: str, decision: TrialDecision, ending: Ending) -> None:
         view = self._views[name]
-        words = {"prune": "pruned", "finish": "finished", "early_stop": "early stopped", "diverge": "diverged"}
-        view.state = words.get(decision.action, "failed")
-        view.reason = decision.reason
-        if decision.action == "prune":
+        view.state, view.reason = ending.word, decision.reason
+        if ending is Ending.PRUNED:
             view.gates = "failed"
         self._state(f"{name}: {view.state} at epoch {decision.epoch}: {decision.reason}")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from data.errors import UserError
-from data.preflight.check import table_of
+from data.preflight.check import Check, table_of
 from data.prepare import PreparedData, prepare_data
-from models.spec.registry import flops_per_window, num_parameters
+from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import admit, memory_gib
 from orchestrator.config.experiment import ExperimentConfig
@@ -18,8 +18,8 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes
 
 
-def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
-    """Return the plan; UserError when data is missing or a variant cannot fit this machine."""
+def make_plan(config: ExperimentConfig, ledger: Ledger) -> tuple[str, list[Check]]:
+    """Return the plan and its checks; UserError when data is missing or a variant cannot fit this machine."""
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
@@ -34,12 +34,12 @@ def plan_text(config: ExperimentConfig, ledger: Ledger) -> str:
         f"{table_of(checks)}\nat launch: the index's fidelity, the baselines' figures, gates beyond reach",
         rule_lines(config),
     ]
-    return "\n\n".join(sections)
+    return "\n\n".join(sections), checks
 
 
 def folder_state(ledger: Ledger, config: ExperimentConfig, data: PreparedData) -> str:
     """Return what a launch would find in the run folder."""
-    if not ledger.manifest.is_file():
+    if not ledger.is_claimed():
         return "new"
     try:
         ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
+from data.io import read_json, read_json_lines
+from evaluation.ending import Ending
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
-from orchestrator.state import Run
+from orchestrator.state import Prepared, Session
 
-BEST, NO_SURVIVOR = 0, 3
 _OUTPUTS = (
     ("comparison.md", "the table (also .csv .html .tex)"),
     ("report.html", "curves, intervals, queries as text: one page"),
@@ -21,44 +21,42 @@ _OUTPUTS = (
 )
 
 
-def show_start(run: Run) -> None:
+def show_start(prepared: Prepared, session: Session) -> None:
     """Say what is about to run."""
-    config, splits = run.config, run.data.splits
-    run.say(f"run       {run.ledger.path}  (Ray's own output: {run.ledger.log})")
-    run.say(
-        f"data      {run.data.payload.num_rows:,} chunks, {run.data.payload.dim}-D, "
-        f"{run.data.payload.provenance.embedder}; "
+    payload, splits, checks = prepared.data.payload, prepared.data.splits, prepared.checks
+    session.say(f"run       {prepared.ledger.path}  (Ray's own output: {prepared.ledger.log})")
+    session.say(
+        f"data      {payload.num_rows:,} chunks, {payload.dim}-D, {payload.provenance.embedder}; "
         f"windows {len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test"
     )
-    names = ", ".join(check.name for check in run.checks if check.waived)
-    num = Counter(check.verdict for check in run.checks)
+    names = ", ".join(check.name for check in checks if check.waived)
+    num = Counter(check.verdict for check in checks)
     waived = f", waived: {names}" if names else ""
-    run.say(f"preflight {num['pass']} checks passed{waived}, {num['report']} reported")
-    run.say(f"variants  {', '.join(config.resolved_variants)}")
+    session.say(f"preflight {num['pass']} checks passed{waived}, {num['report']} reported")
+    session.say(f"variants  {', '.join(prepared.config.resolved_variants)}")
 
 
-def show_end(run: Run, results: dict[str, Any]) -> None:
+def show_end(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
     """Print the table, the verdict, the outputs and where the time went."""
-    run.say()
-    run.say(decision_text(results))
-    if results["best"] is None:
-        run.say()
-        run.say(triage(run.ledger, results))
-    run.say()
+    session.say()
+    session.say(decision_text(results))
+    if lines := triage_lines(results):
+        session.say("\n".join(["", *lines]))
+    session.say()
     for name, meaning in _OUTPUTS:
-        if (run.ledger.path / name).exists():
-            run.say(f"{run.ledger.path / name}  {meaning}")
-    run.say(time_line(json.loads(run.ledger.timeline.read_text(encoding="utf-8"))))
-    run.say(decision_line(run.ledger))
+        if (ledger.path / name).exists():
+            session.say(f"{ledger.path / name}  {meaning}")
+    session.say(time_line(read_json(ledger.timeline)))
+    session.say(decision_line(ledger))
+    session.say(order_line(results))
 
 
-def show_complete(run: Run) -> None:
+def show_complete(ledger: Ledger, results: dict[str, Any], session: Session) -> None:
     """Print the table of a run that was complete before this launch."""
-    results = json.loads(run.ledger.results.read_text(encoding="utf-8"))
-    run.say(f"{run.ledger.path}: complete since {results['protocol']['finished_at']}; --fresh starts over")
-    run.say()
-    run.say(decision_text(results))
-    run.say(f"{run.ledger.path / 'comparison.md'}  the whole table")
+    session.say(f"{ledger.path}: complete since {results['protocol']['finished_at']}; --fresh starts over")
+    session.say()
+    session.say(decision_text(results))
+    session.say(f"{ledger.path / 'comparison.md'}  the whole table")
 
 
 def decision_text(results: dict[str, Any]) -> str:
@@ -66,22 +64,24 @@ def decision_text(results: dict[str, Any]) -> str:
     return ComparisonTable.from_results(results).terminal()
 
 
-def exit_code(ledger: Ledger) -> int:
-    """Return 0 when a best variant was selected, 3 when none survived."""
-    return BEST if json.loads(ledger.results.read_text(encoding="utf-8"))["best"] is not None else NO_SURVIVOR
-
-
-def triage(ledger: Ledger, results: dict[str, Any]) -> str:
-    """Say why no variant survived: what ended each one, and the answers that its last smoke evaluation gave."""
-    lines = ["No variant survived:"]
+def triage_lines(results: dict[str, Any]) -> list[str]:
+    """Say for every pruned trial what was wrong with its predictions."""
+    lines = []
     for row in results["rows"]:
-        if row["kind"] != "variant":
-            continue
-        lines.append(f"  {row['variant']}: {row['status']}, {row['reason']}")
-        smoke = ledger.variant(row["variant"]).smoke(row["epochs"])
-        answers = json.loads(smoke.read_text(encoding="utf-8")).get("triage", []) if smoke.is_file() else []
-        lines += [f"    {item['question']} {item['value']:.3g}: {item['finding']}" for item in answers]
-    return "\n".join(lines)
+        if "triage" in row:
+            wrong = [item for item in row["triage"] if not item["finding"].startswith("yes")]
+            said = [f"{item['question']} {item['value']:.3g}, {item['finding']}" for item in wrong]
+            lines.append(f"  {row['variant']}: {'; '.join(said) or 'nothing that the triage asks about'}")
+    return ["What is wrong with the predictions of pruned trials:", *lines] if lines else []
+
+
+def order_line(results: dict[str, Any]) -> str:
+    """Say whether all trials saw the same data, or which ones did not."""
+    orders = results["orders"]
+    if orders["differing"]:
+        named = ", ".join(orders["differing"])
+        return f"orders    warning: {named} saw other windows or another order than it should; do not compare it"
+    return f"orders    equal in all {orders['trials']} trials, {orders['epochs']} epochs"
 
 
 def time_line(timeline: dict[str, Any]) -> str:
@@ -102,9 +102,7 @@ def time_line(timeline: dict[str, Any]) -> str:
 
 def decision_line(ledger: Ledger) -> str:
     """Say how often gates were evaluated: a scheduler that never fires looks like one that works."""
-    from orchestrator.run.ledger import read_lines
-
-    lines = read_lines(ledger.decisions)
-    rules = [line for line in lines if line["limit"] is not None and line["action"] != "early_stop"]
-    pruned = {line["variant"] for line in lines if line["action"] == "prune"}
+    lines = read_json_lines(ledger.decisions)
+    rules = [line for line in lines if line["limit"] is not None and line["action"] != Ending.EARLY_STOPPED]
+    pruned = {line["variant"] for line in lines if line["action"] == Ending.PRUNED}
     return f"gates     {len(rules)} rules checked, {len(pruned)} trials pruned"

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.seeding import derive_seed
+from evaluation.measures.latency import measure
 from models.blocks.build import build_model
-from models.training.losses import LossOutput, build_loss
+from models.training.losses import Loss, LossOutput
 from models.training.negatives import ArticleNegatives
 from models.training.optim import build_optimizer, clip_gradients, set_lr
+from models.training.precision import resolve_precision
 from orchestrator.config.experiment import TrainingConfig, Variant
 
 # The payload moves to the GPU whole when it leaves room for the training beside it.
@@ -31,7 +33,7 @@ RESIDENT_SHARE = 0.5
 Objective = Callable[[Tensor, Tensor], LossOutput]
 
 
-def compiled(objective: Objective) -> Objective:
+def as_cuda_graphs(objective: Objective) -> Objective:
     """Return the objective compiled for a GPU, its kernels and those of its gradient replayed as CUDA graphs.
 
     A step of these models is hundreds of short kernels, which take longer to launch one by one than to run.
@@ -47,17 +49,24 @@ def compiled(objective: Objective) -> Objective:
 
 
 class GatherTable:
-    """The payload's vectors (N, D) and the ids of exact duplicates (N,), gathered by row number.
+    """The payload's vectors (N, D), the ids of exact duplicates (N,) and the article of each row (N,), by row number.
 
     Shared by all trials of a node: the rows stay in the memory map unless a GPU has room for all of them.
     """
 
-    def __init__(self, vectors: NDArray[np.floating], ids: NDArray[np.int32], device: torch.device) -> None:
+    def __init__(
+        self,
+        vectors: NDArray[np.floating],
+        ids: NDArray[np.int32],
+        article_index: NDArray[np.int32],
+        device: torch.device,
+    ) -> None:
         with warnings.catch_warnings():
             # The map is read-only and so are all uses of this tensor.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self._vectors = torch.from_numpy(vectors)
             self._ids = torch.from_numpy(ids)
+        self.article_index = article_index
         self.device = device
         self.dim = int(vectors.shape[1])
         if device.type == "cuda" and vectors.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
@@ -87,6 +96,7 @@ class Learner:
         num_workers: int,
     ) -> None:
         self.training: TrainingConfig = variant.training
+        self.precision = resolve_precision(self.training.precision, table.device)
         self.table = table
         self._negatives = negatives
         self._length = context_length
@@ -98,7 +108,7 @@ class Learner:
         # The same seed for every variant: none is luckier than another by its place in the file.
         torch.manual_seed(derive_seed(seed, "init"))
         self.model = build_model(variant.spec, table.dim).to(table.device)
-        self.loss = build_loss(self.training.loss).to(table.device)
+        self.loss = Loss(self.training.loss).to(table.device)
         self._parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
         self._replica: nn.Module = self.model
@@ -106,7 +116,7 @@ class Learner:
             self._replica = DistributedDataParallel(self.model)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
-        self._objective = compiled(self._loss_of) if self.training.compile else self._loss_of
+        self._objective = as_cuda_graphs(self._loss_of) if self.training.compile else self._loss_of
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""
@@ -157,7 +167,7 @@ class Learner:
                 parameter.grad /= self._num_workers
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.training.precision == "bfloat16"
+        enabled = self.precision == "bfloat16"
         return torch.autocast(self.table.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     @torch.inference_mode()
@@ -170,12 +180,23 @@ class Learner:
             predictions[start : start + batch_size] = self.model(vectors[:, :-1])[:, -1].float().cpu().numpy()
         return predictions
 
-    @torch.inference_mode()
-    def validate(self, windows: NDArray[np.int32]) -> dict[str, float]:
-        """Return val_loss, val_cosine and val_mrr over windows (V, L+1).
+    def time_predictions(self, windows: NDArray[np.int32]) -> list[float]:
+        """Return the milliseconds of one forward pass of each window alone, on one thread, after a warm-up."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            timed = measure(self.predict, windows, len(windows)) if len(windows) else None
+        finally:
+            torch.set_num_threads(threads)
+        return [] if timed is None else [float(ms) for ms in timed.samples_ms]
 
-        val_mrr is the mean reciprocal rank of the target among all targets of these windows: a retrieval score that
-        needs no index, since a good cosine is no sign of good retrieval.
+    @torch.inference_mode()
+    def validate(self, windows: NDArray[np.int32], novel: NDArray[np.bool_]) -> dict[str, float]:
+        """Return val_loss, val_cosine, val_mrr and val_mrr_all over windows (V, L+1), of which some are novel (V,).
+
+        val_mrr_all is the mean reciprocal rank of the target among all targets of these windows: a retrieval score that
+        needs no index, since a good cosine is no sign of good retrieval. val_mrr is its mean over the novel windows,
+        since only they tell prediction from memory; over all where none is novel.
         """
         self.model.eval()
         losses, predicted, targets, target_ids = [], [], [], []
@@ -188,11 +209,15 @@ class Learner:
             predicted.append(pred[:, -1].float())
             targets.append(vectors[:, self._length])
             target_ids.append(ids[:, self._length])
+        if not all(bool(part.isfinite().all()) for part in predicted):
+            return {"val_mrr": math.nan}
         pred_vd, target_vd, ids_v = torch.cat(predicted), torch.cat(targets), torch.cat(target_ids)
+        reciprocal = reciprocal_ranks(pred_vd, target_vd, ids_v)
         return {
             "val_loss": sum(loss * num for loss, num in losses) / len(windows),
             "val_cosine": float((pred_vd * target_vd).sum(-1).mean()),
-            "val_mrr": mean_reciprocal_rank(pred_vd, target_vd, ids_v),
+            "val_mrr": float(reciprocal[novel].mean() if novel.any() else reciprocal.mean()),
+            "val_mrr_all": float(reciprocal.mean()),
         }
 
     def state(self) -> dict[str, Any]:
@@ -212,18 +237,20 @@ class Learner:
         self.steps = state["steps"]
 
 
-def mean_reciprocal_rank(pred: Tensor, target: Tensor, ids: Tensor) -> float:
-    """Return the mean of 1 / rank of each target among the distinct targets.
+def reciprocal_ranks(pred: Tensor, target: Tensor, ids: Tensor) -> NDArray[np.float64]:
+    """Return 1 / rank of each target among the distinct targets, (V,); 0 for a prediction that is no number.
 
     pred, target: (V, D) unit rows; ids: (V,) equal for equal vectors. A rank is 1 + the candidates that score higher.
     """
     _, first = np.unique(ids.cpu().numpy(), return_index=True)
     candidates = target[torch.from_numpy(first).to(target.device)]  # (C, D)
     own = (pred * target).sum(-1, keepdim=True)  # (V, 1)
-    rank_sum = 0.0
+    parts = []
     for start in range(0, len(pred), 1024):
         part = slice(start, start + 1024)
         # The target is among the candidates and may differ from its own product in the last bit.
         higher = (pred[part] @ candidates.T > own[part] + 1e-6).sum(-1)
-        rank_sum += float((1.0 / (1.0 + higher)).sum())
-    return rank_sum / len(pred)
+        # Nothing scores higher than NaN: without this the worst prediction would have the best rank.
+        parts.append(torch.where(own[part, 0].isfinite(), 1.0 / (1.0 + higher), 0.0))
+    found: NDArray[np.float64] = torch.cat(parts).cpu().numpy().astype(np.float64)
+    return found

@@ -1,45 +1,62 @@
-"""The gate scheduler: a thin Tune shell over the pure rules in gates.py.
+"""The judge: a thin Tune shell over the pure rules in gates.py, and the one writer of what trials report.
 
-It decides every stop, once for each (variant, epoch), and records it. The trial's worker, which holds the same rules,
-returns by itself at that point, and so its resources come back through Ray Train's own shutdown. A STOP from a
-scheduler kills the trial's actors instead; with Ray 2.60 that was seen to leave the workers' placement group behind,
-and with reused Tune actors to lose the next trial. STOP is therefore the fallback for a worker that goes on regardless.
+Every report is written, judged once, recorded and answered; the trial waits for the answer and returns by itself when
+it is over, so that its slot comes back through Tune's ordinary end of a trial. Tune is never told to stop one: a STOP
+kills a worker group and with Ray 2.60 leaves its placement group behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import ray
+from ray.exceptions import RayError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from orchestrator.gates import ENDING, Decision, Epoch, StopRules
+from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
-from orchestrator.trials.setup import from_report
+from orchestrator.run.records import keep_epoch, keep_predictions, keep_smoke
+from orchestrator.trials.setup import Verdict, files_of, from_report
+from orchestrator.trials.verdicts import answer
 
 
 class Listener(Protocol):
-    """Who is told what the scheduler sees and decides, in that order."""
+    """Who is told what the judge sees and decides, in that order."""
 
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
 
-    def decided(self, name: str, decision: Decision) -> None:
+    def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
 
 
-class GateScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Judges every reported epoch and stops the trials that miss their gates."""
+class SmokeQuestions(Protocol):
+    """What the judge asks the evaluator about a trial's last smoke predictions."""
 
-    def __init__(self, ledger: Ledger, rules: Mapping[str, StopRules], listener: Listener) -> None:
+    def time_again(self, name: str) -> dict[str, float]:
+        """Measure the latency once more: others may have been training."""
+
+    def triage(self, name: str) -> list[dict[str, Any]]:
+        """Say why the predictions retrieve so little."""
+
+
+class GateScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Writes and judges every reported epoch and answers it."""
+
+    def __init__(
+        self, ledger: Ledger, rules: Mapping[str, StopRules], listener: Listener, questions: SmokeQuestions
+    ) -> None:
         super().__init__()
         self._ledger = ledger
         self._rules = rules
         self._listener = listener
+        self._questions = questions
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
-        self._ended: set[str] = set()
+        self._verdicts: dict[str, Verdict] = {}
         self.num_judged = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -49,57 +66,85 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def replay(self) -> None:
         """Take in what the run folder holds, and decide what a crash left undecided."""
         for name in self._rules:
-            self.catch_up(name)
-            end = self._ledger.end_of(name)
-            if end is not None and end.status not in {"FAILED", "INTERRUPTED"}:
-                self._ended.add(name)
-
-    def catch_up(self, name: str) -> None:
-        """Judge the epochs in a trial's folder that no report told of: a worker may die between writing and telling."""
-        recorded = self._ledger.recorded_rules(name)
-        for epoch in self._ledger.variant(name).history():
-            if epoch.epoch > self._last_epoch(name):
+            recorded = self._ledger.recorded_rules(name)
+            for epoch in self._ledger.variant(name).history():
                 self._history[name].append(epoch)
-                self._judge(name, recorded)
-
-    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
-        """Judge what a trial wrote last, before anyone asks how it ended."""
-        self.catch_up(trial.config["variant"])
+                decisions = self._rules[name].decide(self._history[name])
+                self._record(name, [one for one in decisions if (one.epoch, one.rule) not in recorded])
+            end = self._ledger.end_of(name)
+            if end is not None and not end.ending.unfinished:
+                self._verdicts[name] = "survived" if end.ending.survived else "ended"
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        """Judge one epoch of one trial."""
-        return self.judge_result(trial.config["variant"], result)
-
-    def judge_result(self, name: str, result: Mapping[str, Any]) -> str:
-        """Return CONTINUE, or STOP for a trial that reports beyond its end."""
-        record = from_report(result)
-        if record is None or record["epoch"] <= self._last_epoch(name):
-            # Tune replays a finished function's last result; it was judged when it came.
-            return str(TrialScheduler.CONTINUE)
-        if name in self._ended:
-            return str(TrialScheduler.STOP)
-        self._listener.epoch(name, record)
-        if record["epoch"] > self._last_epoch(name) + 1:
-            self.catch_up(name)
-        if record["epoch"] > self._last_epoch(name):
-            self._history[name].append(epoch_of(record))
-            self._judge(name)
+        """Take a report in and answer it; Tune itself is told to go on, since the trial ends by itself."""
+        # A trial whose process is gone hears no answer, and Tune is about to say so.
+        with contextlib.suppress(RayError):
+            files = {file: ray.get(reference) for file, reference in files_of(result).items()}
+            verdict = self.take(trial.config["variant"], result, files)
+            if verdict is not None:
+                answer(result["report"], verdict)
         return str(TrialScheduler.CONTINUE)
 
-    def _last_epoch(self, name: str) -> int:
-        history = self._history[name]
-        return history[-1].epoch if history else 0
+    def take(self, name: str, result: Mapping[str, Any], files: Mapping[str, Any]) -> Verdict | None:
+        """Write and judge a report with its files; None for the reports that Tune makes up itself."""
+        record = from_report(result)
+        if record is None:
+            return None
+        if self._verdicts.get(name) == "ended":
+            return "ended"
+        folder = self._ledger.variant(name)
+        if "predicted" in record:
+            keep_predictions(folder, record["predicted"], files["predictions.npy"])
+            return "ended"
+        record = self._timed_again(name, record)
+        keep_epoch(folder, record, files)
+        self._listener.epoch(name, record)
+        if record["epoch"] > len(self._history[name]):
+            self._judge(name, record)
+        return self._verdicts.get(name, "continue")
 
-    def _judge(self, name: str, recorded: Set[tuple[int, str]] = frozenset()) -> None:
+    def _timed_again(self, name: str, record: dict[str, Any]) -> dict[str, Any]:
+        """Return the record with a second measurement of a latency that would fail its gate."""
+        if not record.get("smoke") or not self._rules[name].latency_fails(epoch_of(record)):
+            return record
+        again = {**self._questions.time_again(name), "p95_ms_first": record["smoke"]["p95_ms"]}
+        return {**record, "smoke": {**record["smoke"], **again}}
+
+    def _judge(self, name: str, record: dict[str, Any]) -> None:
         self.num_judged += 1
-        for decision in self._rules[name].decide(self._history[name]):
-            if (decision.epoch, decision.rule) in recorded:
-                continue
+        self._history[name].append(epoch_of(record))
+        decisions = self._rules[name].decide(self._history[name])
+        if record.get("smoke"):
+            pruned = any(one.ending and not one.ending.survived for one in decisions)
+            triage = self._questions.triage(name) if pruned else []
+            keep_smoke(self._ledger.variant(name), record, triage)
+        self._record(name, decisions)
+
+    def _record(self, name: str, decisions: Sequence[TrialDecision]) -> None:
+        for decision in decisions:
             self._ledger.record(name, decision)
             self._listener.decided(name, decision)
-            if decision.action in ENDING:
-                self._ended.add(name)
+            if decision.ending:
+                self._verdicts[name] = "survived" if decision.ending.survived else "ended"
 
     def debug_string(self) -> str:
         """Return one line for Tune's own display."""
-        return f"GateScheduler: {self.num_judged} epochs judged, {len(self._ended)} trials ended"
+        return f"GateScheduler: {self.num_judged} epochs judged, {len(self._verdicts)} trials ended"
+
+
+class EvaluatorQuestions:
+    """The judge's questions, asked of the evaluation actor."""
+
+    def __init__(self, evaluator: Any, num_timed: int) -> None:
+        self._evaluator = evaluator
+        self._num_timed = num_timed
+
+    def time_again(self, name: str) -> dict[str, float]:
+        """Return the latency metrics of a second measurement."""
+        found: dict[str, float] = ray.get(self._evaluator.time_again.remote(name, "smoke", self._num_timed))
+        return found
+
+    def triage(self, name: str) -> list[dict[str, Any]]:
+        """Return the evaluator's answers, see evaluation.retrieval.triage."""
+        found: list[dict[str, Any]] = ray.get(self._evaluator.triage.remote(name, "smoke"))
+        return found

@@ -1,4 +1,4 @@
-"""What a trial is given and what it reports, picklable."""
+"""What a trial is given, what it reports and what it is answered; all of it picklable, none of it needs torch."""
 
 from __future__ import annotations
 
@@ -6,37 +6,57 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from data.io import plain
+from data.payload.keys import Int32
 from orchestrator.config.experiment import TrainingConfig, Variant
-from orchestrator.gates import EarlyStopping, StopRules
+from orchestrator.gates import EarlyStopping
+
+Verdict = Literal["continue", "survived", "ended"]
+"""The judge's answer to a report: train on; the trial is over and its best weights predict the test windows; over."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class TrialWindows:
+    """Row numbers that all trials share, (number, L + 1) int32 each; one copy a node, in the object store."""
+
+    train: Int32
+    val: Int32
+    val_novel: NDArray[np.bool_]
+    """(len(val),)"""
+    smoke: Int32
+    test: Int32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSetup:
-    """Everything a trial's worker needs, picklable.
+    """Everything that a trial needs. It holds no rule that could end it: the judge in the driver does.
 
-    folder, windows_path: the variant's folder and that of the window tables, on storage that every node sees.
     payload_path: the payload's folder; a node that does not see it gets the vectors from the object store.
-    selection: which epoch's weights best.pt holds. evaluator: handle of the evaluation actor.
+    windows: reference to `TrialWindows`. evaluator: handle of the evaluation actor, which also reads the run folder.
+    last, best: paths of the trial's checkpoints in the run folder, as the driver's node sees them.
+    selection: which epoch's weights are the best. only_predict: it has trained to its end; its predictions are missing.
     """
 
     variant: Variant
-    folder: Path
-    payload_path: Path
-    windows_path: Path
     seed: int
+    payload_path: Path
+    windows: Any
     smoke_epochs: tuple[int, ...]
-    num_smoke_queries: int
     smoke_latency_queries: int
-    latency_limits_ms: dict[int, float]
-    rules: StopRules
     selection: EarlyStopping
     device: str
     cpus_per_worker: int
     gpus_per_worker: float
     evaluator: Any
     provenance: dict[str, str]
+    last: Path
+    best: Path
+    only_predict: bool = False
 
     @property
     def training(self) -> TrainingConfig:
@@ -44,16 +64,23 @@ class TrialSetup:
         return self.variant.training
 
 
-def to_report(record: dict[str, Any]) -> dict[str, Any]:
-    """Return what a worker reports of an epoch: its numbers for Tune's own displays, and the whole record as text.
+def to_report(record: Mapping[str, Any], files: Mapping[str, Any], number: str) -> dict[str, Any]:
+    """Return what a trial reports: its numbers for other programs, the whole record as text, and files by reference.
 
-    Tune flattens nested results with "/" for its scheduler, and not for its callbacks; text stays as it is.
+    Tune flattens nested results with "/" for its scheduler, and not for its callbacks; text and lists stay as they are.
+    `number` is the report's own name, under which it is answered.
     """
-    numbers = {name: value for name, value in record.items() if isinstance(value, (int, float))}
-    return {**numbers, "record": json.dumps(record)}
+    clean = plain(record)
+    numbers = {name: value for name, value in clean.items() if isinstance(value, (int, float))}
+    return {**numbers, "record": json.dumps(clean), "files": [*files.items()], "report": number}
 
 
 def from_report(result: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the record in a report; None in the reports that Tune makes up itself."""
     text = result.get("record")
     return None if text is None else json.loads(text)
+
+
+def files_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the references of a report's files by name."""
+    return dict(result.get("files") or ())

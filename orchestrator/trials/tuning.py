@@ -10,23 +10,23 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.search import BasicVariantGenerator
 
+from evaluation.ending import Ending
 from orchestrator.cluster.start import num_placement_groups
-from orchestrator.gates import Decision
-from orchestrator.run.ledger import UNFINISHED, Ledger
+from orchestrator.gates import ended
+from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.trial import run_trial
 
-# A Tune trial must hold something: a sliver of the head node, where Ray Train puts its controller too, and no CPU.
-_TRIAL_RESOURCES = {"CPU": 0, "node:__internal_head__": 0.001}
+# A Tune trial must hold something: while a worker group holds its own, a sliver of the head node and no CPU.
+_GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
 
 
 class Bookkeeper(tune.Callback):  # type: ignore[misc]
-    """Passes Tune's events on; `on_last` is called once, when the last waiting trial has reported."""
+    """Passes Tune's events on to ledger, timeline and monitor."""
 
     def __init__(
         self,
@@ -34,19 +34,14 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         timeline: Timeline,
         monitor: Monitor,
         *,
-        num_trials: int,
-        on_last: Callable[[], object],
         check_interrupt: Callable[[], None],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
-        self._waiting = num_trials
-        self._on_last = on_last
         self._check_interrupt = check_interrupt
         self._seen: set[tuple[str, int]] = set()
         self._heard = time.monotonic()
         self._silence_warning_s = silence_warning_s
-        self.queue: TrialQueue | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Tune's pickle nothing: the run is restored from the ledger."""
@@ -69,14 +64,15 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         name = trial.config["variant"]
         self._timeline.mark(name, "started_s")
         self._monitor.started(name)
-        self._waiting -= 1
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch was reported; Tune repeats a finished function's last report, which is passed over."""
+        # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
+        result.pop("files", None)
         name, record = trial.config["variant"], from_report(result)
-        if record is None or (name, record["epoch"]) in self._seen:
+        if record is None or "predicted" in record or (name, record["epoch"]) in self._seen:
             return
         self._seen.add((name, record["epoch"]))
         self._heard = time.monotonic()
@@ -86,11 +82,6 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             self._timeline.mark(name, "first_step_s", record["first_step_at"])
         self._timeline.add(name, record["seconds"])
         self._timeline.update(name, "last_report_s")
-        if self.queue is not None:
-            self.queue.reported(name)
-        if self._waiting == 0:
-            self._waiting = -1
-            self._on_last()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
@@ -111,41 +102,14 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def _has_verdict(self, name: str) -> bool:
         end = self._ledger.end_of(name)
-        return end is not None and end.status not in UNFINISHED
+        return end is not None and not end.ending.unfinished
 
     def _fail(self, name: str, reason: str) -> None:
         epochs = self._ledger.variant(name).history()
-        decision = Decision(
-            epoch=epochs[-1].epoch if epochs else 0,
-            rule="the trial runs to its end",
-            value=None,
-            limit=None,
-            passed=False,
-            action="fail",
-            reason=reason,
-        )
+        epoch = epochs[-1].epoch if epochs else 0
+        decision = ended(Ending.FAILED, epoch, "the trial runs to its end", reason)
         self._ledger.record(name, decision)
         self._monitor.decided(name, decision)
-
-
-class TrialQueue(BasicVariantGenerator):  # type: ignore[misc]
-    """Hands trials to Tune: as many as there are slots, then one more that waits for the next free one.
-
-    The waiting trial has its Tune actor and its Train controller running, which hold no CPU, and its workers' placement
-    group asked for, so the next training starts as soon as a slot is free. It joins only when the first trials train,
-    since until then its start would slow theirs.
-    """
-
-    def __init__(self, slots: int) -> None:
-        super().__init__(max_concurrent=slots)
-        self._slots = slots
-        self._reported: set[str] = set()
-
-    def reported(self, name: str) -> None:
-        """Note that a trial trains; let the waiting one in when all slots do."""
-        self._reported.add(name)
-        if len(self._reported) >= self._slots:
-            self.max_concurrent = self._slots + 1
 
 
 def last_line(error_file: str | None) -> str:
@@ -160,7 +124,7 @@ def last_line(error_file: str | None) -> str:
 def run_trials(
     names: Sequence[str],
     setups: Mapping[str, TrialSetup],
-    stream: Any,
+    orders: Any,
     *,
     slots: int,
     scheduler: GateScheduler,
@@ -169,19 +133,32 @@ def run_trials(
     trackers: Sequence[Any] = (),
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
-    trainable = tune.with_parameters(run_trial, setups=dict(setups), stream=stream, storage=str(storage / "train"))
-    queue = bookkeeper.queue = TrialQueue(slots)
+    trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
     tuner = tune.Tuner(
-        tune.with_resources(trainable, _TRIAL_RESOURCES),
+        tune.with_resources(trainable, lambda config: _resources_of(setups[config["variant"]])),
         param_space={"variant": tune.grid_search(list(names))},
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
-            search_alg=queue,
-            # The next trial gets the ended one's Tune actor, which has its imports behind it.
+            max_concurrent_trials=slots,
+            # The next trial gets the process of the one that ended: its imports, its vectors, its GPU context.
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["variant"]),
             trial_dirname_creator=lambda trial: str(trial.config["variant"]),
         ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(storage), verbose=0, callbacks=[bookkeeper, *trackers]),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage),
+            verbose=0,
+            callbacks=[bookkeeper, *trackers],
+            failure_config=tune.FailureConfig(max_failures=max(s.training.max_retries for s in setups.values())),
+        ),
     )
     tuner.fit()
+
+
+def _resources_of(setup: TrialSetup) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial: its slot, or next to nothing where a worker group reserves its own."""
+    if setup.training.workers > 1:
+        return tune.PlacementGroupFactory([_GROUP_RESOURCES])
+    slot = {"CPU": float(setup.cpus_per_worker), "GPU": setup.gpus_per_worker}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in slot.items() if amount}])

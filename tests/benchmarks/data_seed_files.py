@@ -1,25 +1,29 @@
 """Write a corpus as the original project's files have it: python -m tests.benchmarks.data_seed_files 4000 32 OUT.
 
-    OUT/payload.npy            pickled {id: (text, {"article_index", "chunk_index"}, vector)}
-    OUT/train_sequences.npz    context_sequences, target_vectors, truth_keys, provenance
-    OUT/val_sequences.npz      the same; split from the training windows by window, as that project did
-    OUT/eval_sequences.npz     contexts, targets, truth_keys, last_meta, provenance
+    OUT/payload.npy            pickled {number: (numpy.str_, {"article_index", "chunk_index", "cpe_id"}, vector)}
+    OUT/train_sequences.npz    context_sequences, target_vectors, truth_keys, three counts, provenance
+    OUT/val_sequences.npz      the same; split from the training windows by window, shuffled, as that project did
+    OUT/eval_sequences.npz     contexts, targets, truth_keys, provenance, compressed; from articles that training lacks
     OUT/index.faiss            IVF flat, inner product
 
-Topics drift as in tests.benchmarks.data_synthetic. Files of this form fit into `experiments/phase5_wikipedia.yaml`.
+Names, types and provenance are those that its scripts write (github.com/TrentCarter/lnsp-phase-4: in tools/,
+build_payload_efficient, build_payload_aligned_training and build_disjoint_eval). Topics drift as in
+tests.benchmarks.data_synthetic. Files of this form fit into `experiments/phase5_wikipedia.yaml`.
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data.io import file_sha256
 from data.windows.table import WindowTable, build_windows
 from tests.benchmarks.data_synthetic import make_keys, vector_blocks
 
 CONTEXT_LENGTH, MIN_ARTICLE_CHUNKS = 5, 10
-EMBEDDER = "sentence-transformers/gtr-t5-base"
+EMBEDDER = "GTR-T5-base-768"
 _EVAL_ARTICLES = 10  # one article in so many is held out
 
 
@@ -31,20 +35,30 @@ def make_seed_files(folder: Path, num_rows: int, dim: int, seed: int = 0) -> Non
     write_payload_file(folder / "payload.npy", vectors, articles, chunks)
     table = build_windows(articles, chunks, CONTEXT_LENGTH, MIN_ARTICLE_CHUNKS)
     held_out = table.article_index % _EVAL_ARTICLES == 0
-    validation = ~held_out & (np.random.default_rng(seed).random(len(table)) < 0.2)
-    parts = {"train": ~held_out & ~validation, "val": validation, "eval": held_out}
-    for name, mask in parts.items():
-        _write_sequences(folder / f"{name}_sequences.npz", table.take(mask), vectors, chunks, name=name)
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(~held_out))
+    num_val = int(len(order) * 0.2)
+    digest = file_sha256(folder / "payload.npy")[:16]
+    provenance = {
+        "embedder_id": EMBEDDER,
+        "payload_build_id": f"payload584k_2025-10-24@sha256:{digest}",
+        "norm": "l2_once",
+        "metric": "ip",
+    }
+    for name, windows in (("train", order[num_val:]), ("val", order[:num_val]), ("eval", np.flatnonzero(held_out))):
+        file = folder / f"{name}_sequences.npz"
+        write_sequences(file, table.take(windows), vectors, chunks, provenance)
     write_index(folder / "index.faiss", vectors)
 
 
 def write_payload_file(file: Path, vectors: np.ndarray, articles: np.ndarray, chunks: np.ndarray) -> None:
     """Write vectors (N, D) and keys (N,) as a pickled dict."""
-    entries = {
-        row: (f"chunk {chunk} of article {article}", {"article_index": int(article), "chunk_index": int(chunk)}, vector)
-        for row, (article, chunk, vector) in enumerate(zip(articles, chunks, vectors, strict=True))
-    }
-    np.save(file, np.array(entries, dtype=object), allow_pickle=True)
+    texts = np.array([f"chunk {chunk} of article {article}" for article, chunk in zip(articles, chunks, strict=True)])
+    keys = [
+        {"article_index": int(article), "chunk_index": int(chunk), "cpe_id": f"cpe-{row}"}
+        for row, (article, chunk) in enumerate(zip(articles, chunks, strict=True))
+    ]
+    entries = dict(enumerate(zip(list(texts), keys, list(vectors), strict=True)))
+    np.save(file, entries, allow_pickle=True)  # type: ignore[arg-type]
 
 
 def write_index(file: Path, vectors: np.ndarray) -> None:
@@ -58,15 +72,27 @@ def write_index(file: Path, vectors: np.ndarray) -> None:
     faiss.write_index(index, str(file))
 
 
-def _write_sequences(file: Path, table: WindowTable, vectors: np.ndarray, chunks: np.ndarray, *, name: str) -> None:
-    keys = np.stack([table.article_index, chunks[table.targets]], axis=1)
+def write_sequences(
+    file: Path, table: WindowTable, vectors: np.ndarray, chunks: np.ndarray, provenance: dict[str, Any]
+) -> None:
+    """Write windows as a file for training, or, with a name that begins with eval, as one for evaluation."""
+    keys = np.stack([table.article_index, chunks[table.targets]], axis=1).astype(np.int32)
     context, target = vectors[table.rows[:, :-1]], vectors[table.targets]
-    provenance = np.array(json.dumps({"embedder": EMBEDDER, "norm": "l2_once", "metric": "ip"}))
-    if name == "eval":
-        last = np.stack([table.article_index, chunks[table.rows[:, -2]]], axis=1)
-        np.savez(file, contexts=context, targets=target, truth_keys=keys, last_meta=last, provenance=provenance)
+    if file.name.startswith("eval"):
+        said = np.array([json.dumps({**provenance, "article_overlap": 0})], dtype=object)
+        np.savez_compressed(file, contexts=context, targets=target, truth_keys=keys.astype(np.int64), provenance=said)
         return
-    np.savez(file, context_sequences=context, target_vectors=target, truth_keys=keys, provenance=provenance)
+    said = np.array([json.dumps({**provenance, "created_at": "2025-10-26T20:22:59.816929"})])
+    np.savez(
+        file,
+        context_sequences=context,
+        target_vectors=target,
+        truth_keys=keys,
+        context_length=CONTEXT_LENGTH,
+        num_sequences=len(context),
+        vector_dim=vectors.shape[1],
+        provenance=said,
+    )
 
 
 if __name__ == "__main__":

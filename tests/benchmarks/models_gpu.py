@@ -3,7 +3,7 @@
     python -m tests.benchmarks.models_gpu            # on a GPU: timed steps of every variant, extrapolated to 20 epochs
     python -m tests.benchmarks.models_gpu --check    # anywhere: three tiny steps of every variant, to see that it runs
 
-The steps are a trial's (`orchestrator.trials.learner`) with `training: {precision: bfloat16, compile: true}`: row
+The steps are a trial's (`orchestrator.trials.learner`) with `training: {compile: true}`, so in bfloat16: row
 numbers go to the device, the gather is there, forward, loss and backward are replayed as CUDA graphs, then clipping and
 the fused AdamW. --eager leaves the graphs out. Vectors are synthetic, of the right shape.
 """
@@ -19,7 +19,8 @@ import torch
 
 from data.payload.keys import Int32
 from data.windows.table import build_windows
-from models.spec.registry import flops_per_window, make_spec
+from models.spec.costs import flops_per_window
+from models.spec.registry import make_spec
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
 from orchestrator.trials.learner import GatherTable, Learner
@@ -55,7 +56,7 @@ def synthetic_table(scale: Scale, device: torch.device) -> tuple[GatherTable, In
 
 def make_learner(name: str, table: GatherTable, batch: int, total_steps: int, *, compiled: bool) -> Learner:
     """Return what a trial of this variant trains with, at the seed's sizes."""
-    training = TrainingConfig(batch_size=batch, precision="bfloat16", compile=compiled)
+    training = TrainingConfig(batch_size=batch, compile=compiled)
     variant = resolve_variant(name, {}, training)
     assert variant is not None
     no_negatives = ArticleNegatives(np.zeros(1, np.int32), 0)

@@ -19,13 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import models.blocks.mamba
-from models.blocks.mamba import MambaBlock, ssd, ssd_reference
+from models.blocks import mamba
+from models.blocks.build import build_variant
+from models.blocks.mamba import MambaBlock
+from models.blocks.ssd import ssd, ssd_reference
 from models.cpu.memory import keep_freed_memory
+from models.spec.costs import flops_per_window
 from models.spec.loss import LossConfig
-from models.spec.registry import flops_per_window
-from models.training.losses import build_loss
-from models.training.optim import OptimConfig, build_optimizer, clip_gradients
+from models.spec.optim import OptimConfig
+from models.training.losses import Loss
+from models.training.optim import build_optimizer, clip_gradients
 
 BATCH, LENGTH, STATE = 256, 5, 128
 CORPUS_ROWS = 20_000
@@ -54,8 +57,8 @@ def step_over_floor(rounds: int = 5) -> Result:
     """A training step of mamba_s at 768 over the same number of operations in plain matrix products."""
     torch.manual_seed(0)
     dim = 768
-    model = models.build_variant("mamba_s", dim, d_model=768).train()
-    loss, config = build_loss(LossConfig()), OptimConfig()
+    model = build_variant("mamba_s", dim, d_model=768).train()
+    loss, config = Loss(LossConfig()), OptimConfig()
     optimizer = build_optimizer(model, config)
     payload = F.normalize(torch.randn(CORPUS_ROWS, dim), dim=-1)
 
@@ -83,11 +86,11 @@ def reference_over_block(rounds: int = 2) -> Result:
     run_block = forward_backward(block, channel_major_input(256))
 
     def run_reference() -> None:
-        models.mamba.ssd = ssd_reference
+        mamba.ssd = ssd_reference
         try:
             forward_backward(block.forward_composed, torch.randn(BATCH, LENGTH, 256, requires_grad=True))()
         finally:
-            models.mamba.ssd = ssd
+            mamba.ssd = ssd
 
     reference_s, block_s, ratio = interleaved(run_reference, run_block, rounds, warmup=1)
     return result("reference_over_block", ratio, 20.0, "higher", f"recurrence {ms(reference_s)}, block {ms(block_s)}")

@@ -5,6 +5,7 @@ from data.config import DataConfig
 
 def test_the_default_is_the_docstring_corpus_with_five_chunks_of_context() -> None:
     config = DataConfig()
+    assert config.drops_repeats and not DataConfig(source="payload", payload="x").drops_repeats
     assert (config.source, config.context_length, config.min_article_chunks) == ("docstrings", 5, 7)
 
 
@@ -18,6 +19,11 @@ def test_the_default_is_the_docstring_corpus_with_five_chunks_of_context() -> No
         (
             {"source": "payload", "payload": "p", "train": "t", "eval": "e"},
             "val: expected a file beside train and eval, got none",
+        ),
+        ({"repeats": "all"}, "repeats: expected drop or keep, got 'all'"),
+        (
+            {"source": "payload", "payload": "p", "train": "t", "val": "v", "eval": "e", "repeats": "drop"},
+            "repeats: expected keep with sequence files, got drop",
         ),
         ({"packages": ()}, "packages: expected at least one"),
         ({"min_chars": 0}, "min_chars: expected at least 1, got 0"),

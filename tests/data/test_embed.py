@@ -8,19 +8,26 @@ import numpy as np
 import pytest
 
 from data.corpus import shards
+from data.corpus.chunking import ChunkRule
+from data.corpus.embed import embed_corpus
 from data.corpus.embedders import embed_wordllama, load_embedder
-from data.corpus.reading import ChunkRule
 from data.corpus.shards import Progress, Shard, Vectors, local_runner
-from data.embed import embed_corpus, main
-from data.payload.store import Payload
+from data.embed import main
+from data.payload.store import Payload, open_payload
 
-PARAGRAPHS = [f"Paragraph number {number} of this article has more than forty characters." for number in range(10)]
+WORDS = """apple bridge castle dragon engine forest garden hammer island jacket kettle ladder mirror needle orange
+pepper quartz rabbit silver tunnel umbrella violin window yellow zebra anchor butter copper dollar eagle"""
+
+
+def text(article: int, position: int) -> str:
+    """Return a text of more than 40 characters that is like no other."""
+    return " ".join(np.random.default_rng([article, position]).choice(WORDS.split(), 7, replace=False))
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """Three articles of ten paragraphs: 30 chunks."""
-    lines = [{"article": f"title {number}", "paragraphs": [f"{number} {p}" for p in PARAGRAPHS]} for number in range(3)]
+    lines = [{"article": f"title {number}", "paragraphs": [text(number, n) for n in range(10)]} for number in range(3)]
     file = tmp_path / "corpus.jsonl"
     file.write_text("\n".join(json.dumps(line) for line in lines))
     return file
@@ -29,7 +36,7 @@ def corpus(tmp_path: Path) -> Path:
 def assert_whole(payload: Payload) -> None:
     assert (payload.num_rows, payload.num_articles, payload.dim) == (30, 3, 256)
     texts = [payload.text(row) for row in range(30)]
-    assert texts[11] == "1 Paragraph number 1 of this article has more than forty characters."
+    assert texts[11] == text(1, 1)
     assert payload.chunk_index.tolist() == list(range(10)) * 3
     np.testing.assert_array_equal(payload.vectors, embed_wordllama(texts))
 
@@ -38,7 +45,7 @@ def test_a_corpus_becomes_a_payload_with_its_provenance(corpus: Path, tmp_path: 
     payload = embed_corpus(corpus, tmp_path / "out", shard_chunks=7, runner=local_runner)
     assert_whole(payload)
     assert payload.article_title(2) == "title 2"
-    assert payload.provenance.embedder.startswith("wordllama 0.4")
+    assert payload.provenance.embedder.startswith("wordllama 0.")
     source = payload.provenance.source
     assert (source["corpus"], source["chunk"], source["min_chars"]) == ("corpus.jsonl", "paragraph", 40)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["corpus.jsonl", "out"]
@@ -104,6 +111,19 @@ def test_the_command_line_writes_a_payload_and_says_how_to_use_it(
     assert printed.out.endswith(f"use it    source: payload, payload: {out}\n")
     assert printed.err.splitlines()[0] == "embedding 0 of 30 (0%)"
     assert printed.err.splitlines()[-1].startswith("embedding 30 of 30 (100%), ")
+
+
+def test_what_stands_in_several_articles_is_dropped_unless_it_is_kept(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with corpus.open("a") as file:
+        file.write("\n" + json.dumps({"article": "copy", "paragraphs": [text(0, 0), text(9, 9)]}))
+    command = ["--corpus", str(corpus), "--out", str(tmp_path / "out"), "--local"]
+    assert main(command) == 0
+    assert open_payload(tmp_path / "out").num_rows == 30
+    assert capsys.readouterr().out.splitlines()[1] == "repeats   2 of 32 chunks, dropped"
+    assert main([*command, "--repeats", "keep"]) == 0
+    assert open_payload(tmp_path / "out").num_rows == 32
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import pytest
 
 from data import prepare
 from data.config import DataConfig
+from data.corpus.articles import Article
 from data.foreign.parquet import write_parquet
 from data.preflight.run import blocking, run_preflight
 from data.prepare import docstring_recipe, prepare_data, prepare_payload, prepare_splits, recipe_hash
-from tests.data.helpers import MakePayload
+from data.windows.table import WindowProvenance, save_windows
+from tests.data.helpers import MakePayload, unit_rows
 
 NUMPY_ONLY = DataConfig(packages=("numpy",))
 
@@ -26,7 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_docstring_payload_is_whole_and_passes_the_preflight(cache: Path) -> None:
     data = prepare_data(NUMPY_ONLY, cache, seed=1)
-    assert data.payload.num_articles > 300
+    assert data.payload.num_articles > 250
     assert data.payload.num_rows > 7 * data.payload.num_articles
     assert data.payload.article_title(0).startswith("numpy")
     assert len(data.payload.text(0)) >= 40
@@ -35,10 +37,48 @@ def test_the_docstring_payload_is_whole_and_passes_the_preflight(cache: Path) ->
 
 def test_the_provenance_says_what_it_was_built_from(cache: Path) -> None:
     provenance = prepare_payload(NUMPY_ONLY, cache).provenance
-    assert provenance.embedder.startswith("wordllama 0.4")
+    assert provenance.embedder.startswith("wordllama 0.")
     assert provenance.source["packages"] == {"numpy": np.__version__}
     assert len(provenance.source["corpus_sha256"]) == 64
     assert provenance.source["rule"] == 1
+    repeats = provenance.source["repeats"]
+    assert 0.1 < repeats["repeats"] / repeats["chunks"] < 0.5
+
+
+def test_repeats_of_a_given_payload_are_dropped_on_request_and_once(make_payload: MakePayload, tmp_path: Path) -> None:
+    vectors = unit_rows(100, 16)
+    vectors[10::10] = vectors[0]  # the first chunk of each article is the same
+    written = make_payload([10] * 10, vectors=vectors)
+    config = DataConfig(source="payload", payload=str(written.path), repeats="drop")
+    cleaned, again = (prepare_payload(config, tmp_path / "cache") for _ in range(2))
+    assert cleaned.num_rows == 90 and cleaned.chunk_index.tolist() == list(range(9)) * 10
+    assert cleaned.path == again.path and cleaned.provenance.created_at == again.provenance.created_at
+    assert prepare_payload(replace(config, payload=str(cleaned.path)), tmp_path / "cache").path == cleaned.path
+    assert prepare_payload(replace(config, repeats=None), tmp_path / "cache").num_rows == 100
+
+
+def test_windows_that_are_cut_already_forbid_to_drop_repeats(make_payload: MakePayload, tmp_path: Path) -> None:
+    payload = make_payload([10] * 50)
+    provenance = WindowProvenance(
+        payload_sha256=payload.provenance.sha256, context_length=5, min_article_chunks=7, origin="files"
+    )
+    save_windows(payload.path / "windows", prepare_splits(payload, DataConfig(), seed=1), provenance)
+    config = DataConfig(source="payload", payload=str(payload.path), repeats="drop")
+    with pytest.raises(ValueError, match=r"repeats: expected keep with the windows in .*, got drop; they are fixed"):
+        prepare_payload(config, tmp_path)
+
+
+def test_a_test_window_that_stands_in_training_is_no_query(make_payload: MakePayload) -> None:
+    payload = make_payload([10] * 50)
+    splits = prepare_splits(payload, DataConfig(), seed=1)
+    copied = int(splits.test.article_index[0])
+    vectors = np.array(payload.vectors).reshape(50, 10, -1)
+    vectors[copied, :9] = vectors[splits.train.article_index[0], :9]  # the last of five windows has a target of its own
+    again = prepare_splits(make_payload([10] * 50, vectors=vectors.reshape(500, -1)), DataConfig(), seed=1)
+    assert again.dropped == {"val": 0, "test": 4}
+    assert len(again.test) == len(splits.test) - 4
+    assert len(again.train) == len(splits.train) and len(again.val) == len(splits.val)
+    assert (again.test.article_index == copied).sum() == 1
 
 
 def test_a_second_call_opens_the_cache_without_importing_the_embedder(cache: Path) -> None:
@@ -46,6 +86,7 @@ def test_a_second_call_opens_the_cache_without_importing_the_embedder(cache: Pat
 import sys
 from pathlib import Path
 from data.config import DataConfig
+from data.corpus.articles import Article
 from data.prepare import prepare_data
 prepare_data(DataConfig(packages=("numpy",)), Path({str(cache)!r}), seed=1)
 heavy = {{"wordllama", "tokenizers", "torch", "ray", "pandas", "pyarrow"}} & set(sys.modules)
@@ -67,7 +108,7 @@ def test_a_build_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("data.corpus.embedders.embed_wordllama", fail)
-    monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [prepare.Article("t", ("text",) * 7)])
+    monkeypatch.setattr(prepare, "docstring_articles", lambda *_, **__: [Article("t", ("text",) * 7)])
     with pytest.raises(RuntimeError, match="out of memory"):
         prepare_payload(NUMPY_ONLY, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ def test_stopping_early_leaves_no_executor_and_a_stream_can_be_read_again(local_
 
 
 @pytest.mark.ray
-def test_ray_data_keeps_its_order_and_its_mouth_shut(local_ray: Any) -> None:
+def test_ray_data_keeps_its_order_and_prints_nothing(local_ray: Any) -> None:
     import ray.data
 
     context = ray.data.DataContext.get_current()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.retrieval.evaluate import Corpus
+from evaluation.retrieval.corpus import Corpus
 
 sys.path.insert(0, str(Path(__file__).parent))  # for planted_run
 

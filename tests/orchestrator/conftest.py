@@ -2,11 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.payload.store import write_payload
+from orchestrator.cluster import start as cluster
+from orchestrator.cluster.admission import ClusterResources
+from orchestrator.config.load import load_config
+from orchestrator.run.ledger import Ledger
+from orchestrator.state import Prepared
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
@@ -61,3 +68,53 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Clock]:
         return clock
 
     return put_into
+
+
+@pytest.fixture
+def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
+    """Return what makes a prepared run of an experiment's text: an empty run folder, and a payload of 1,200 x 16."""
+
+    def prepare(experiment: str) -> Prepared:
+        path = tmp_path / "x.yaml"
+        path.write_text(experiment)
+        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64)
+        payload: Any = SimpleNamespace(num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance)
+        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=range(640)))
+        queries = {name: np.zeros((num, 6), np.int32) for name, num in (("smoke", 20), ("final", 200))}
+        ledger = Ledger(tmp_path / "run")
+        return Prepared(config=load_config(path), ledger=ledger, data=data, queries=queries, checks=())
+
+    return prepare
+
+
+EXPERIMENT = """
+name: rotation
+seed: 3
+data: {{source: payload, payload: {payload}}}
+variants:
+  learner: {{model: mamba_s, d_model: 32, d_state: 16, head_dim: 16}}
+  amn: {{d_model: 32, training: {{epochs: 2}}}}
+training: {{epochs: 4, batch_size: 32}}
+smoke: {{epochs: [2], queries: 20}}
+gates:
+  smoke: [{{epoch: 2, prune_unless: ["r@5 >= 1.2 * baseline.last_vector"], continue_if: ["p95_ms <= 20"]}}]
+  success_if: ["r@5 >= 0.5"]
+  ready_if: ["contain@50 >= 0.9"]
+"""
+
+
+@pytest.fixture
+def two_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A known machine, and an empty folder to run in, so that whatever is written is seen."""
+    machine = ClusterResources(cpus=2, gpus=0, memory_gib=64, node_cpus=2, node_gpus=0, num_nodes=1)
+    monkeypatch.setattr(cluster, "local_resources", lambda: machine)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def experiment(two_cpus: None, tmp_path: Path, rotation_payload: Path) -> Path:
+    """Return the file of a small experiment on the rotation payload."""
+    path = tmp_path / "x.yaml"
+    path.write_text(EXPERIMENT.format(payload=rotation_payload))
+    return path

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evaluation.measures.rules import parse_rule
-from orchestrator.gates import Decision, EarlyStopping, Epoch, Gate, StopRules, best_epoch
+from orchestrator.gates import EarlyStopping, Epoch, Gate, StopRules, TrialDecision, best_epoch
 
 NAN = math.nan
 BASELINES = {"last_vector": {"r@5": 0.1, "p95_ms": 0.5}, "context_mean": {"r@5": NAN}}
@@ -31,7 +31,7 @@ def scored(*values: float | None, metric: str = "val_mrr") -> list[Epoch]:
     return [Epoch(epoch=number, metrics={metric: value}) for number, value in enumerate(values, start=1)]
 
 
-def actions(decisions: list[Decision]) -> list[str]:
+def actions(decisions: list[TrialDecision]) -> list[str]:
     return [decision.action for decision in decisions]
 
 

@@ -1,21 +1,16 @@
 """The part of the preflight that needs an index: its fidelity, the baselines, and gates beyond reach."""
 
 import io
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evaluation.measures.rules import parse_rule
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.load import load_config
 from orchestrator.pipeline import finish_preflight
 from orchestrator.preflight import PreflightError, absolute_rules, check_gates, check_retrieval
-from orchestrator.run.ledger import Ledger
-from orchestrator.run.timeline import Timeline
-from orchestrator.state import Run
+from orchestrator.state import Measured, Session
 
 EXPERIMENT = """
 name: checked
@@ -34,10 +29,8 @@ ORACLE = {"r@5": 0.5, "contain@50": 0.7}
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> ExperimentConfig:
-    path = tmp_path / "checked.yaml"
-    path.write_text(EXPERIMENT)
-    return load_config(path)
+def config(prepared_from: Any) -> ExperimentConfig:
+    return prepared_from(EXPERIMENT).config
 
 
 def test_fidelity_is_judged_and_baselines_are_reported(config: ExperimentConfig) -> None:
@@ -102,26 +95,22 @@ def test_only_absolute_rules_on_found_targets_are_held_against_the_oracle(config
     ]
 
 
-def run_with(config: ExperimentConfig, folder: Path, index: dict[str, Any], oracle: dict[str, float]) -> Run:
-    data: Any = None
-    run = Run(config=config, ledger=Ledger(folder), timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
-    run.index, run.smoke_baselines, run.oracle = {"index": index}, BASELINES, oracle
-    return run
+def measured_with(index: dict[str, Any], oracle: dict[str, float]) -> Measured:
+    return Measured(index={"index": index}, baselines=BASELINES, oracle=oracle, checks=())
 
 
-def test_a_warning_is_shown_and_kept_and_the_run_goes_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    run = run_with(config, tmp_path, INDEX, {"r@5": 0.2, "contain@50": 0.7})
-    finish_preflight(run)
-    assert run.stream.getvalue().startswith("warn      preflight.gate.r@5: expected <= 0.2, got 0.35 (")
-    kept = {entry["name"]: entry["verdict"] for entry in json.loads(run.ledger.preflight.read_text())}
+def test_a_warning_is_shown_and_handed_on_and_the_run_goes_on(prepared_from: Any) -> None:
+    session = Session(stream=io.StringIO())
+    measured = measured_with(INDEX, {"r@5": 0.2, "contain@50": 0.7})
+    checked = finish_preflight(prepared_from(EXPERIMENT), measured, session)
+    assert session.stream.getvalue().startswith("warn      preflight.gate.r@5: expected <= 0.2, got 0.35 (")
+    kept = {check.name: check.verdict for check in checked.checks}
     assert (kept["gate.r@5"], kept["index_fidelity"], kept["last_vector.r@5"]) == ("warn", "pass", "report")
 
 
-def test_a_failed_check_of_the_index_ends_the_launch_and_is_kept(config: ExperimentConfig, tmp_path: Path) -> None:
-    run = run_with(config, tmp_path, {**INDEX, "fidelity_disturbed": 0.5}, ORACLE)
-    with pytest.raises(
-        PreflightError, match=r"preflight.index_fidelity_disturbed: expected >= 0\.8, got 0\.5 "
-    ) as raised:
-        finish_preflight(run)
+def test_a_failed_check_of_the_index_ends_the_launch_with_all_checks(prepared_from: Any) -> None:
+    measured = measured_with({**INDEX, "fidelity_disturbed": 0.5}, ORACLE)
+    line = r"preflight.index_fidelity_disturbed: expected >= 0\.8, got 0\.5 "
+    with pytest.raises(PreflightError, match=line) as raised:
+        finish_preflight(prepared_from(EXPERIMENT), measured, Session(stream=io.StringIO()))
     assert "FAIL    index_fidelity_disturbed" in raised.value.table
-    assert json.loads(run.ledger.preflight.read_text())[1]["verdict"] == "FAIL"

@@ -18,7 +18,11 @@ def imported(modules: str) -> set[str]:
 @pytest.mark.parametrize(
     ("process", "modules", "expected"),
     [
-        ("driver", "orchestrator.launch, orchestrator.pipeline, orchestrator.screen.summary", set()),
+        (
+            "driver",
+            "orchestrator.launch, orchestrator.command, orchestrator.pipeline, orchestrator.screen.summary",
+            set(),
+        ),
         ("Tune trial", "orchestrator.trials.trial", set()),
         ("training worker", "orchestrator.trials.train_loop", {"torch"}),
         ("predictor", "orchestrator.final.evaluate, evaluation.service.predict", {"torch"}),

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources
-from orchestrator.launch import main
+from orchestrator.command import main
 from tests.benchmarks.data_seed_files import make_seed_files, write_index
 from tests.data.helpers import unit_rows
 
@@ -50,9 +50,38 @@ def test_the_files_pass_the_preflight(empty_folder: Path, capsys: pytest.Capture
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     verdicts = {row[1]: row[0] for row in rows if row and row[0] in {"pass", "report", "waived", "warn", "FAIL"}}
     assert "FAIL" not in verdicts.values()
-    assert verdicts["article_overlap"] == "waived"
+    assert verdicts["article_overlap_train_val"] == "waived"
+    assert verdicts["article_overlap_train_test"] == verdicts["article_overlap_val_test"] == "pass"
     assert verdicts["train.target_cosine_mean"] == "report"
     assert verdicts["index_vectors"] == verdicts["truth_cosine_mean"] == "pass"
+    (line,) = (row for row in rows if row[1:2] == ["provenance"])
+    files = [f"{name}_sequences.npz (embedder, norm, metric, payload_build_id)" for name in ("train", "val", "eval")]
+    assert " ".join(line).endswith(f"compared: windows (sha256), {', '.join(files)}")
+
+
+def test_a_leaked_evaluation_is_not_hidden_by_the_waiver(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    leaked = np.load(empty_folder / "val_sequences.npz")
+    names = {"contexts": "context_sequences", "targets": "target_vectors", "truth_keys": "truth_keys"}
+    np.savez(empty_folder / "eval_sequences.npz", **{theirs: leaked[ours] for theirs, ours in names.items()})
+    assert main([str(EXPERIMENT), *SMALL]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("preflight.article_overlap_train_test: expected == 0")
+
+
+def test_files_of_another_build_of_the_payload_stop_the_launch(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_seed_files(empty_folder, NUM_ROWS, DIM)
+    content = np.load(empty_folder / "payload.npy", allow_pickle=True).item()
+    text, keys, vector = content[0]
+    np.save(empty_folder / "payload.npy", {**content, 0: (text + "!", keys, vector)}, allow_pickle=True)
+    assert main([str(EXPERIMENT), *SMALL]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "preflight.provenance: expected == 0, got 3 (train_sequences.npz.payload_build_id is payload584k"
+    )
 
 
 def test_the_index_of_another_payload_stops_the_launch(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

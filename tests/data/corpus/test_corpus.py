@@ -1,11 +1,12 @@
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from data.corpus.docstrings import Article, corpus_sha256, docstring_articles, package_versions, split_paragraphs
+from data.corpus import docstrings
+from data.corpus.articles import Article, corpus_sha256
+from data.corpus.docstrings import docstring_articles, package_versions
 
 LONG = "\n\n".join(f"Paragraph number {number} has more than forty characters." for number in range(7))
 OTHER = LONG.replace("Paragraph", "A paragraph")
@@ -22,14 +23,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def titles(**options: int) -> list[str]:
     return [article.title for article in docstring_articles(["a_package_of_docs"], **options)]
-
-
-def test_a_docstring_is_an_article_and_its_paragraphs_are_chunks() -> None:
-    text = "Short.\n\nA paragraph over\n   two lines, long enough to keep.\n \n" + "word " * 200
-    assert split_paragraphs(text, min_chars=40, max_chars=600) == (
-        "A paragraph over two lines, long enough to keep.",
-        ("word " * 120).strip(),  # 120 words of 5 characters, less the last space
-    )
 
 
 def test_modules_classes_and_functions_are_found_in_the_order_of_files_and_lines(package: Path) -> None:
@@ -73,20 +66,11 @@ def test_a_package_that_is_not_installed_is_named() -> None:
         package_versions(["no_such_package"])
 
 
-def test_the_filter_before_parsing_loses_no_article_of_numpy() -> None:
-    """The slow reference parses every file."""
-    import numpy as np
-
-    expected, seen = [], set()
-    for file in sorted(Path(np.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                docstring = ast.get_docstring(node)
-                if docstring and docstring not in seen:
-                    seen.add(docstring)
-                    expected.append(split_paragraphs(docstring, 40, 600))
-    articles = docstring_articles(["numpy"])
-    assert sorted(article.paragraphs for article in articles) == sorted(p for p in expected if len(p) >= 7)
+def test_the_filter_before_parsing_loses_no_article(monkeypatch: pytest.MonkeyPatch) -> None:
+    filtered = docstring_articles(["networkx"])
+    monkeypatch.setattr(docstrings, "_may_hold_article", lambda *_: True)
+    assert len(filtered) > 500
+    assert docstring_articles(["networkx"]) == filtered
 
 
 def test_finding_packages_imports_none_of_them() -> None:

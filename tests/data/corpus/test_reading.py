@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.corpus.docstrings import Article
-from data.corpus.reading import ChunkRule, chunk, read_corpus
+from data.corpus.articles import Article
+from data.corpus.reading import read_corpus
 
 ARTICLES = [Article("one", ("first paragraph", "second")), Article("two", ("é",))]
 ENTRIES = [{"article": article.title, "paragraphs": list(article.paragraphs)} for article in ARTICLES]
@@ -43,30 +43,6 @@ def test_files_of_a_folder_are_articles_in_the_order_of_their_paths(tmp_path: Pa
         Article("a.txt", ("first\nline", "second")),
         Article("sub/b.md", ("third",)),
     ] + [Article(f"{name}.txt", (name,)) for name in "xyz"]
-
-
-def test_paragraphs_are_folded_and_long_ones_split_at_the_last_space_that_fits() -> None:
-    article = Article("t", ("short", "a  b\nc " + "word " * 9, "x" * 25))
-    # of the second a rest "word word" of 9 characters is left out, of the third a rest of 5
-    assert chunk(article, ChunkRule(min_chars=10, max_chars=20)) == (
-        "a b c word word word",
-        "word word word word",
-        "x" * 20,
-    )
-
-
-def test_sentences_are_split_at_their_ends_and_short_ones_joined() -> None:
-    text = 'Yes. He said "Stop!" and left. Version 2.0 of e.g. this stays. "Was it late?" It was. No.'
-    assert chunk(Article("t", (text,)), ChunkRule(unit="sentence", min_chars=12)) == (
-        'Yes. He said "Stop!" and left.',
-        "Version 2.0 of e.g. this stays.",
-        '"Was it late?" It was. No.',
-    )
-
-
-def test_sentences_never_cross_a_paragraph() -> None:
-    article = Article("t", ("One.", "Two words here."))
-    assert chunk(article, ChunkRule(unit="sentence", min_chars=5)) == ("Two words here.",)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +79,3 @@ def test_a_truncated_gzip_is_one_line(tmp_path: Path) -> None:
         ValueError, match=r"x.jsonl.gz:\d+: expected a line of JSON, got EOFError .*; fetch the file again"
     ):
         list(read_corpus(file))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"min_chars": 0}, "min_chars: expected at least 1"), ({"max_chars": 9}, "max_chars: expected")],
-)
-def test_lengths_that_leave_nothing_are_refused(changes: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ChunkRule(**changes)

@@ -33,7 +33,7 @@ def arrays_of(payload: Payload, table: WindowTable, **changes: Any) -> dict[str,
         "context_sequences": np.asarray(payload.vectors[table.rows[:, :-1]]),
         "target_vectors": np.asarray(payload.vectors[targets]),
         "truth_keys": np.stack([payload.article_index[targets], payload.chunk_index[targets]], axis=1).astype(np.int64),
-        "provenance": np.array(json.dumps({"embedder": "gtr-t5-base"})),
+        "provenance": np.array([json.dumps({"embedder_id": "GTR-T5-base-768"})]),
         **changes,
     }
 
@@ -107,9 +107,21 @@ def test_a_provenance_that_asks_for_code_is_refused(payload: Payload, save_files
     assert not (tmp_path / "witness").exists()
 
 
-def rotate(arrays: dict[str, Any]) -> None:
+def rotate(arrays: dict[str, Any], name: str = "target_vectors") -> None:
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0].astype(np.float32)
-    arrays["target_vectors"] = arrays["target_vectors"] @ rotation
+    arrays[name] = arrays[name] @ rotation
+
+
+def rotate_contexts(arrays: dict[str, Any]) -> None:
+    rotate(arrays, "context_sequences")
+
+
+def roll_targets(arrays: dict[str, Any]) -> None:
+    arrays["target_vectors"] = np.roll(arrays["target_vectors"], -1, axis=0)
+
+
+def mix_keys(arrays: dict[str, Any]) -> None:
+    arrays["truth_keys"] = np.random.default_rng(0).permutation(arrays["truth_keys"])
 
 
 def shuffle_contexts(arrays: dict[str, Any]) -> None:
@@ -158,6 +170,11 @@ def negative_key(arrays: dict[str, Any]) -> None:
     arrays["truth_keys"][0, 0] = -1
 
 
+ORDER = "write vectors and keys in one order"
+DAMAGED = (
+    "preflight.train.finite: expected == 0, got 1 (sequences with NaN or infinity); "
+    "write the file again, or use the payload's own rows instead with realign: true (--realign)"
+)
 REALIGN = "embed both with one embedder, or use the payload's own rows instead with realign: true (--realign)"
 
 
@@ -165,7 +182,18 @@ REALIGN = "embed both with one embedder, or use the payload's own rows instead w
     ("change", "message"),
     [
         (rotate, f"train.npz: preflight.train.truth_cosine_mean: expected >= 0.98, got <number>; {REALIGN}"),
-        (nan_target, f"train.npz: preflight.train.truth_cosine_mean: expected >= 0.98, got nan; {REALIGN}"),
+        (nan_target, f"train.npz: {DAMAGED}"),
+        (nan_context, f"train.npz: {DAMAGED}"),
+        (
+            roll_targets,
+            "train.npz: preflight.train.truth_cosine_mean: expected >= 0.98, got <number>; "
+            f"the targets are rows of this payload, 1 row after the ones that their keys name; {ORDER}",
+        ),
+        (
+            mix_keys,
+            "train.npz: preflight.train.truth_cosine_mean: expected >= 0.98, got <number>; "
+            f"the targets are rows of this payload, in another order than their keys; {ORDER}",
+        ),
         (
             set_embedder,
             "train.npz: preflight.train.embedder: expected == 1, got 0 (the payload is from gtr-t5-base, the file from "
@@ -174,12 +202,13 @@ REALIGN = "embed both with one embedder, or use the payload's own rows instead w
         (
             shuffle_contexts,
             "train.npz: preflight.train.context_cosine_min: expected >= 0.999, got <number> (<number> of <number> "
-            f"contexts are not rows of the payload, mean cosine <number>); {REALIGN}",
+            "contexts are not the payload's, mean cosine <number>); "
+            f"the contexts are rows of this payload, in another order than their keys; {ORDER}",
         ),
         (
-            nan_context,
-            "train.npz: preflight.train.context_cosine_min: expected >= 0.999, got nan (1 of <number> contexts are not "
-            f"rows of the payload, mean cosine nan); {REALIGN}",
+            rotate_contexts,
+            "train.npz: preflight.train.context_cosine_min: expected >= 0.999, got <number> (<number> of <number> "
+            f"contexts are not the payload's, mean cosine <number>); {REALIGN}",
         ),
         (
             miss_a_key,

@@ -16,7 +16,3 @@ def test_an_unknown_key_is_minus_one_also_beyond_both_ends() -> None:
     index = KeyIndex(as_int32(5, 5), as_int32(3, 4))
     assert index.rows(as_int32(0, 5, 9), as_int32(0, 5, 9)).tolist() == [-1, -1, -1]
     assert KeyIndex(as_int32(), as_int32()).rows(as_int32(1), as_int32(1)).tolist() == [-1]
-
-
-def test_duplicate_keys_are_counted() -> None:
-    assert KeyIndex(as_int32(1, 1, 1, 2), as_int32(0, 0, 0, 0)).num_duplicate_keys() == 2

@@ -45,7 +45,25 @@ def test_parts_that_say_the_same_are_named(payload: Payload, keep_windows: MakeW
     keep_windows({"embedder": "sentence-transformers/GTR-T5-base", "metric": "ip"})
     (check,) = check_provenance(payload, provenance_of_windows(payload))
     assert check.verdict == "pass"
-    assert check.detail == "windows, train.npz: of the same vectors as the payload"
+    assert check.detail == "compared: windows (sha256), train.npz (embedder, metric)"
+
+
+def test_a_part_that_says_nothing_is_named_as_such(payload: Payload, keep_windows: MakeWindows) -> None:
+    keep_windows({})
+    (check,) = check_provenance(payload, provenance_of_windows(payload))
+    assert check.detail == "compared: windows (sha256), train.npz (says nothing)"
+
+
+@pytest.mark.parametrize(
+    ("build", "passed"),
+    [("payload584k@sha256:12ab", True), ("payload584k@sha256:34cd", False), ("payload584k", True)],
+)
+def test_the_build_that_a_file_names_is_compared_with_the_file_of_the_payload(
+    make_payload: MakePayload, build: str, passed: bool
+) -> None:
+    payload = make_payload([6] * 6, source={"file_sha256": "12ab" * 16})
+    (check,) = check_provenance(payload, {"train.npz": {"payload_build_id": build}})
+    assert check.passed is passed
 
 
 @pytest.mark.parametrize(
@@ -99,7 +117,17 @@ def test_nothing_beside_an_index_is_no_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "same"),
-    [("gtr-t5-base", "org/GTR-T5-base", True), ("unknown", "bge-small", True), ("gtr-t5-base", "bge-small", False)],
+    [
+        ("gtr-t5-base", "org/GTR-T5-base", True),
+        ("sentence-transformers/gtr-t5-base", "GTR-T5-base-768", True),
+        ("GTR_T5_base", "gtr-t5-base", True),
+        ("unknown", "bge-small", True),
+        ("gtr-t5-base", "bge-small", False),
+        ("nomic-embed-256", "nomic-embed-768", False),
+        ("gtr-t5-base", "gtr-t5-large", False),
+    ],
 )
-def test_an_embedder_is_the_same_with_or_without_its_organisation(first: str, second: str, same: bool) -> None:
+def test_an_embedder_has_one_name_with_or_without_organisation_and_dimension(
+    first: str, second: str, same: bool
+) -> None:
     assert same_embedder(first, second) is same

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from data.windows import table as tables
 from data.windows.table import (
     Splits,
     WindowProvenance,
@@ -99,14 +102,26 @@ def test_queries_are_a_sorted_sample_without_replacement_that_the_seed_decides()
     assert sample_queries(table, None, seed=1) is sample_queries(table, 10**9, seed=1) is table
 
 
-def test_saved_windows_fit_their_payload_only(tmp_path: object) -> None:
+PROVENANCE = WindowProvenance(payload_sha256="aa11", context_length=2, min_article_chunks=3, seed=1)
+
+
+def test_saved_windows_fit_their_payload_only(tmp_path: Path) -> None:
     splits = split_by_article(many_articles(), seed=1)
-    provenance = WindowProvenance(payload_sha256="aa11", context_length=2, min_article_chunks=3, seed=1)
-    save_windows(tmp_path, splits, provenance)  # type: ignore[arg-type]
-    loaded: Splits = load_windows(tmp_path, payload_sha256="aa11")  # type: ignore[arg-type]
+    save_windows(tmp_path, splits, PROVENANCE)
+    loaded: Splits = load_windows(tmp_path, payload_sha256="aa11")
     np.testing.assert_array_equal(loaded.val.rows, splits.val.rows)
     np.testing.assert_array_equal(loaded.test.article_index, splits.test.article_index)
     with pytest.raises(ValueError, match="expected windows of payload bb22, got windows of payload aa11"):
-        load_windows(tmp_path, payload_sha256="bb22")  # type: ignore[arg-type]
+        load_windows(tmp_path, payload_sha256="bb22")
     with pytest.raises(FileNotFoundError, match=r"expected windows.json, got none"):
-        load_windows(tmp_path / "none", payload_sha256="aa11")  # type: ignore[operator]
+        load_windows(tmp_path / "none", payload_sha256="aa11")
+
+
+def test_windows_that_could_not_be_saved_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = split_by_article(many_articles(), seed=1)
+    save_windows(tmp_path / "windows", splits, PROVENANCE)
+    monkeypatch.setattr(tables, "write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_windows(tmp_path / "windows", split_by_article(many_articles(), seed=2), PROVENANCE)
+    np.testing.assert_array_equal(load_windows(tmp_path / "windows", payload_sha256="aa11").test.rows, splits.test.rows)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["windows"]

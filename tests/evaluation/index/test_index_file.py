@@ -12,7 +12,7 @@ from evaluation.config import IndexConfig
 from evaluation.index.file import main, open_index_file
 from evaluation.index.search import SearchIndex
 from evaluation.service.actor import Evaluator
-from evaluation.service.index_file_process import check_index_file
+from evaluation.service.index_check import check_index_file
 
 NUM, DIM = 600, 16
 IP, L2 = faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2

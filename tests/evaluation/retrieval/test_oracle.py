@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.retrieval.evaluate import Corpus, QuerySet
+from evaluation.retrieval.corpus import Corpus, QuerySet
 from evaluation.retrieval.oracle import neighbourhood_oracle
 
 HALF = 0.5**0.5

@@ -9,7 +9,8 @@ from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index.build import build_index
 from evaluation.measures.metrics import K_MAX
 from evaluation.retrieval import rerank
-from evaluation.retrieval.evaluate import Corpus, QuerySet, evaluate, evaluate_prior_only
+from evaluation.retrieval.corpus import Corpus, QuerySet
+from evaluation.retrieval.evaluate import evaluate, evaluate_prior_only
 from evaluation.retrieval.rerank import Reranker, directional, mmr, unite
 
 

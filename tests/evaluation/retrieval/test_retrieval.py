@@ -7,7 +7,8 @@ import pytest
 
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
-from evaluation.retrieval.evaluate import Corpus, QuerySet, evaluate, remove_rows
+from evaluation.retrieval.corpus import Corpus, QuerySet
+from evaluation.retrieval.evaluate import evaluate, remove_rows
 
 
 def unit(vectors):

@@ -6,7 +6,7 @@ import pytest
 from data.payload.duplicates import duplicate_ids
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
-from evaluation.retrieval.evaluate import Corpus, QuerySet
+from evaluation.retrieval.corpus import Corpus, QuerySet
 from evaluation.retrieval.triage import triage
 
 NUM_ROWS, DIM = 2_000, 8

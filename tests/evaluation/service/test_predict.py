@@ -55,9 +55,9 @@ def windows():
 
 
 def predict(*args, **kwargs):
-    from evaluation.service.predict import Predictor
+    from evaluation.service.predict import predict as function
 
-    return Predictor().predict(*args, **kwargs)
+    return function(*args, **kwargs)
 
 
 def test_predictions_are_the_models_last_position_whatever_the_batch_size(checkpoint, folder, windows):
@@ -68,7 +68,7 @@ def test_predictions_are_the_models_last_position_whatever_the_batch_size(checkp
     with torch.no_grad():
         expected = model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
     for batch_size in (1, 3, 64):
-        answer = predict(checkpoint, folder, windows, batch_size, latency_queries=0)
+        answer = predict(checkpoint, folder, windows, batch_size=batch_size)
         np.testing.assert_allclose(answer["predictions"], expected, atol=1e-5)
 
 

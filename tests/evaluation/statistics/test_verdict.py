@@ -104,13 +104,13 @@ def test_times_whose_intervals_overlap_are_equal_and_fewer_parameters_win():
     assert decide(rows, {"large": planted(0.40, 1), "small": planted(0.40, 2)}).best == "small"
 
 
-def test_a_variant_that_fails_its_gates_is_best_only_when_all_do():
+def test_a_variant_that_fails_its_gates_is_never_best():
     good, failing = row("good"), row("failing", gates=[FAILED_GATE])
     outcomes = {"good": planted(0.3, 1), "failing": planted(0.5, 2)}
     assert decide([good, failing], outcomes).best == "good"
     rejected = decide([failing], {"failing": outcomes["failing"]})
-    assert rejected.best == "failing"
-    assert rejected.headline.startswith("REJECT: contain@50 >= 0.60")
+    assert rejected.best is None
+    assert "contain@50 >= 0.60" in rejected.verdicts["failing"].why
 
 
 def test_the_learned_baseline_is_compared_but_never_best():

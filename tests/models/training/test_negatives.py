@@ -28,13 +28,6 @@ def test_an_article_as_long_as_the_window_gives_its_target() -> None:
     assert drawn.tolist() == [[2, 2, 2]]
 
 
-def test_the_same_generator_state_draws_the_same_rows() -> None:
-    windows = np.array([[4, 5, 6], [10, 11, 12]], np.int32)
-    negatives = ArticleNegatives(ARTICLES, num=5)
-    first, second = (negatives.draw(windows, np.random.default_rng(3)) for _ in range(2))
-    assert np.array_equal(first, second)
-
-
 def test_an_unsorted_payload_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^article_index: expected rows sorted by article"):
         ArticleNegatives(np.array([0, 1, 0], np.int32), num=1)

@@ -6,16 +6,14 @@ import math
 import pytest
 import torch
 
-from models.blocks.build import build_variant
 from models.spec.optim import OptimConfig, lr_factor
 from models.training.optim import build_optimizer, clip_gradients, parameter_groups, set_lr
-
-SMALL = {"d_model": 16, "num_heads": 2, "d_state": 6, "head_dim": 8, "residual": "learned"}
+from tests.models.helpers import small
 
 
 @pytest.mark.parametrize("name", ["mamba_h", "mamba_gr"])
 def test_only_matrices_decay(name: str) -> None:
-    model = build_variant(name, 12, **SMALL)
+    model = small(name, residual="learned")
     decayed, free = parameter_groups(model, 0.1)
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     assert decayed["weight_decay"] == 0.1 and free["weight_decay"] == 0.0
@@ -42,7 +40,7 @@ def test_a_single_step_trains_at_the_peak() -> None:
 
 def test_set_lr_reaches_every_group() -> None:
     config = OptimConfig(lr=0.5, warmup_share=0.0)
-    optimizer = build_optimizer(build_variant("mamba_s", 12, d_model=32, d_state=4), config)
+    optimizer = build_optimizer(small("mamba_s"), config)
     assert set_lr(optimizer, 0, 10, config) == 0.5
     assert set_lr(optimizer, 9, 10, config) == pytest.approx(0.5 * config.min_lr_share)
     assert {group["lr"] for group in optimizer.param_groups} == {0.5 * config.min_lr_share}

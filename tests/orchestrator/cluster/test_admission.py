@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.spec.registry import num_parameters
+from models.spec.costs import num_parameters
 from orchestrator.cluster.admission import (
     GIB,
     TRIAL_BASE_GIB,

@@ -70,7 +70,7 @@ def num_open():
 chat("before")
 num_before = num_open()
 try:
-    with chatter_to(Path(sys.argv[1]), verbose=sys.argv[2] == "verbose") as stream:
+    with chatter_to(Path(sys.argv[1]), sys.stdout, verbose=sys.argv[2] == "verbose") as stream:
         chat("inside")
         stream.write("for the person\\n")
         print("unflushed")

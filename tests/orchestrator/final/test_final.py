@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.ending import Ending
 from models.spec.registry import make_spec
 from orchestrator.config.experiment import TrainingConfig, Variant
-from orchestrator.final.evaluate import FinalResult, _keep, baseline_row, check_final_rules, trained_row
+from orchestrator.final.evaluate import FinalResult, _keep
+from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 
 VARIANT = Variant(name="wide", model="mamba_s", spec=make_spec("mamba_s"), training=TrainingConfig())
-FINISHED = TrialEnd(status="FINISHED", epoch=2, reason="ran all its epochs")
+FINISHED = TrialEnd(ending=Ending.FINISHED, epoch=2, reason="ran all its epochs")
 
 
 def answer(ranks: list[int]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
 
 
 def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> None:
-    end = TrialEnd(status="PRUNED", epoch=4, reason="r@5 0.1 (limit >= 0.3, failed)")
+    end = TrialEnd(ending=Ending.PRUNED, epoch=4, reason="r@5 0.1 (limit >= 0.3, failed)")
     smoke = {2: {"r@5": 0.05}, 4: {"r@5": 0.1, "n_queries": 20}}
     row = trained_row(VARIANT, end, records(1, 2, 3, 4, smoke=smoke), 7, None)
     assert (row["status"], row["reason"], row["epochs"]) == ("PRUNED", "r@5 0.1 (limit >= 0.3, failed)", 4)
@@ -97,14 +99,14 @@ def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> No
 
 
 def test_epochs_after_a_trials_end_do_not_count() -> None:
-    end = TrialEnd(status="PRUNED", epoch=2, reason="why")
+    end = TrialEnd(ending=Ending.PRUNED, epoch=2, reason="why")
     row = trained_row(VARIANT, end, records(1, 2, 3, smoke={2: {"r@5": 0.1}, 3: {"r@5": 0.9}}), 7, None)
     assert (row["r@5"], row["windows_seen"], row["train_s"]) == (0.1, 200, 22.0)
 
 
 @pytest.mark.parametrize("before", [[], records(1)], ids=["no epoch", "no smoke evaluation"])
 def test_a_trial_that_failed_early_has_a_row_without_figures(before: list[dict[str, Any]]) -> None:
-    end = TrialEnd(status="FAILED", epoch=len(before), reason="OutOfMemoryError: no")
+    end = TrialEnd(ending=Ending.FAILED, epoch=len(before), reason="OutOfMemoryError: no")
     row = trained_row(VARIANT, end, before, 7, None)
     assert (row["status"], row["evaluated_on"], row["windows_seen"]) == ("FAILED", None, 100 * len(before))
     assert "r@5" not in row

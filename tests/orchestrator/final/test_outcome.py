@@ -3,20 +3,26 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from data.io import append_json_line, write_json
+from data.windows.stream import epoch_order, order_digest
+from evaluation.ending import Ending
 from evaluation.statistics.significance import Outcomes
-from orchestrator.config.load import load_config
+from orchestrator.cluster.admission import Admission
 from orchestrator.final import outcome
-from orchestrator.final.evaluate import FinalResult
-from orchestrator.final.outcome import Facts, conclude, write_best
-from orchestrator.run.ledger import Ledger, TrialEnd, append_line
+from orchestrator.final.evaluate import Evaluated, FinalResult
+from orchestrator.final.outcome import conclude, write_best
+from orchestrator.run.ledger import TrialEnd
 from orchestrator.run.timeline import Timeline
+from orchestrator.state import Measured, Prepared, Started
 
 EXPERIMENT = """
 name: decided
@@ -38,7 +44,7 @@ MANIFEST = {
     "git_commit": "abc",
     "seed": 0,
 }
-FINISHED = TrialEnd(status="FINISHED", epoch=1, reason="ran all its epochs")
+FINISHED = TrialEnd(ending=Ending.FINISHED, epoch=1, reason="ran all its epochs")
 NUM_QUERIES = 200
 
 
@@ -55,41 +61,33 @@ def result(share: float, p95_ms: float = 1.0) -> FinalResult:
 
 
 @pytest.fixture
-def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
-    path = tmp_path / "x.yaml"
-    path.write_text(EXPERIMENT)
-    config = load_config(path)
-    ledger = Ledger(tmp_path / "run")
-    ledger.open(config.resolved(), MANIFEST)
-    for name in config.resolved_variants:
+def run(prepared_from: Callable[[str], Prepared], monkeypatch: pytest.MonkeyPatch) -> Prepared:
+    prepared = prepared_from(EXPERIMENT)
+    ledger = prepared.ledger
+    ledger.open(prepared.config.resolved(), MANIFEST)
+    for name in prepared.config.resolved_variants:
         ledger.variant(name).path.mkdir(parents=True)
-        append_line(ledger.variant(name).metrics, {"epoch": 1, "seconds": {"step": 2.0}, "windows_seen": 64})
+        append_json_line(ledger.variant(name).metrics, {"epoch": 1, "seconds": {"step": 2.0}, "windows_seen": 64})
         ledger.variant(name).best.write_bytes(f"weights of {name}".encode())
     # The report has its own tests, and takes seconds.
     monkeypatch.setattr(outcome, "render", lambda run: None)
-    return Facts(
-        config=config,
-        ledger=ledger,
-        timeline=Timeline(),
-        slots=2,
-        device="cpu",
-        index={"kind": "flat"},
-        num_rows=1200,
-        dim=16,
-        embedder="rotation-16",
-        payload_path=tmp_path / "payload",
-        waived=[],
-    )
+    return prepared
 
 
-def concluded(facts: Facts, trained: dict[str, FinalResult], **ends: TrialEnd) -> dict[str, Any]:
-    names = list(facts.config.resolved_variants)
+def concluded(
+    run: Prepared, trained: dict[str, FinalResult], checks: tuple[Any, ...] = (), **ends: TrialEnd
+) -> dict[str, Any]:
+    admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
     return conclude(
-        facts,
-        {name: ends.get(name, FINISHED) for name in names},
-        trained,
-        {"last_vector": result(0.1)},
-        dict(zip(names, (10, 20, 10, 5), strict=True)),
+        run,
+        Started(admission=admission, evaluator=None, orders=None),
+        Measured(index={"index": {"kind": "flat"}}, baselines={}, oracle={}, checks=checks),
+        Evaluated(
+            ends={name: ends.get(name, FINISHED) for name in run.config.resolved_variants},
+            trained=trained,
+            untrained={"last_vector": result(0.1)},
+        ),
+        Timeline(),
     )
 
 
@@ -97,12 +95,12 @@ def rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["variant"]: row for row in results["rows"]}
 
 
-PRUNED = TrialEnd(status="PRUNED", epoch=1, reason="r@5 0.01 (limit >= 0.1, failed)")
+PRUNED = TrialEnd(ending=Ending.PRUNED, epoch=1, reason="r@5 0.01 (limit >= 0.1, failed)")
 CLEAR = {"small": result(0.3), "large": result(0.6), "amn": result(0.2)}
 
 
-def test_the_clearly_better_survivor_is_best(facts: Facts) -> None:
-    results = concluded(facts, CLEAR, cut=PRUNED)
+def test_the_clearly_better_survivor_is_best(run: Prepared) -> None:
+    results = concluded(run, CLEAR, cut=PRUNED)
     found = rows(results)
     assert results["best"] == "large"
     assert list(found) == ["small", "large", "cut", "amn", "last_vector"]
@@ -112,8 +110,8 @@ def test_the_clearly_better_survivor_is_best(facts: Facts) -> None:
     assert (found["amn"]["kind"], found["last_vector"]["kind"]) == ("baseline", "baseline")
 
 
-def test_final_gates_are_held_against_every_survivor_with_value_and_limit(facts: Facts) -> None:
-    found = rows(concluded(facts, CLEAR, cut=PRUNED))
+def test_final_gates_are_held_against_every_survivor_with_value_and_limit(run: Prepared) -> None:
+    found = rows(concluded(run, CLEAR, cut=PRUNED))
     gates = {(gate["stage"], gate["rule"]): gate for gate in found["large"]["gates"]}
     relative = gates["final", "r@5 >= 2 * baseline.last_vector"]
     assert (relative["value"], relative["limit"], relative["passed"]) == (0.6, 0.2, True)
@@ -121,43 +119,65 @@ def test_final_gates_are_held_against_every_survivor_with_value_and_limit(facts:
     assert found["large"]["verdict"] == "SUCCESS"
 
 
-def test_a_survivor_that_misses_a_final_gate_is_rejected(facts: Facts) -> None:
+def test_a_survivor_that_misses_a_final_gate_is_rejected(run: Prepared) -> None:
     slow = {**CLEAR, "small": result(0.3, p95_ms=3.0)}
-    found = rows(concluded(facts, slow, cut=PRUNED))
+    found = rows(concluded(run, slow, cut=PRUNED))
     assert found["small"]["verdict"] == "REJECT"
     assert "p95_ms <= 2" in found["small"]["verdict_why"]
 
 
-def test_a_better_baseline_is_never_best(facts: Facts) -> None:
-    assert concluded(facts, {**CLEAR, "amn": result(0.95)}, cut=PRUNED)["best"] == "large"
+def test_without_an_accepted_survivor_nothing_is_best_and_an_earlier_best_goes(run: Prepared) -> None:
+    concluded(run, CLEAR, cut=PRUNED)
+    assert run.ledger.best.is_dir()
+    slow = {"small": result(0.3, p95_ms=3.0), "amn": result(0.2)}
+    assert concluded(run, slow, cut=PRUNED, large=PRUNED)["best"] is None
+    assert not run.ledger.best.exists()
 
 
-def test_among_equals_the_faster_then_the_smaller_is_best(facts: Facts) -> None:
+def test_a_pruned_trials_row_has_its_triage(run: Prepared) -> None:
+    write_json(run.ledger.variant("cut").smoke(1), {"triage": [{"question": "why?"}]})
+    found = rows(concluded(run, CLEAR, cut=PRUNED))
+    assert found["cut"]["triage"] == [{"question": "why?"}]
+    assert "triage" not in found["large"]
+
+
+def test_the_orders_that_the_trials_saw_stand_in_the_protocol(run: Prepared) -> None:
+    right = order_digest(epoch_order(640, 0, 1))
+    for name in ("small", "large"):
+        run.ledger.variant(name).rewrite([{"epoch": 1, "seconds": {}, "windows_seen": 64, "order_digest": right}])
+    orders = concluded(run, CLEAR, cut=PRUNED)["protocol"]["orders"]
+    assert orders == {"trials": 2, "epochs": 1, "differing": []}
+
+
+def test_a_better_baseline_is_never_best(run: Prepared) -> None:
+    assert concluded(run, {**CLEAR, "amn": result(0.95)}, cut=PRUNED)["best"] == "large"
+
+
+def test_among_equals_the_faster_then_the_smaller_is_best(run: Prepared) -> None:
     equal = {"small": result(0.5, p95_ms=1.5), "large": result(0.5, p95_ms=0.5), "amn": result(0.2)}
-    assert concluded(facts, equal, cut=PRUNED)["best"] == "large"
-    facts = replace(facts, timeline=Timeline())
+    assert concluded(run, equal, cut=PRUNED)["best"] == "large"
     equal["small"] = result(0.5, p95_ms=0.5)
-    assert concluded(facts, equal, cut=PRUNED)["best"] == "small"
+    assert concluded(run, equal, cut=PRUNED)["best"] == "small"
 
 
-def test_a_survivor_without_a_final_evaluation_is_not_best(facts: Facts) -> None:
-    results = concluded(facts, {"small": result(0.3)}, cut=PRUNED)
+def test_a_survivor_without_a_final_evaluation_is_not_best(run: Prepared) -> None:
+    results = concluded(run, {"small": result(0.3)}, cut=PRUNED)
     assert results["best"] == "small"
     assert rows(results)["large"]["verdict"] == "REJECT"
 
 
-def test_without_a_survivor_there_is_a_table_and_no_best(facts: Facts) -> None:
-    results = concluded(facts, {"amn": result(0.2)}, small=PRUNED, large=PRUNED, cut=PRUNED)
+def test_without_a_survivor_there_is_a_table_and_no_best(run: Prepared) -> None:
+    results = concluded(run, {"amn": result(0.2)}, small=PRUNED, large=PRUNED, cut=PRUNED)
     assert results["best"] is None
-    assert "No variant survived" in (facts.ledger.path / "comparison.md").read_text()
-    assert not facts.ledger.best.exists()
-    assert facts.ledger.is_complete()
+    assert "No variant survived" in (run.ledger.path / "comparison.md").read_text()
+    assert not run.ledger.best.exists()
+    assert run.ledger.is_complete()
 
 
-def test_results_on_disk_are_what_was_returned_with_null_for_nan(facts: Facts) -> None:
+def test_results_on_disk_are_what_was_returned_with_null_for_nan(run: Prepared) -> None:
     odd = result(0.6)
-    results = concluded(facts, {**CLEAR, "large": replace(odd, metrics={**odd.metrics, "eff@5": math.nan})}, cut=PRUNED)
-    stored = json.loads(facts.ledger.results.read_text())
+    results = concluded(run, {**CLEAR, "large": replace(odd, metrics={**odd.metrics, "eff@5": math.nan})}, cut=PRUNED)
+    stored = json.loads(run.ledger.results.read_text())
     assert stored["best"] == results["best"]
     assert rows(stored)["large"]["eff@5"] is None
     assert set(stored) == {"protocol", "rows", "best", "verdict", "pairs"}
@@ -166,17 +186,17 @@ def test_results_on_disk_are_what_was_returned_with_null_for_nan(facts: Facts) -
     assert (protocol["commit"], protocol["config_sha256"], protocol["data_sha256"]) == ("abc", "c" * 16, "d" * 16)
 
 
-def test_the_tables_and_the_timeline_are_written(facts: Facts) -> None:
-    concluded(facts, CLEAR, cut=PRUNED)
-    assert "large" in (facts.ledger.path / "comparison.md").read_text()
-    lines = (facts.ledger.path / "comparison.csv").read_text().splitlines()
+def test_the_tables_and_the_timeline_are_written(run: Prepared) -> None:
+    concluded(run, CLEAR, cut=PRUNED)
+    assert "large" in (run.ledger.path / "comparison.md").read_text()
+    lines = (run.ledger.path / "comparison.csv").read_text().splitlines()
     assert len(lines) == 1 + 5
-    assert json.loads(facts.ledger.timeline.read_text())["slots"] == 2
+    assert "wall_s" in json.loads(run.ledger.timeline.read_text())
 
 
-def test_a_waived_check_is_stamped_into_the_table(facts: Facts) -> None:
-    concluded(replace(facts, waived=["article_overlap"]), CLEAR, cut=PRUNED)
-    assert "article_overlap" in (facts.ledger.path / "comparison.md").read_text()
+def test_a_waived_check_is_stamped_into_the_table(run: Prepared) -> None:
+    concluded(run, CLEAR, (SimpleNamespace(name="article_overlap", waived=True),), cut=PRUNED)
+    assert "article_overlap" in (run.ledger.path / "comparison.md").read_text()
 
 
 def sums_of(folder: Path) -> dict[str, str]:
@@ -188,9 +208,9 @@ def sums_of(folder: Path) -> dict[str, str]:
     }
 
 
-def test_best_holds_the_winner_ready_to_use_and_the_sums_of_all_its_files(facts: Facts) -> None:
-    concluded(facts, CLEAR, cut=PRUNED)
-    best = facts.ledger.best
+def test_best_holds_the_winner_ready_to_use_and_the_sums_of_all_its_files(run: Prepared) -> None:
+    concluded(run, CLEAR, cut=PRUNED)
+    best = run.ledger.best
     assert (best / "best.pt").read_bytes() == b"weights of large"
     assert {"best.pt", "config.yaml", "model_card.md", "comparison.md", "comparison.csv"} <= {
         path.name for path in best.iterdir()
@@ -199,20 +219,20 @@ def test_best_holds_the_winner_ready_to_use_and_the_sums_of_all_its_files(facts:
     assert listed == sums_of(best)
 
 
-def test_best_is_replaced_whole_and_leaves_nothing_beside_it(facts: Facts) -> None:
-    results = concluded(facts, CLEAR, cut=PRUNED)
-    (facts.ledger.best / "stale").write_text("from an earlier decision")
-    (facts.ledger.path / ".best").mkdir()
-    (facts.ledger.path / ".best" / "half").write_text("from a launch that died")
-    write_best(facts.ledger, {**results, "best": "small"}, facts.payload_path)
-    assert (facts.ledger.best / "best.pt").read_bytes() == b"weights of small"
-    assert not {"stale", "half"} & {path.name for path in facts.ledger.best.iterdir()}
-    assert not (facts.ledger.path / ".best").exists()
+def test_best_is_replaced_whole_and_leaves_nothing_beside_it(run: Prepared) -> None:
+    results = concluded(run, CLEAR, cut=PRUNED)
+    (run.ledger.best / "stale").write_text("from an earlier decision")
+    (run.ledger.path / ".best").mkdir()
+    (run.ledger.path / ".best" / "half").write_text("from a launch that died")
+    write_best(run.ledger, {**results, "best": "small"}, run.data.payload.path)
+    assert (run.ledger.best / "best.pt").read_bytes() == b"weights of small"
+    assert not {"stale", "half"} & {path.name for path in run.ledger.best.iterdir()}
+    assert not (run.ledger.path / ".best").exists()
 
 
-def test_without_the_winners_checkpoint_an_earlier_best_stays(facts: Facts) -> None:
-    results = concluded(facts, CLEAR, cut=PRUNED)
-    facts.ledger.variant("small").best.unlink()
+def test_without_the_winners_checkpoint_an_earlier_best_stays(run: Prepared) -> None:
+    results = concluded(run, CLEAR, cut=PRUNED)
+    run.ledger.variant("small").best.unlink()
     with pytest.raises(FileNotFoundError):
-        write_best(facts.ledger, {**results, "best": "small"}, facts.payload_path)
-    assert (facts.ledger.best / "best.pt").read_bytes() == b"weights of large"
+        write_best(run.ledger, {**results, "best": "small"}, run.data.payload.path)
+    assert (run.ledger.best / "best.pt").read_bytes() == b"weights of large"

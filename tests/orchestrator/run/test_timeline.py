@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.run.ledger import write_json
+from data.io import write_json
 from orchestrator.run.timeline import Timeline, earlier_launches, slot_freed
 
 
@@ -25,7 +25,7 @@ def test_phases_follow_each_other_and_add_up_to_the_wall_time(clock: Any) -> Non
     for name, seconds in (("data", 2.0), ("training", 30.0), ("final", 5.5)):
         timeline.phase(name)
         clock.now += seconds
-    summary = timeline.summary(slots=2)
+    summary = timeline.summary()
     assert summary["wall_s"] == 37.5
     assert [(phase["name"], phase["start_s"], phase["seconds"]) for phase in summary["phases"]] == [
         ("data", 0.0, 2.0),
@@ -47,7 +47,7 @@ def test_a_trials_time_is_waiting_start_up_measured_phases_and_the_rest(clock: A
     # 7 + 1 were measured, the half second of the first step among them.
     expected = {"step": 7.0, "smoke": 1.0, "waiting": 1.0, "start_up": 5.5, "other": 2.5}
     for _ in range(2):
-        summary = timeline.summary(slots=1)
+        summary = timeline.summary()
         assert summary["trials"]["a"]["seconds"] == expected
     assert sum(expected.values()) == 20.0 - 3.0
     assert summary["launch_to_first_step_s"] == 10.0
@@ -61,7 +61,7 @@ def test_a_trial_that_waits_for_a_slot_waits_until_another_one_ends(clock: Any) 
     # Handed to Tune at 5, long before its slot was free.
     trained(timeline, "b", started=5.0, epoch=22.0, first=22.5, ended=30.0)
     clock.now = 1030.0
-    summary = timeline.summary(slots=1)
+    summary = timeline.summary()
     assert summary["gaps_s"] == [2.5]
     assert summary["trials"]["a"]["seconds"] == {"waiting": 0.0, "start_up": 4.0, "other": 16.0}
     assert summary["trials"]["b"]["seconds"] == {"waiting": 20.0, "start_up": 2.0, "other": 8.0}
@@ -83,7 +83,7 @@ def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Any) -> None:
     timeline.mark("a", "ended_s", 1004.0)
     timeline.mark("b", "started_s", 1002.0)
     clock.now = 1010.0
-    summary = timeline.summary(slots=1)
+    summary = timeline.summary()
     assert summary["trials"]["a"]["seconds"] == {"waiting": 1.0, "start_up": 3.0, "other": 0.0}
     assert "seconds" not in summary["trials"]["b"]
     assert summary["launch_to_first_step_s"] is None
@@ -93,7 +93,7 @@ def test_a_trial_that_never_ran_a_step_has_start_up_only(clock: Any) -> None:
 def test_facts_stand_beside_the_phases(clock: Any) -> None:
     timeline = Timeline()
     timeline.facts["index_builds"] = 1
-    assert timeline.summary(slots=1)["index_builds"] == 1
+    assert timeline.summary()["index_builds"] == 1
 
 
 def test_a_relaunch_keeps_the_launches_before_it_oldest_first(clock: Any, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_relaunch_keeps_the_launches_before_it_oldest_first(clock: Any, tmp_pa
     for phase in ("first", "second", "third"):
         timeline = Timeline(earlier_launches(path))
         timeline.phase(phase)
-        write_json(path, timeline.summary(slots=1))
+        write_json(path, timeline.summary())
     first, second, third = earlier_launches(path)
     assert [launch["phases"][0]["name"] for launch in (first, second, third)] == ["first", "second", "third"]
     assert not any("earlier_launches" in launch for launch in (first, second, third))

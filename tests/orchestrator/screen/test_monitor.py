@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.gates import Decision
+from evaluation.ending import Ending
+from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
 from orchestrator.screen.monitor import Monitor
 
@@ -32,8 +33,8 @@ def monitor(clock: Any, stream: io.StringIO) -> Monitor:
     return Monitor(stream, {"mamba_s": 4, "amn": 4})
 
 
-def decision(action: str, epoch: int = 2, reason: str = "r@5 0.1 (limit >= 0.3, failed)") -> Decision:
-    return Decision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason=reason)
+def decision(action: str, epoch: int = 2, reason: str = "r@5 0.1 (limit >= 0.3, failed)") -> TrialDecision:
+    return TrialDecision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason=reason)
 
 
 def rendered(monitor: Monitor, width: int = 120) -> list[str]:
@@ -106,7 +107,7 @@ def test_a_smoke_metric_that_was_not_measured_is_left_blank(monitor: Monitor, st
 
 
 def test_what_an_earlier_launch_left_is_shown(monitor: Monitor, stream: io.StringIO) -> None:
-    monitor.restored("mamba_s", [smoke_record(2)], TrialEnd(status="PRUNED", epoch=2, reason="r@5 too low"))
+    monitor.restored("mamba_s", [smoke_record(2)], TrialEnd(ending=Ending.PRUNED, epoch=2, reason="r@5 too low"))
     monitor.restored("amn", [{"epoch": 1, "loss": 0.7}], None)
     monitor.started("amn")
     assert stream.getvalue().splitlines() == [

@@ -5,9 +5,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gates import Decision
-from orchestrator.run.ledger import Ledger, write_json
-from orchestrator.screen.summary import decision_line, decision_text, exit_code, time_line, triage
+from orchestrator.gates import TrialDecision
+from orchestrator.run.ledger import Ledger
+from orchestrator.screen.summary import (
+    decision_line,
+    decision_text,
+    failure_lines,
+    order_line,
+    time_line,
+    triage_lines,
+)
 
 
 @pytest.fixture
@@ -22,15 +29,8 @@ def results(best: str | None, verdict: str, **row: Any) -> dict[str, Any]:
     return {"protocol": {}, "rows": [only], "best": best, "verdict": verdict}
 
 
-def decision(action: Any, limit: float | None = 0.3) -> Decision:
-    return Decision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
-
-
-def test_the_exit_code_says_whether_a_best_variant_was_selected(ledger: Ledger) -> None:
-    write_json(ledger.results, {"best": "a"})
-    assert exit_code(ledger) == 0
-    write_json(ledger.results, {"best": None})
-    assert exit_code(ledger) == 3
+def decision(action: Any, limit: float | None = 0.3) -> TrialDecision:
+    return TrialDecision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
 
 
 def test_the_best_variant_and_its_verdict_come_first() -> None:
@@ -44,20 +44,41 @@ def test_that_no_variant_survived_is_said_once_with_what_ended_each() -> None:
     assert "r@5 too low" in text
 
 
-def test_triage_names_each_variants_end_and_its_last_smoke_evaluations_findings(ledger: Ledger) -> None:
-    asked = [{"question": "predictions unit norm?", "value": 0.98765, "finding": "yes"}]
-    write_json(ledger.variant("a").smoke(2), {"triage": asked})
-    found = results(None, "No variant survived.")
-    found["rows"] += [
-        {"variant": "b", "kind": "variant", "status": "FAILED", "reason": "OSError: disk full", "epochs": 1},
-        {"variant": "amn", "kind": "baseline", "status": "FINISHED", "reason": "ran all its epochs", "epochs": 4},
+def test_failed_trials_stand_above_the_table_with_what_becomes_of_them() -> None:
+    found = results("a", "TIE: why.", status="FINISHED")
+    assert failure_lines(found) == []
+    found["rows"] += [{"variant": "b", "kind": "variant", "status": "FAILED", "reason": "OSError: disk full"}]
+    (line,) = failure_lines(found)
+    assert line == ("1 of 2 rows failed: b (OSError: disk full); the same command tries them again and keeps the rest")
+    text = decision_text(found)
+    assert text.index(line) < text.index("variant  ")
+
+
+def test_triage_of_pruned_trials_names_what_is_wrong() -> None:
+    asked = [
+        {"question": "are predictions of norm 1?", "value": 0.0, "finding": "yes"},
+        {"question": "do they differ?", "value": 0.98765, "finding": "no: the model says the same of every context"},
     ]
-    assert triage(ledger, found).splitlines() == [
-        "No variant survived:",
-        "  a: PRUNED, r@5 too low",
-        "    predictions unit norm? 0.988: yes",
-        "  b: FAILED, OSError: disk full",
+    found = results("b", "", triage=asked)
+    found["rows"] += [{"variant": "b", "triage": asked[:1]}, {"variant": "c"}]
+    assert triage_lines(found) == [
+        "What is wrong with the predictions of pruned trials:",
+        "  a: do they differ? 0.988, no: the model says the same of every context",
+        "  b: nothing that the triage asks about",
     ]
+    assert triage_lines(results("a", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("differing", "line"),
+    [
+        ([], "orders    equal in all 3 trials, 8 epochs"),
+        (["a", "b"], "orders    warning: a, b saw other windows or another order than it should; do not compare it"),
+    ],
+)
+def test_it_is_said_whether_all_trials_saw_the_same_data(differing: list[str], line: str) -> None:
+    orders = {"trials": 3, "epochs": 8, "differing": differing}
+    assert order_line({"protocol": {"orders": orders}}) == line
 
 
 def test_time_is_told_by_phase_with_the_share_in_training_steps() -> None:

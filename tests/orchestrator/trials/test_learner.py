@@ -13,7 +13,6 @@ import torch
 from data.payload.duplicates import duplicate_ids
 from data.payload.store import open_payload
 from data.windows.table import build_windows
-from models.blocks import backbone
 from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
@@ -102,7 +101,6 @@ def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
 ):
     """As on a GPU: the composed form, traced whole; the traced operations run here one by one, without a compiler."""
     monkeypatch.setattr(fused, "MAX_LENGTH", 0)
-    monkeypatch.setattr(backbone, "MAX_LENGTH", 0)
 
     trace = partial(torch.compile, backend="aot_eager", fullgraph=True)
 

@@ -1,21 +1,24 @@
-"""The gate scheduler driven hook by hook with plain reports: no cluster, a real run folder, a listener that records."""
+"""The judge driven with plain reports: no cluster, a real run folder, a listener and an evaluator that record."""
 
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from data.io import append_json_line, read_json
 from evaluation.measures.rules import parse_rule
-from orchestrator.gates import Decision, EarlyStopping, Gate, StopRules
-from orchestrator.run.ledger import Ledger, append_line
+from orchestrator.gates import EarlyStopping, Gate, StopRules, TrialDecision
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.records import read_predictions
 from orchestrator.trials.scheduler import GateScheduler
-from orchestrator.trials.setup import to_report
+from orchestrator.trials.setup import TrialSetup, to_report
 
-CONTINUE, STOP = "CONTINUE", "STOP"
 RULES = StopRules(
     epochs=4,
     gates=(Gate(epoch=2, prune_unless=(parse_rule("r@5 >= 0.3"),), continue_if=(parse_rule("r@1 >= 0.1"),)),),
@@ -33,8 +36,23 @@ class Listener:
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         self.heard.append((name, record["epoch"], "epoch"))
 
-    def decided(self, name: str, decision: Decision) -> None:
+    def decided(self, name: str, decision: TrialDecision) -> None:
         self.heard.append((name, decision.epoch, decision.action))
+
+
+class Questions:
+    """An evaluator that measures 1 ms the second time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def time_again(self, name: str) -> dict[str, float]:
+        self.asked.append(("time", name))
+        return {"p95_ms": 1.0}
+
+    def triage(self, name: str) -> list[dict[str, Any]]:
+        self.asked.append(("triage", name))
+        return [{"question": "why?"}]
 
 
 @pytest.fixture
@@ -50,8 +68,13 @@ def listener() -> Listener:
 
 
 @pytest.fixture
-def scheduler(ledger: Ledger, listener: Listener) -> GateScheduler:
-    return GateScheduler(ledger, {"a": RULES, "b": RULES}, listener)
+def questions() -> Questions:
+    return Questions()
+
+
+@pytest.fixture
+def scheduler(ledger: Ledger, listener: Listener, questions: Questions) -> GateScheduler:
+    return GateScheduler(ledger, {"a": RULES, "b": RULES}, listener, questions)
 
 
 def record(epoch: int, *, r5: float | None = None, mrr: float | None = None, **more: Any) -> dict[str, Any]:
@@ -62,13 +85,18 @@ def record(epoch: int, *, r5: float | None = None, mrr: float | None = None, **m
 
 def report(epoch: int, **record_of: Any) -> dict[str, Any]:
     """What reaches the scheduler: numbers and the record as text, among keys of Tune's own."""
-    return {**to_report(record(epoch, **record_of)), "training_iteration": 99, "done": False, "trial_id": "x"}
+    return {
+        **to_report(record(epoch, **record_of), {}, f"report {epoch}"),
+        "training_iteration": 99,
+        "done": False,
+        "trial_id": "x",
+    }
 
 
 def written(ledger: Ledger, name: str, *records: dict[str, Any]) -> None:
     ledger.variant(name).path.mkdir(parents=True, exist_ok=True)
     for line in records:
-        append_line(ledger.variant(name).metrics, line)
+        append_json_line(ledger.variant(name).metrics, line)
 
 
 def actions(ledger: Ledger, name: str = "a") -> list[tuple[int, str]]:
@@ -79,99 +107,157 @@ def actions(ledger: Ledger, name: str = "a") -> list[tuple[int, str]]:
 
 
 def test_a_trial_that_passes_its_gate_runs_to_its_end(scheduler: GateScheduler, ledger: Ledger) -> None:
-    verdicts = [scheduler.judge_result("a", report(epoch, r5=0.5 if epoch == 2 else None)) for epoch in (1, 2, 3, 4)]
-    assert verdicts == [CONTINUE] * 4
+    verdicts = [scheduler.take("a", report(epoch, r5=0.5 if epoch == 2 else None), {}) for epoch in (1, 2, 3, 4)]
+    assert verdicts == ["continue"] * 3 + ["survived"]
     assert actions(ledger) == [(2, "continue"), (2, "continue"), (4, "finish")]
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch) == ("FINISHED", 4)
+    assert (end.ending.name, end.epoch) == ("FINISHED", 4)
 
 
 def test_a_trial_that_misses_its_gate_is_pruned_once(scheduler: GateScheduler, ledger: Ledger) -> None:
-    scheduler.judge_result("a", report(1))
-    # The worker holds the same rules and returns by itself: no STOP, which would kill it.
-    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
+    scheduler.take("a", report(1), {})
+    assert scheduler.take("a", report(2, r5=0.1), {}) == "ended"
     assert actions(ledger) == [(2, "continue"), (2, "prune")]
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("PRUNED", 2, "r@5 0.1 (limit >= 0.3, failed)")
+    assert (end.ending.name, end.epoch, end.reason) == ("PRUNED", 2, "r@5 0.1 (limit >= 0.3, failed)")
 
 
 def test_a_gate_epoch_without_its_metric_prunes(scheduler: GateScheduler, ledger: Ledger) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("a", report(2))
+    scheduler.take("a", report(1), {})
+    scheduler.take("a", report(2), {})
     assert [action for _, action in actions(ledger)] == ["prune", "prune"]
 
 
 def test_a_replayed_report_is_not_judged_twice(scheduler: GateScheduler, ledger: Ledger, listener: Listener) -> None:
     for epoch, r5 in ((1, None), (2, 0.5), (2, 0.1), (1, None), (2, 0.5)):
-        assert scheduler.judge_result("a", report(epoch, r5=r5)) == CONTINUE
+        assert scheduler.take("a", report(epoch, r5=r5), {}) == "continue"
     assert actions(ledger) == [(2, "continue"), (2, "continue")]
     assert scheduler.num_judged == 2
     assert [heard for heard in listener.heard if heard[2] == "epoch"] == [("a", 1, "epoch"), ("a", 2, "epoch")]
 
 
-def test_the_last_report_of_an_ended_trial_repeated_does_not_stop_it(scheduler: GateScheduler, ledger: Ledger) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("a", report(2, r5=0.1))
-    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
+def test_the_last_report_of_an_ended_trial_repeated_is_answered_alike(scheduler: GateScheduler, ledger: Ledger) -> None:
+    scheduler.take("a", report(1), {})
+    scheduler.take("a", report(2, r5=0.1), {})
+    assert scheduler.take("a", report(2, r5=0.1), {}) == "ended"
     assert len(actions(ledger)) == 2
 
 
-def test_a_report_beyond_the_end_is_stopped_and_not_recorded(
+def test_a_report_beyond_the_end_is_answered_and_not_recorded(
     scheduler: GateScheduler, ledger: Ledger, listener: Listener
 ) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("a", report(2, r5=0.1))
+    scheduler.take("a", report(1), {})
+    scheduler.take("a", report(2, r5=0.1), {})
     heard = len(listener.heard)
-    assert scheduler.judge_result("a", report(3)) == STOP
-    assert scheduler.judge_result("a", report(4)) == STOP
+    assert scheduler.take("a", report(3), {}) == "ended"
+    assert scheduler.take("a", report(4), {}) == "ended"
     assert len(actions(ledger)) == 2
     assert len(listener.heard) == heard
 
 
 def test_a_report_that_tune_makes_up_is_passed_over(scheduler: GateScheduler, listener: Listener) -> None:
-    assert scheduler.judge_result("a", {"training_iteration": 1, "done": True}) == CONTINUE
+    assert scheduler.take("a", {"training_iteration": 1, "done": True}, {}) is None
     assert listener.heard == []
 
 
 def test_a_trial_that_stops_early_or_diverges_says_so(scheduler: GateScheduler, ledger: Ledger) -> None:
     for epoch, mrr in ((1, 0.5), (2, 0.4), (3, 0.3)):
-        scheduler.judge_result("a", report(epoch, r5=0.5, mrr=mrr))
+        scheduler.take("a", report(epoch, r5=0.5, mrr=mrr), {})
     assert actions(ledger)[-1] == (3, "early_stop")
-    scheduler.judge_result("b", report(1, diverged="loss nan at step 3 of epoch 1"))
+    scheduler.take("b", report(1, diverged="loss nan at step 3 of epoch 1"), {})
     assert actions(ledger, "b") == [(1, "diverge")]
-    assert scheduler.judge_result("b", report(2)) == STOP
+    assert scheduler.take("b", report(2), {}) == "ended"
 
 
 def test_trials_are_judged_apart(scheduler: GateScheduler, ledger: Ledger) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("b", report(1))
-    scheduler.judge_result("a", report(2, r5=0.1))
-    assert scheduler.judge_result("b", report(2, r5=0.5)) == CONTINUE
-    assert scheduler.judge_result("b", report(3)) == CONTINUE
+    scheduler.take("a", report(1), {})
+    scheduler.take("b", report(1), {})
+    scheduler.take("a", report(2, r5=0.1), {})
+    assert scheduler.take("b", report(2, r5=0.5), {}) == "continue"
+    assert scheduler.take("b", report(3), {}) == "continue"
     assert ledger.end_of("b") is None
 
 
 def test_an_epoch_is_told_before_its_decisions(scheduler: GateScheduler, listener: Listener) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("a", report(2, r5=0.1))
+    scheduler.take("a", report(1), {})
+    scheduler.take("a", report(2, r5=0.1), {})
     assert listener.heard == [("a", 1, "epoch"), ("a", 2, "epoch"), ("a", 2, "continue"), ("a", 2, "prune")]
 
 
-def test_tune_calls_the_same_judge_through_its_hooks(scheduler: GateScheduler, ledger: Ledger) -> None:
+def test_tune_is_told_to_go_on_whatever_the_trial_is_answered(
+    scheduler: GateScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[tuple[str, str]] = []
+    monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *answered: answers.append(answered))
     trial = SimpleNamespace(config={"variant": "a"})
-    assert scheduler.on_trial_result(None, trial, report(1)) == CONTINUE
-    assert scheduler.on_trial_result(None, trial, report(2, r5=0.1)) == CONTINUE
-    assert scheduler.on_trial_result(None, trial, report(3)) == STOP
-    scheduler.on_trial_complete(None, trial, {})
-    assert len(actions(ledger)) == 2
+    told = [scheduler.on_trial_result(None, trial, one) for one in (report(1), report(2, r5=0.1), {"done": True})]
+    assert told == ["CONTINUE"] * 3
+    assert answers == [("report 1", "continue"), ("report 2", "ended")]
     assert scheduler.debug_string() == "GateScheduler: 2 epochs judged, 1 trials ended"
 
 
+def test_files_are_written_with_the_epoch_that_brings_them(scheduler: GateScheduler, ledger: Ledger) -> None:
+    files = {"best.pt": np.frombuffer(b"best", np.uint8), "last.pt": np.frombuffer(b"last", np.uint8)}
+    scheduler.take("a", report(1), files)
+    folder = ledger.variant("a")
+    assert (folder.best.read_bytes(), folder.last.read_bytes()) == (b"best", b"last")
+    assert [line["epoch"] for line in folder.records()] == [1]
+
+
+def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first_one(
+    scheduler: GateScheduler, ledger: Ledger
+) -> None:
+    for epoch, loss in ((1, 3.0), (2, 2.0), (1, 3.5)):
+        scheduler.take("a", report(epoch, r5=0.5, loss=loss), {})
+    assert [(line["epoch"], line["loss"]) for line in ledger.variant("a").records()] == [(1, 3.5)]
+    assert scheduler.num_judged == 2
+
+
+def test_a_survivors_predictions_are_kept_and_the_trial_is_over(scheduler: GateScheduler, ledger: Ledger) -> None:
+    for epoch in (1, 2, 3, 4):
+        verdict = scheduler.take("a", report(epoch, r5=0.5), {})
+    assert verdict == "survived"
+    told = to_report({"predicted": {"best_epoch": 3, "predict_ms": [1.0]}}, {}, "last")
+    assert scheduler.take("a", told, {"predictions.npy": np.eye(2, dtype=np.float32)}) == "ended"
+    predictions, about = read_predictions(ledger.variant("a"))
+    np.testing.assert_array_equal(predictions, np.eye(2))
+    assert about == {"best_epoch": 3, "predict_ms": [1.0]}
+
+
+def test_a_latency_that_fails_is_measured_once_more_before_it_may_prune(
+    ledger: Ledger, listener: Listener, questions: Questions
+) -> None:
+    gate = Gate(epoch=1, prune_unless=(parse_rule("p95_ms <= 2"),))
+    scheduler = GateScheduler(ledger, {"a": replace(RULES, gates=(gate,))}, listener, questions)
+    assert scheduler.take("a", report(1, smoke={"p95_ms": 5.0}), {}) == "continue"
+    assert questions.asked == [("time", "a")]
+    assert ledger.variant("a").records()[0]["smoke"] == {"p95_ms": 1.0, "p95_ms_first": 5.0}
+
+
+def test_a_pruned_trial_is_asked_why_and_a_passing_one_is_not(
+    scheduler: GateScheduler, ledger: Ledger, questions: Questions
+) -> None:
+    for name, r5 in (("a", 0.1), ("b", 0.5)):
+        scheduler.take(name, report(1), {})
+        scheduler.take(name, report(2, r5=r5), {})
+    assert questions.asked == [("triage", "a")]
+    kept = {name: read_json(ledger.variant(name).smoke(2)) for name in ("a", "b")}
+    assert kept["a"] == {"epoch": 2, "metrics": {"r@5": 0.1, "r@1": 0.2}, "ci": {}, "triage": [{"question": "why?"}]}
+    assert "triage" not in kept["b"]
+
+
+def test_the_judge_alone_knows_the_rules(ledger: Ledger, listener: Listener, questions: Questions) -> None:
+    # The same reports under another rule, which no trial has seen, end otherwise.
+    lenient = GateScheduler(ledger, {"a": replace(RULES, gates=())}, listener, questions)
+    assert [lenient.take("a", report(epoch, r5=0.1), {}) for epoch in (1, 2)] == ["continue", "continue"]
+    assert "rules" not in {field.name for field in fields(TrialSetup)}
+
+
 def test_a_decision_names_time_variant_rule_value_limit_and_reason(scheduler: GateScheduler, ledger: Ledger) -> None:
-    scheduler.judge_result("a", report(1))
-    scheduler.judge_result("a", report(2, r5=0.1))
+    scheduler.take("a", report(1), {})
+    scheduler.take("a", report(2, r5=0.1), {})
     line = json.loads(ledger.decisions.read_text().splitlines()[-1])
     assert line.pop("time").endswith("+00:00")
     assert line == {
@@ -194,14 +280,14 @@ def test_tunes_pickle_of_the_scheduler_holds_nothing(scheduler: GateScheduler) -
 # ---- after a crash
 
 
-def cut(action: Any) -> Decision:
+def cut(action: Any) -> TrialDecision:
     """What is recorded of a trial that did not reach its end."""
     rule = "the trial runs to its end"
-    return Decision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
+    return TrialDecision(epoch=2, rule=rule, value=None, limit=None, passed=False, action=action, reason="cut")
 
 
 def relaunched(ledger: Ledger, listener: Listener) -> GateScheduler:
-    scheduler = GateScheduler(ledger, {"a": RULES}, listener)
+    scheduler = GateScheduler(ledger, {"a": RULES}, listener, Questions())
     scheduler.replay()
     return scheduler
 
@@ -211,7 +297,7 @@ def test_a_relaunch_decides_what_a_crash_left_undecided(ledger: Ledger, listener
     scheduler = relaunched(ledger, listener)
     assert actions(ledger) == [(2, "continue"), (2, "prune")]
     assert listener.heard == [("a", 2, "continue"), ("a", 2, "prune")]
-    assert scheduler.judge_result("a", report(3)) == STOP
+    assert scheduler.take("a", report(3), {}) == "ended"
 
 
 def test_a_relaunch_decides_nothing_twice(ledger: Ledger, listener: Listener) -> None:
@@ -239,7 +325,7 @@ def test_a_gate_that_was_due_when_a_trial_failed_or_was_interrupted_is_judged(
     relaunched(ledger, listener)
     end = ledger.end_of("a")
     assert end is not None
-    assert end.status == "PRUNED"
+    assert end.ending.name == "PRUNED"
 
 
 @pytest.mark.parametrize("cut_by", ["fail", "interrupt"])
@@ -250,38 +336,14 @@ def test_a_trial_that_was_cut_short_goes_on_after_its_last_epoch(
     relaunched(ledger, Listener())
     ledger.record("a", cut(cut_by))
     scheduler = relaunched(ledger, listener)
-    assert scheduler.judge_result("a", report(2, r5=0.1)) == CONTINUE
-    assert scheduler.judge_result("a", report(3)) == CONTINUE
-    assert scheduler.judge_result("a", report(4)) == CONTINUE
+    assert scheduler.take("a", report(2, r5=0.1), {}) == "continue"
+    assert scheduler.take("a", report(3), {}) == "continue"
+    assert scheduler.take("a", report(4), {}) == "survived"
     assert actions(ledger) == [(2, "continue"), (2, "continue"), (2, cut_by), (4, "finish")]
 
 
 def test_early_stopping_counts_the_epochs_before_a_relaunch(ledger: Ledger, listener: Listener) -> None:
     written(ledger, "a", record(1, mrr=0.5), record(2, r5=0.5, mrr=0.4))
     scheduler = relaunched(ledger, listener)
-    scheduler.judge_result("a", report(3, mrr=0.3))
+    scheduler.take("a", report(3, mrr=0.3), {})
     assert actions(ledger)[-1] == (3, "early_stop")
-
-
-def test_an_epoch_that_was_written_but_never_reported_is_judged_with_the_next_report(
-    scheduler: GateScheduler, ledger: Ledger
-) -> None:
-    # The worker died after it wrote epoch 2, and its successor goes on with epoch 3.
-    scheduler.judge_result("a", report(1))
-    written(ledger, "a", record(1), record(2, r5=0.5), record(3))
-    assert scheduler.judge_result("a", report(3)) == CONTINUE
-    assert actions(ledger) == [(2, "continue"), (2, "continue")]
-    assert scheduler.num_judged == 3
-    scheduler.judge_result("a", report(4))
-    assert actions(ledger)[-1] == (4, "finish")
-
-
-def test_an_ending_that_was_written_but_never_reported_is_judged_when_the_trial_returns(
-    scheduler: GateScheduler, ledger: Ledger
-) -> None:
-    scheduler.judge_result("a", report(1))
-    written(ledger, "a", record(1), record(2, r5=0.1))
-    scheduler.on_trial_complete(None, SimpleNamespace(config={"variant": "a"}), {})
-    end = ledger.end_of("a")
-    assert end is not None
-    assert end.status == "PRUNED"

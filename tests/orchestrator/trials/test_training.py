@@ -2,22 +2,20 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from evaluation.ending import Ending
 from evaluation.statistics.significance import Outcomes
-from orchestrator import services
-from orchestrator.config.load import load_config
+from orchestrator.cluster.admission import Admission
 from orchestrator.final.evaluate import FinalResult
-from orchestrator.gates import Decision
-from orchestrator.run.ledger import Ledger
-from orchestrator.run.timeline import Timeline
-from orchestrator.state import Run
+from orchestrator.gates import ended
+from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials import training
+from orchestrator.trials.training import latency_limits_ms, train_all
 
 EXPERIMENT = """
 name: staged
@@ -33,70 +31,112 @@ def result(r_at_5: float) -> FinalResult:
     return FinalResult(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0}, ci={}, outcomes=outcomes)
 
 
-@pytest.fixture
-def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, list[list[str]]]:
-    """Return a run whose trials all finish at once, and the list of the groups that were started."""
-    path = tmp_path / "staged.yaml"
-    path.write_text(EXPERIMENT)
-    ledger = Ledger(tmp_path / "run")
-    ledger.path.mkdir()
-    started: list[list[str]] = []
+class Stages:
+    """A run whose trials all finish at once; `started` lists the groups."""
 
-    def run_trials(names: Sequence[str], *_: Any, **__: Any) -> None:
-        started.append(list(names))
+    def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.prepared, self.ledger = prepared, prepared.ledger
+        self.started: list[list[str]] = []
+        monkeypatch.setattr(training, "run_trials", self._finish)
+
+    def _finish(self, names: Sequence[str], *_: Any, **__: Any) -> None:
+        self.started.append(sorted(names))
         for name in names:
-            decision = Decision(
-                epoch=20, rule="epoch == 20", value=None, limit=None, passed=True, action="finish", reason=""
-            )
-            ledger.record(name, decision)
+            self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
 
-    monkeypatch.setattr(training, "run_trials", run_trials)
-    monkeypatch.setattr(training, "_setup", lambda *_: None)
-    monkeypatch.setattr(services, "start_predictor", lambda run: None)
-    monkeypatch.setattr(services, "final_queries", lambda *_: SimpleNamespace(rows=None))
-    monkeypatch.setattr(services.final, "evaluate_baselines", lambda *_: {"last_vector": result(0.1)})
-    data = SimpleNamespace(payload=SimpleNamespace(dim=16, path=tmp_path), splits=None)
-    run = Run(config=load_config(path), ledger=ledger, timeline=Timeline(), data=data, stream=io.StringIO(), checks=[])
-    run.admission = SimpleNamespace(slots=2)
-    return run, started
+    def train(self, r_at_5: float | None, **others: float) -> Trained:
+        """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
 
+        def survivor(name: str) -> FinalResult | None:
+            found = others.get(name, r_at_5)
+            return None if found is None else result(found)
 
-def test_the_second_stage_starts_when_a_survivor_of_the_first_passes(staged, monkeypatch):
-    run, started = staged
-    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.5))
-    training.train(run, stream=None)
-    assert [sorted(names) for names in started] == [["mamba_s"], ["amn", "mamba_h"]]
+        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor, predictor=None)
+        admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
+        started = Started(admission=admission, evaluator=None, orders=None)
+        measured = Measured(index={}, baselines={}, oracle={}, checks=())
+        return train_all(self.prepared, started, measured, finals, Session(stream=io.StringIO()))
 
 
-def test_the_second_stage_is_pruned_unstarted_when_the_first_misses_its_gates(staged, monkeypatch):
-    run, started = staged
-    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.3))
-    training.train(run, stream=None)
-    assert started == [["mamba_s"]]
+@pytest.fixture
+def stages(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> Stages:
+    prepared = prepared_from(EXPERIMENT)
+    prepared.ledger.path.mkdir()
+    return Stages(prepared, monkeypatch)
+
+
+def test_the_second_stage_starts_when_a_survivor_of_the_first_passes(stages: Stages) -> None:
+    trained = stages.train(0.5)
+    assert stages.started == [["mamba_s"], ["amn", "mamba_h"]]
+    assert {end.ending for end in trained.ends.values()} == {Ending.FINISHED}
+
+
+def test_the_second_stage_is_not_started_when_the_first_misses_its_gates(stages: Stages) -> None:
+    trained = stages.train(0.3)
+    assert stages.started == [["mamba_s"]]
     for name in ("mamba_h", "amn"):
-        end = run.ledger.end_of(name)
-        assert end is not None
-        assert (end.status, end.epoch) == ("PRUNED", 0)
+        end = trained.ends[name]
+        assert (end.ending, end.epoch) == (Ending.NOT_STARTED, 0)
         assert "stage 1" in end.reason
 
 
-def test_the_latency_gate_does_not_hold_a_stage_back(staged, monkeypatch):
+def test_a_stage_that_was_not_started_starts_once_the_first_one_passes(stages: Stages) -> None:
+    stages.train(0.3)
+    ends = stages.train(0.5).ends
+    assert stages.started == [["mamba_s"], ["amn", "mamba_h"]]
+    assert {end.ending for end in ends.values()} == {Ending.FINISHED}
+
+
+def test_a_survivor_that_cannot_be_evaluated_passes_no_gate(stages: Stages) -> None:
+    stages.train(None)
+    assert stages.started == [["mamba_s"]]
+
+
+@pytest.mark.parametrize(("r_at_5", "num_stages"), [(0.31, 3), (0.29, 2)])
+def test_a_first_stage_of_the_learned_baseline_is_what_the_next_ones_are_held_against(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch, r_at_5: float, num_stages: int
+) -> None:
+    prepared = prepared_from("""
+name: staged
+variants: {mamba_s: {}, mamba_h: {}, amn: {}}
+stages: [[amn], [mamba_s], [mamba_h]]
+gates: {success_if: ["r@5 >= 1.5 * baseline.amn"]}
+""")
+    prepared.ledger.path.mkdir()
+    stages = Stages(prepared, monkeypatch)
+    stages.train(r_at_5, amn=0.2)
+    assert stages.started == [["amn"], ["mamba_s"], ["mamba_h"]][:num_stages]
+
+
+def test_the_latency_gate_does_not_hold_a_stage_back(stages: Stages) -> None:
     # P95 is 9 ms against a limit of 1 ms: only R@5 and Contain@50 speak for the next stage.
-    run, started = staged
-    monkeypatch.setattr(services.final, "evaluate_survivor", lambda *_, **__: result(0.4))
-    training.train(run, stream=None)
-    assert len(started) == 2
+    stages.train(0.4)
+    assert len(stages.started) == 2
 
 
-def test_a_survivor_is_evaluated_once_for_its_stage_and_the_table(staged, monkeypatch):
-    run, _ = staged
-    evaluated = []
+def test_a_relaunch_trains_only_what_has_no_verdict(stages: Stages) -> None:
+    stages.ledger.record("mamba_h", ended(Ending.PRUNED, 4, "r", "too low"))
+    stages.ledger.record("amn", ended(Ending.INTERRUPTED, 2, "r", "interrupted"))
+    ends = stages.train(0.5).ends
+    assert stages.started == [["mamba_s"], ["amn"]]
+    assert {name: end.ending.name for name, end in ends.items()} == {
+        "mamba_s": "FINISHED",
+        "mamba_h": "PRUNED",
+        "amn": "FINISHED",
+    }
 
-    def evaluate(ledger: Ledger, name: str, *_: Any, **__: Any) -> FinalResult:
-        evaluated.append(name)
-        return result(0.5)
 
-    monkeypatch.setattr(services.final, "evaluate_survivor", evaluate)
-    training.train(run, stream=None)
-    assert services.evaluate_survivor(run, "mamba_s").metrics["r@5"] == 0.5
-    assert evaluated == ["mamba_s"]
+def test_a_trial_without_a_verdict_failed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "run_trials", lambda *_, **__: None)
+    assert stages.train(0.5).ends["mamba_s"].ending is Ending.FAILED
+
+
+def test_a_latency_limit_is_the_tightest_of_its_gate(prepared_from: Any) -> None:
+    smoke = """
+gates:
+  smoke:
+    - {epoch: 2, continue_if: ["p95_ms <= 2"], prune_unless: ["p95_ms <= 5", "r@5 >= 0.1"]}
+    - {epoch: 4, prune_unless: ["r@5 >= 0.2"]}
+"""
+    config = prepared_from("name: x\nvariants: {mamba_s: {}}\n" + smoke).config
+    assert latency_limits_ms(config.stop_rules(config.resolved_variants["mamba_s"], {})) == {2: 2.0}

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gates import Decision
+from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.records import keep_epoch
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials import tuning
 from orchestrator.trials.setup import to_report
-from orchestrator.trials.tuning import Bookkeeper, TrialQueue, last_line
+from orchestrator.trials.tuning import Bookkeeper, last_line
 
 
 @pytest.fixture
@@ -27,15 +28,12 @@ def ledger(tmp_path: Path) -> Ledger:
 class Stage:
     """A bookkeeper with everything it tells."""
 
-    def __init__(self, ledger: Ledger, num_trials: int = 2, silence_warning_s: float = 600.0) -> None:
+    def __init__(self, ledger: Ledger, silence_warning_s: float = 600.0) -> None:
         self.ledger, self.timeline, self.stream = ledger, Timeline(), io.StringIO()
-        self.called: list[str] = []
         self.keeper = Bookkeeper(
             ledger,
             self.timeline,
             Monitor(self.stream, {"a": 4, "b": 4}),
-            num_trials=num_trials,
-            on_last=lambda: self.called.append("last"),
             check_interrupt=lambda: None,
             silence_warning_s=silence_warning_s,
         )
@@ -45,15 +43,20 @@ class Stage:
 
     def report(self, name: str, epoch: int, **more: Any) -> None:
         record = {"epoch": epoch, "seconds": {"step": 2.0}, **more}
-        self.keeper.on_trial_result(0, [], trial(name), to_report(record))
+        self.keeper.on_trial_result(0, [], trial(name), to_report(record, {}, "x"))
 
 
 def trial(name: str, error_file: str | None = None) -> Any:
     return SimpleNamespace(config={"variant": name}, error_file=error_file)
 
 
-def decision(action: Any, epoch: int = 2) -> Decision:
-    return Decision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason="why")
+def keep(ledger: Ledger, *epochs: int) -> None:
+    for epoch in epochs:
+        keep_epoch(ledger.variant("a"), {"epoch": epoch}, {})
+
+
+def decision(action: Any, epoch: int = 2) -> TrialDecision:
+    return TrialDecision(epoch=epoch, rule="r", value=None, limit=None, passed=False, action=action, reason="why")
 
 
 def test_an_epochs_seconds_are_counted_once_however_often_tune_repeats_it(ledger: Ledger) -> None:
@@ -75,25 +78,13 @@ def test_a_report_that_tune_makes_up_is_passed_over(ledger: Ledger) -> None:
     assert stage.timeline.trials == {}
 
 
-def test_the_last_waiting_trials_first_report_is_told_once(ledger: Ledger) -> None:
-    stage = Stage(ledger)
-    stage.start("a")
-    stage.report("a", 1)
-    assert stage.called == []
-    stage.start("b")
-    assert stage.called == []
-    stage.report("b", 1)
-    stage.report("a", 2)
-    assert stage.called == ["last"]
-
-
 def test_a_trial_that_returns_without_a_verdict_failed(ledger: Ledger) -> None:
     stage = Stage(ledger)
-    ledger.variant("a").rewrite([{"epoch": 1}, {"epoch": 2}])
+    keep(ledger, 1, 2)
     stage.keeper.on_trial_complete(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("FAILED", 2, "the trial returned before its last epoch")
+    assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 2, "the trial returned before its last epoch")
     assert "a: failed at epoch 2: the trial returned before its last epoch" in stage.stream.getvalue()
 
 
@@ -101,11 +92,11 @@ def test_a_trial_that_returns_without_a_verdict_failed(ledger: Ledger) -> None:
 def test_what_an_earlier_launch_said_of_a_trial_is_no_verdict_on_this_one(ledger: Ledger, earlier: str) -> None:
     stage = Stage(ledger)
     ledger.record("a", decision(earlier, epoch=1))
-    ledger.variant("a").rewrite([{"epoch": 3}])
+    keep(ledger, 3)
     stage.keeper.on_trial_complete(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch) == ("FAILED", 3)
+    assert (end.ending.name, end.epoch) == ("FAILED", 3)
 
 
 def test_a_trial_that_returns_with_its_verdict_keeps_it(ledger: Ledger) -> None:
@@ -123,7 +114,7 @@ def test_a_trial_that_raised_failed_for_the_reason_it_gave(ledger: Ledger, tmp_p
     stage.keeper.on_trial_error(0, [], trial("a", str(error)))
     end = ledger.end_of("a")
     assert end is not None
-    assert (end.status, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
+    assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
 
 
 @pytest.mark.parametrize(("action", "status"), [("prune", "PRUNED"), ("finish", "FINISHED")])
@@ -133,7 +124,7 @@ def test_an_error_after_the_verdict_does_not_take_it_back(ledger: Ledger, action
     stage.keeper.on_trial_error(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
-    assert end.status == status
+    assert end.ending.name == status
     assert "a: an error after its end: no traceback was kept; see ray.log" in stage.stream.getvalue()
 
 
@@ -156,15 +147,6 @@ def test_silence_is_told_with_what_is_free(ledger: Ledger, monkeypatch: pytest.M
 
 def test_tunes_pickle_of_the_bookkeeper_holds_nothing(ledger: Ledger) -> None:
     assert len(pickle.dumps(Stage(ledger).keeper)) < 200
-
-
-def test_one_trial_more_than_slots_is_let_in_once_all_slots_train() -> None:
-    queue = TrialQueue(slots=2)
-    queue.reported("a")
-    queue.reported("a")
-    assert queue.max_concurrent == 2
-    queue.reported("b")
-    assert queue.max_concurrent == 3
 
 
 @pytest.mark.parametrize(

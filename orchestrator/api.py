@@ -1,0 +1,123 @@
+"""A run from Python: `from orchestrator import launch; results = launch("experiments/phase5.yaml")`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from data.interpreter import check_interpreter
+from data.io import read_json
+from orchestrator.cluster import start as cluster
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.load import load_config
+from orchestrator.faults import RunError, one_line
+from orchestrator.run.ledger import Ledger
+
+
+def launch(
+    experiment: str | Path,
+    *,
+    set: Mapping[str, Any] | Sequence[str] = (),
+    only: Sequence[str] = (),
+    run_dir: str | Path | None = None,
+    fresh: bool = False,
+    address: str | None = None,
+    verbose: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run an experiment as `python -m orchestrator.launch` does and return the content of its results.json.
+
+    A run that is complete is read and not repeated; one that was interrupted goes on.
+
+    Args:
+        experiment: The experiment file.
+        set: Values by dotted key, `{"training.epochs": 2}`, or texts, `["training.epochs=2"]`.
+        only: Train these variants only.
+        run_dir: The run folder; None: `runs/<name>`, as the experiment says.
+        fresh: Delete what the run folder holds and start over.
+        address: Join a running Ray cluster instead of starting one.
+        verbose: Let Ray's own output through.
+        quiet: Print nothing.
+
+    Raises:
+        UserError: The experiment, its data or the cluster is not as expected, in one line.
+        RunError: Anything else that went wrong while the run lasted.
+    """
+    config, ledger = read_experiment(experiment, set, only, run_dir)
+    with ExitStack() as stack:
+        stream = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if quiet else sys.stdout
+        return _run(config, ledger, stream, fresh=fresh, address=address, verbose=verbose)
+
+
+def read_experiment(
+    experiment: str | Path,
+    set: Mapping[str, Any] | Sequence[str] = (),
+    only: Sequence[str] = (),
+    run_dir: str | Path | None = None,
+) -> tuple[ExperimentConfig, Ledger]:
+    """Return the checked configuration and its run folder; see `launch` for the arguments."""
+    # JSON is YAML, so a value is checked like one that was typed.
+    texts = (
+        [f"{key}={json.dumps(value, default=str)}" for key, value in set.items()] if isinstance(set, Mapping) else set
+    )
+    config = load_config(Path(experiment), tuple(texts), tuple(only))
+    return config, Ledger(Path(run_dir or Path(config.run_dir) / config.name))
+
+
+def _run(
+    config: ExperimentConfig, ledger: Ledger, stream: Any, *, fresh: bool, address: str | None, verbose: bool
+) -> dict[str, Any]:
+    cluster.set_environment(address)  # before anything imports Ray
+    from orchestrator import pipeline
+    from orchestrator.screen import summary
+    from orchestrator.state import Session
+
+    offered = None
+    if address is None:
+        check_interpreter()
+        offered = cluster.local_resources()
+    session = Session(stream=stream)
+    prepared = pipeline.prepare(config, ledger, session, fresh=fresh, offered=offered)
+    if ledger.is_complete():
+        results: dict[str, Any] = read_json(ledger.results)
+        summary.show_complete(ledger, results, session)
+        return results
+    summary.show_start(prepared, session)
+    try:
+        with session.interrupt, cluster.chatter_to(ledger.log, stream, verbose) as inner:
+            results = pipeline.execute(prepared, replace(session, stream=inner), address=address, verbose=verbose)
+    except KeyboardInterrupt:
+        pipeline.note_interruption(prepared, session)
+        raise
+    except Exception as error:
+        if _is_bad_input(error):
+            ledger.discard_unclaimed()
+            raise
+        raise _explained(error, ledger) from error
+    summary.show_end(ledger, results, session)
+    return results
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Return whether the person can correct it; Ray gives a UserError raised inside a task the same type."""
+    from ray.exceptions import RayError
+
+    return isinstance(error, UserError) and not isinstance(error, RayError)
+
+
+def _explained(error: Exception, ledger: Ledger) -> RunError:
+    ledger.log.parent.mkdir(parents=True, exist_ok=True)
+    with ledger.log.open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    return RunError(
+        f"{one_line(error)}; the traceback is in {ledger.log}; "
+        "type the same command again to continue from the last checkpoints"
+    )

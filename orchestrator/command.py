@@ -1,0 +1,98 @@
+"""The command line: `python -m orchestrator.launch experiments/phase5.yaml`.
+
+    python -m orchestrator.launch experiments/debug.yaml                       the whole pipeline in about 90 seconds
+    python -m orchestrator.launch experiments/phase5.yaml --dry-run            the resolved plan; trains nothing
+    python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir /tmp/try
+
+Exit codes: 0 the best variant is ready, or cannot be told from the reference; 3 no variant is; 4 a trial failed, and
+the same command tries it again; 2 bad input; 130 interrupted; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from data.preflight.run import blocking
+from evaluation.ending import RETRIED
+from orchestrator.api import launch, read_experiment
+from orchestrator.faults import RunError
+from orchestrator.preflight import PreflightError
+
+BEST, FAULT, BAD_INPUT, NO_BEST, TRIAL_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_GOOD_VERDICTS = ("PRODUCTION READY", "TIE")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    only = [name for name in (options.only or "").split(",") if name]
+    try:
+        return _dry_run(options, only) if options.dry_run else _launch(options, only)
+    except PreflightError as error:
+        text, code = f"{error.table}\n{error}", BAD_INPUT
+    except UserError as error:
+        text, code = " ".join(str(error).split()), BAD_INPUT
+    except RunError as error:
+        text, code = str(error), FAULT
+    except OSError as error:
+        text, code = f"{error}; fix the path, its permissions or the disk and type the same command again", FAULT
+    except KeyboardInterrupt:
+        text, code = "interrupted; type the same command again to continue from the last checkpoints", INTERRUPTED
+    print(text, file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _launch(options: argparse.Namespace, only: list[str]) -> int:
+    results = launch(
+        options.experiment,
+        set=options.set,
+        only=only,
+        run_dir=options.run_dir,
+        fresh=options.fresh,
+        address=options.address,
+        verbose=options.verbose,
+    )
+    return exit_code(results)
+
+
+def exit_code(results: dict[str, Any]) -> int:
+    """Return what the results come to; see the module's docstring."""
+    if any(row["status"] in RETRIED for row in results["rows"]):
+        return TRIAL_FAILED
+    verdicts = {row["variant"]: row.get("verdict") for row in results["rows"]}
+    return BEST if verdicts.get(results["best"]) in _GOOD_VERDICTS else NO_BEST
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.launch",
+        description="Train, prune, evaluate and compare next-vector models as an experiment file says.",
+    )
+    parser.add_argument("experiment", type=Path, help="experiment file, e.g. experiments/phase5.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one key; may be repeated")
+    parser.add_argument("--only", metavar="NAMES", help="train these variants only, e.g. mamba_s,amn")
+    parser.add_argument("--run-dir", type=Path, help="run folder (default: runs/<name>)")
+    parser.add_argument("--fresh", action="store_true", help="delete what the run folder holds and start over")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and train nothing")
+    parser.add_argument("--address", help="join a running Ray cluster instead of starting one")
+    parser.add_argument("-v", "--verbose", action="store_true", help="let Ray's own output through")
+    return parser
+
+
+def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
+    from orchestrator.screen.plan import make_plan
+
+    text, checks = make_plan(*read_experiment(options.experiment, options.set, only, options.run_dir))
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        # `| head` has read enough; without this the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for check in blocking(checks)[:1]:
+        raise UserError(check.line())
+    return BEST

@@ -1,0 +1,66 @@
+"""The rows of results.json: a trained variant's, an untrained baseline's, and the final rules held against one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evaluation.ending import Ending
+from evaluation.measures.rules import Metrics, RuleCheck, check_rule, parse_rule
+from orchestrator.config.experiment import Variant
+from orchestrator.final.evaluate import FinalResult
+from orchestrator.run.ledger import TrialEnd
+
+
+def check_final_rules(
+    rules: tuple[str, ...], metrics: Metrics, baselines: Mapping[str, Metrics]
+) -> tuple[RuleCheck, ...]:
+    """Hold the final rules against one row's metrics."""
+    return tuple(check_rule(parse_rule(rule), metrics, baselines) for rule in rules)
+
+
+def trained_row(
+    variant: Variant, end: TrialEnd, records: list[dict[str, Any]], params: int, result: FinalResult | None
+) -> dict[str, Any]:
+    """Return the row of results.json of a trained variant, less gates and verdict.
+
+    A trial without final figures shows those of its last smoke evaluation, and says so in `evaluated_on`.
+    """
+    kept = [record for record in records if record["epoch"] <= end.epoch]
+    last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
+    figures = result.metrics if result is not None else last_smoke
+    return {
+        "variant": variant.name,
+        "kind": variant.kind,
+        "model": variant.model,
+        "status": end.ending.name,
+        "reason": end.reason,
+        "epochs": end.epoch,
+        "best_epoch": result.checkpoint_epoch if result else None,
+        "params": params,
+        **figures,
+        "evaluated_on": "final" if result is not None else "smoke" if last_smoke else None,
+        "train_s": sum(sum(r["seconds"].get(p, 0.0) for p in ("data", "step")) for r in kept),
+        "windows_seen": kept[-1]["windows_seen"] if kept else 0,
+        "ci": result.ci if result is not None else {},
+        "checkpoint_sha256": result.checkpoint_sha256 if result else None,
+    }
+
+
+def baseline_row(name: str, result: FinalResult) -> dict[str, Any]:
+    """Return the row of an untrained baseline."""
+    return {
+        "variant": name,
+        "kind": "baseline",
+        "model": None,
+        "status": Ending.FINISHED.name,
+        "reason": "not trained",
+        "chosen": dict(result.chosen),
+        "epochs": 0,
+        "params": 0,
+        **result.metrics,
+        "evaluated_on": "final",
+        "train_s": 0.0,
+        "windows_seen": 0,
+        "ci": result.ci,
+    }

@@ -1,0 +1,51 @@
+"""Which windows are asked, and which of them are novel: smoke and validation from validation articles, final from test.
+
+Letters: Q queries, L chunks of context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.prepare import PreparedData
+from data.windows.novelty import max_train_cosine
+from data.windows.queries import final_queries, smoke_queries, validation_queries
+from evaluation.queries import RunQueries
+from evaluation.retrieval.corpus import QuerySet
+from orchestrator.config.experiment import ExperimentConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Questions:
+    """The query sets of a run, each with the article of every query and whether it is novel."""
+
+    val: RunQueries
+    """What each epoch is validated on, and what is chosen on."""
+    smoke: RunQueries
+    """What smoke evaluations ask, so that pruning sees nothing of the final test."""
+    final: RunQueries
+
+    def sets(self) -> list[QuerySet]:
+        """Return what the evaluator is asked."""
+        named = {"smoke": self.smoke, "final": self.final}
+        return [QuerySet(name, queries.windows, queries.novel) for name, queries in named.items()]
+
+
+def make_questions(config: ExperimentConfig, data: PreparedData) -> Questions:
+    """Draw the query sets and compare every target with the training windows, each target once."""
+    splits, seed = data.splits, config.seed
+    tables = {
+        "val": validation_queries(splits, config.training.val_windows, seed),
+        "smoke": smoke_queries(splits, config.smoke.queries, seed),
+        "final": final_queries(splits, config.final.queries, seed),
+    }
+    targets = np.unique(np.concatenate([table.targets for table in tables.values()]))
+    nearest = max_train_cosine(data.payload.vectors, targets, splits.train.rows)
+    made = {}
+    for name, table in tables.items():
+        cosine = nearest[np.searchsorted(targets, table.targets)]
+        novel = cosine < config.evaluation.novel_below
+        made[name] = RunQueries(table.rows, table.article_index, cosine, novel)
+    return Questions(**made)

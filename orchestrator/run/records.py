@@ -1,0 +1,48 @@
+"""What the driver keeps of a trial's reports, in `variants/<variant>/`. The driver is the only one that writes there.
+
+A crash may fall between any two of these writes: an epoch whose checkpoint is missing is trained again, gives the same
+record, and takes the place of the first one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.io import plain, read_json, replacing, write_bytes, write_json, write_text
+from orchestrator.run.ledger import VariantFolder
+
+
+def keep_epoch(folder: VariantFolder, record: Mapping[str, Any], files: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Write an epoch's checkpoints and its line of metrics.jsonl; lines of the same and later epochs give way."""
+    if "best.pt" in files:
+        write_bytes(folder.best, files["best.pt"])
+    kept = [earlier for earlier in folder.records() if earlier["epoch"] < record["epoch"]]
+    lines = [json.dumps(plain(line), allow_nan=False) + "\n" for line in (*kept, record)]
+    write_text(folder.metrics, "".join(lines))
+    # Last, since a relaunch goes on from here.
+    if "last.pt" in files:
+        write_bytes(folder.last, files["last.pt"])
+
+
+def keep_smoke(folder: VariantFolder, record: Mapping[str, Any], triage: list[dict[str, Any]]) -> None:
+    """Write the record of a smoke evaluation; `triage` says why it was so bad that the trial ended."""
+    content = {"epoch": record["epoch"], "metrics": record["smoke"], "ci": record.get("smoke_ci", {})}
+    write_json(folder.smoke(record["epoch"]), {**content, **({"triage": triage} if triage else {})})
+
+
+def keep_predictions(folder: VariantFolder, about: Mapping[str, Any], predictions: NDArray[np.float32]) -> None:
+    """Write a survivor's predictions (Q, D) of the final queries and what it says of them; read at the end only."""
+    write_json(folder.predicted, about)
+    with replacing(folder.predictions) as file:
+        np.save(file, predictions, allow_pickle=False)
+
+
+def read_predictions(folder: VariantFolder) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Return what `keep_predictions` wrote."""
+    predictions: NDArray[np.float32] = np.load(folder.predictions, allow_pickle=False)
+    return predictions, dict(read_json(folder.predicted))

@@ -1,0 +1,256 @@
+"""The training of one trial: batches in; an epoch's record, checkpoints and smoke evaluations out.
+
+The same function runs in the process that holds the trial's slot (one worker) and on every worker of a group. Rank 0
+validates, evaluates and reports; the judge in the driver answers each report, and the other ranks follow rank 0.
+Imported by trial processes only, since it needs torch.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from data.windows.stream import EpochBatches, iter_epochs
+from models.cpu.memory import keep_freed_memory
+from models.training.checkpoint import load_training_state, save_model, save_training_state
+from models.training.negatives import ArticleNegatives
+from orchestrator.gates import EarlyStopping
+from orchestrator.trials.learner import Learner
+from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
+from orchestrator.trials.table import open_table
+
+PREDICT_LATENCY_QUERIES = 200
+"""A batch-of-one forward pass is timed this often."""
+
+
+class Report(Protocol):
+    """Sends a record, and files as bytes by name, and returns the judge's answer."""
+
+    def __call__(self, record: dict[str, Any], files: dict[str, NDArray[Any]]) -> Verdict:
+        """Report from rank 0; the other ranks report nothing and hear `continue`."""
+        ...
+
+
+class Stopwatch:
+    """Seconds of one epoch by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, phase: str) -> Iterator[None]:
+        """Add the block's wall time to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class Best:
+    """The weights of the best epoch so far, by the rule that says which one `best.pt` holds."""
+
+    rule: EarlyStopping
+    epoch: int = 0
+    value: float = -math.inf
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def improves(self, record: dict[str, Any]) -> bool:
+        """Note an epoch's value; return whether it is the best, as the first epoch is whatever its value."""
+        found = record.get(self.rule.metric)
+        value = -math.inf if found is None or math.isnan(found) else found if self.rule.mode == "max" else -found
+        better = value > self.value + self.rule.min_delta or not self.epoch
+        if better:
+            self.epoch, self.value = record["epoch"], value
+        return better
+
+
+def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_workers: int, device: torch.device) -> None:
+    """Train the setup's variant until the judge ends it, from its last checkpoint if it has one.
+
+    Args:
+        setup: what to train on what.
+        orders: the Ray Data set, or an iterator over it, of row numbers of windows in each epoch's order.
+        report: sends rank 0's records and files and returns the judge's answer.
+        rank, num_workers: this worker among the trial's.
+        device: where the model lives.
+    """
+    torch.set_num_threads(setup.cpus_per_worker)
+    keep_freed_memory()
+    started = time.time()
+    trial = Trial(setup, rank, num_workers, device)
+    first_epoch = trial.resume() + 1
+    verdict: Verdict = "survived" if setup.only_predict else "continue"
+    epochs = range(first_epoch, setup.training.epochs + 1)
+    if verdict == "continue":
+        # The evaluator answers in order: once it does, its index and the baselines' figures are there.
+        ray.get(setup.evaluator.ready.remote())
+        num_windows = len(trial.windows.train)
+        with closing(iter_epochs(orders, num_windows, setup.training.batch_size, epochs)) as stream:
+            for epoch, batches in stream:
+                began = time.time()
+                record = trial.train_epoch(batches)
+                if epoch == first_epoch:
+                    record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
+                files = trial.conclude(record) if rank == 0 else {}
+                verdict = trial.agreed(report(record, files))
+                if verdict != "continue":
+                    break
+    if verdict == "survived":
+        record, files = trial.predict_test() if rank == 0 else ({}, {})
+        report(record, files)
+
+
+class Trial:
+    """One worker's share of a trial."""
+
+    def __init__(self, setup: TrialSetup, rank: int, num_workers: int, device: torch.device) -> None:
+        self.setup = setup
+        self.rank, self.num_workers = rank, num_workers
+        self.windows: TrialWindows = ray.get(setup.windows)
+        table = open_table(setup.payload_path, setup.provenance["payload_sha256"], setup.evaluator, device)
+        training = setup.training
+        self.learner = Learner(
+            setup.variant,
+            table,
+            ArticleNegatives(table.article_index, training.loss.article_negatives),
+            context_length=self.windows.train.shape[1] - 1,
+            total_steps=training.epochs * (len(self.windows.train) // training.batch_size),
+            seed=setup.seed,
+            rank=rank,
+            num_workers=num_workers,
+        )
+        self.best = Best(setup.selection)
+        self.first_step_at: float | None = None
+
+    def resume(self) -> int:
+        """Load the last checkpoint, and the best one with it; return its epoch, 0 for a fresh start."""
+        state = self._read(self.setup.last)
+        if state is None:
+            return 0
+        self.learner.load_state(state)
+        best = self._read(self.setup.best) or {}
+        self.best.epoch, self.best.value, self.best.weights = state["best_epoch"], state["best_value"], best["state"]
+        return int(state["epoch"])
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""
+        content = ray.get(self.setup.evaluator.read_file.remote(str(path)))
+        return None if content is None else load_training_state(io.BytesIO(content))
+
+    def train_epoch(self, batches: EpochBatches) -> dict[str, Any]:
+        """Train one epoch; return its record so far: losses, digest of the order, windows seen, seconds."""
+        epoch = batches.epoch
+        self.learner.start_epoch(epoch)
+        watch = Stopwatch()
+        sums: dict[str, float] = {}
+        num_steps = 0
+        diverged = None
+        iterator = iter(batches)
+        while True:
+            with watch.time("data"):
+                batch = next(iterator, None)
+            if batch is None:
+                break
+            with watch.time("step"):
+                result = self.learner.step(self.windows.train[batch])
+            self.first_step_at = self.first_step_at or time.time()
+            num_steps += 1
+            if not math.isfinite(result["grad_norm"]):
+                diverged = (
+                    f"loss {result['loss']:.4g}, gradient norm {result['grad_norm']:.4g} "
+                    f"at step {num_steps} of epoch {epoch}"
+                )
+                break
+            for name, value in result.items():
+                sums[name] = sums.get(name, 0.0) + value
+        means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
+        record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
+        record["precision"] = self.learner.precision
+        record["windows_seen"] = self.learner.steps * self.setup.training.batch_size
+        if diverged is not None:
+            return {**record, "diverged": diverged}
+        return {**record, "order_digest": batches.digest}
+
+    def _average(self, means: dict[str, float]) -> dict[str, float]:
+        """Return the means over all workers: each saw the losses of its own windows only."""
+        if self.num_workers == 1 or not means:
+            return means
+        values = torch.tensor(list(means.values()), dtype=torch.float32, device=self.learner.table.device)
+        torch.distributed.all_reduce(values)
+        return dict(zip(means, (values / self.num_workers).tolist(), strict=True))
+
+    def conclude(self, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        """Validate, evaluate and return the checkpoints of an epoch, none when it diverged (rank 0)."""
+        watch = Stopwatch()
+        files: dict[str, NDArray[Any]] = {}
+        if "diverged" not in record:
+            with watch.time("validate"):
+                record |= self.learner.validate(self.windows.val, self.windows.val_novel)
+            if not math.isfinite(record["val_mrr"]):
+                record["diverged"] = f"predictions of epoch {record['epoch']} are not finite"
+        if "diverged" not in record:
+            if record["epoch"] in self.setup.smoke_epochs:
+                with watch.time("smoke"):
+                    record |= self._smoke()
+            with watch.time("checkpoint"):
+                files = self._checkpoints(record)
+        record["seconds"] |= watch.seconds
+        return files
+
+    def _checkpoints(self, record: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        files = {}
+        if self.best.improves(record):
+            scores = {name: value for name, value in record.items() if name.startswith("val_")}
+            model = self.learner.model
+            self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            about = {"metrics": scores, "provenance": self.setup.provenance}
+            files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
+        best = {"best_epoch": self.best.epoch, "best_value": self.best.value}
+        state = {"epoch": record["epoch"], **best, **self.learner.state()}
+        return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
+
+    def _smoke(self) -> dict[str, Any]:
+        """Send predictions for the smoke sample to the evaluation actor; return its metrics and their intervals."""
+        predictions = self.learner.predict(self.windows.smoke)
+        answer = ray.get(
+            self.setup.evaluator.evaluate.remote(
+                self.setup.variant.name, "smoke", predictions, latency_queries=self.setup.smoke_latency_queries
+            )
+        )
+        return {"smoke": answer["metrics"], "smoke_ci": answer["ci"]}
+
+    def predict_test(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Predict the test windows with the best weights, for the final evaluation; nothing here looks at them."""
+        self.learner.model.load_state_dict(self.best.weights)
+        predictions = self.learner.predict(self.windows.test)
+        times_ms = self.learner.time_predictions(self.windows.test[:PREDICT_LATENCY_QUERIES])
+        record = {"predicted": {"best_epoch": self.best.epoch, "predict_ms": times_ms}}
+        return record, {"predictions.npy": predictions}
+
+    def agreed(self, verdict: Verdict) -> Verdict:
+        """Return rank 0's verdict on every rank."""
+        if self.num_workers == 1:
+            return verdict
+        words: list[Verdict] = [verdict]
+        torch.distributed.broadcast_object_list(words, src=0)
+        return words[0]
+
+
+def _bytes_of(save: Callable[[io.BytesIO], None]) -> NDArray[Any]:
+    """Return what `save` writes into a file."""
+    file = io.BytesIO()
+    save(file)
+    return np.frombuffer(file.getbuffer(), np.uint8)

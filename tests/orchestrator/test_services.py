@@ -1,0 +1,83 @@
+"""What all trials share, with actors that are plain objects: what the evaluator is given and what it measures."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator import services
+from orchestrator.state import Prepared, Session, Started
+
+EXPERIMENT = """
+name: shared
+variants: {mamba_s: {}, amn: {training: {epochs: 7}}}
+training: {epochs: 4}
+smoke: {epochs: [2]}
+baselines: [context_mean]
+"""
+
+
+def remote(answer: Any) -> Any:
+    """A method of an actor that gives this answer; `ray.get` hands it on."""
+    return SimpleNamespace(remote=lambda *_, **__: answer)
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(services, "beside_driver", lambda: "beside the driver")
+
+
+@pytest.mark.parametrize(
+    ("index", "kept"), [("{kind: flat}", False), ("{kind: auto}", True), ("{kind: flat, file: x.faiss}", True)]
+)
+def test_the_evaluator_gets_payload_index_and_queries_and_keeps_what_takes_long_to_build(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch, index: str, kept: bool
+) -> None:
+    given: dict[str, Any] = {}
+
+    def start(*arguments: Any, **options: Any) -> str:
+        given.update(options, arguments=arguments)
+        return "handle"
+
+    def options(**actor: Any) -> Any:
+        given.update(actor)
+        return SimpleNamespace(remote=start)
+
+    monkeypatch.setattr(services.ray, "remote", lambda kind: SimpleNamespace(options=options))
+    prepared: Prepared = prepared_from(f"{EXPERIMENT}index: {index}\n")
+    assert services.start_evaluator(prepared) == "handle"
+    payload, config, queries = given["arguments"]
+    assert (payload, config) == (str(prepared.data.payload.path.resolve()), prepared.config.index)
+    assert {name: len(rows) for name, rows in queries.items()} == {"smoke": 20, "final": 200}
+    assert (given["index_dir"] is not None) == kept
+    assert (given["name"], given["num_cpus"]) == ("shared/evaluator", 0)
+    assert given["scheduling_strategy"] == "beside the driver"
+
+
+def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "build_stream", lambda num, *, seed, epochs: (num, seed, list(epochs)))
+    assert services.stream_orders(prepared_from(EXPERIMENT)) == (640, 0, [1, 2, 3, 4, 5, 6, 7])
+
+
+def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
+    return services.measure(prepared, Started(admission=None, evaluator=evaluator, orders=None), session)
+
+
+def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared_from: Any) -> None:
+    ready = {"index": {"kind": "flat"}, "torch_imported": False, "index_builds": 1, "build_s": 0.5}
+    answers = {name: {"metrics": {"r@5": share}} for name, share in (("last_vector", 0.2), ("context_mean", 0.1))}
+    evaluator = SimpleNamespace(ready=remote(ready), baselines=remote(answers), reach=remote({"r@5": 0.6}))
+    session = Session(stream=io.StringIO())
+    measured = measured_by(evaluator, prepared_from(EXPERIMENT), session)
+    assert (measured.index, measured.oracle) == (ready, {"r@5": 0.6})
+    assert measured.baselines == {"context_mean": {"r@5": 0.1}}
+    assert session.timeline.facts == {"index_builds": 1, "index_build_s": 0.5}
+    assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' R@5: context_mean 10.0 %\n"
+
+
+def test_an_evaluator_that_imported_torch_is_a_fault(prepared_from: Any) -> None:
+    ready = {"index": {"kind": "flat"}, "torch_imported": True, "index_builds": 1, "build_s": 0.5}
+    with pytest.raises(AssertionError, match="must not share a process"):
+        measured_by(SimpleNamespace(ready=remote(ready)), prepared_from(EXPERIMENT), Session(stream=io.StringIO()))
