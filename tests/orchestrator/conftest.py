@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from data.payload.store import write_payload
+from data.windows.table import WindowTable
+from evaluation.queries import RunQueries
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources
 from orchestrator.config.load import load_config
+from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared
 
@@ -70,6 +73,12 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Clock]:
     return put_into
 
 
+def some_queries(num: int) -> RunQueries:
+    """Return queries of five an article, all of them novel."""
+    article = np.arange(num, dtype=np.int32) // 5
+    return RunQueries(np.zeros((num, 6), np.int32), article, np.zeros(num, np.float32), np.ones(num, bool))
+
+
 @pytest.fixture
 def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
     """Return what makes a prepared run of an experiment's text: an empty run folder, and a payload of 1,200 x 16."""
@@ -77,12 +86,16 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
     def prepare(experiment: str) -> Prepared:
         path = tmp_path / "x.yaml"
         path.write_text(experiment)
-        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64)
-        payload: Any = SimpleNamespace(num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance)
-        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=range(640)))
-        queries = {name: np.zeros((num, 6), np.int32) for name, num in (("smoke", 20), ("final", 200))}
+        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64, source={})
+        vectors = np.eye(1200, 16, dtype=np.float32)
+        payload: Any = SimpleNamespace(
+            num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance, vectors=vectors
+        )
+        train = WindowTable(np.zeros((640, 6), np.int32), np.zeros(640, np.int32))
+        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=train))
+        questions = Questions(val=some_queries(50), smoke=some_queries(20), final=some_queries(200))
         ledger = Ledger(tmp_path / "run")
-        return Prepared(config=load_config(path), ledger=ledger, data=data, queries=queries, checks=())
+        return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
 
     return prepare
 

@@ -1,7 +1,7 @@
-"""The training loop on a real learner with a stream, an evaluator and a report that are plain objects: no Ray."""
+"""The training of one trial with a real learner and a real judge; stream and evaluator are plain objects: no cluster."""
 
-import json
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,33 +13,46 @@ import torch
 
 from data.config import DataConfig
 from data.io import read_json
+from data.payload.store import open_payload
 from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
-from data.windows.table import WindowProvenance, save_windows
 from evaluation.measures.rules import parse_rule
-from models.training.checkpoint import load_model
+from models.training.checkpoint import load_model, load_training_state
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
 from orchestrator.gates import EarlyStopping, Gate, StopRules
-from orchestrator.run.ledger import VariantFolder
-from orchestrator.trials import train_loop
-from orchestrator.trials.setup import TrialSetup, from_report
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.records import read_predictions
+from orchestrator.screen.monitor import Monitor
+from orchestrator.trials import train
+from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
+from tests.orchestrator.test_gates import BEST_EPOCHS, scored
 
-BATCH_SIZE, EPOCHS, NUM_SMOKE = 64, 3, 20
-SELECTION = EarlyStopping(metric="val_mrr", mode="max", patience=3)
+BATCH_SIZE, EPOCHS = 64, 3
 RULES = StopRules(epochs=EPOCHS, gates=(), early_stopping=None, baselines={})
+PRUNING = replace(RULES, gates=(Gate(epoch=2, prune_unless=(parse_rule("novel.r@5 >= 0.3"),)),))
+# The loss of AMN on these vectors falls: the second epoch is no better by a rule that wants it high.
+STOPPING = replace(RULES, early_stopping=EarlyStopping(metric="loss", mode="max", patience=1))
+
+
+def remote(function: Callable[..., Any]) -> Any:
+    """A method of an actor that answers at once."""
+    return SimpleNamespace(remote=function)
 
 
 class Evaluator:
-    """Answers every smoke evaluation with the same R@5, at once, and remembers what it was asked."""
+    """Answers every smoke evaluation with the same R@5, reads files, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, np.ndarray]] = []
-        self.evaluate = SimpleNamespace(remote=self._evaluate)
-        self.triage = SimpleNamespace(remote=lambda query_set, predictions: [{"question": "why?"}])
+        self.evaluate, self.read_file, self.ready = remote(self._evaluate), remote(self._read_file), remote(dict)
 
     def _evaluate(self, variant: str, query_set: str, predictions: np.ndarray, **_: Any) -> dict[str, Any]:
         self.asked.append((variant, query_set, predictions))
-        return {"metrics": {"r@5": 0.1}, "ci": {}}
+        return {"metrics": {"novel.r@5": 0.1}, "ci": {"p95_ms": [0.3, 0.5]}}
+
+    def _read_file(self, path: str) -> Any:
+        return np.fromfile(path, np.uint8) if Path(path).is_file() else None
 
 
 class Shard:
@@ -55,128 +68,229 @@ class Shard:
 
 
 class Trial:
-    """A trial of AMN on the rotation payload, in a folder of its own."""
+    """A trial of AMN on the rotation payload with a run folder and a judge of its own."""
 
-    def __init__(self, folder: Path, payload: Path, **training: Any) -> None:
-        data = prepare_data(DataConfig(source="payload", payload=str(payload)), folder, seed=3)
-        sha256 = data.payload.provenance.sha256
-        provenance = WindowProvenance(payload_sha256=sha256, context_length=5, min_article_chunks=7, seed=3)
-        save_windows(folder / "windows", data.splits, provenance)
-        settings = TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE, val_windows=50, **training)
-        variant = resolve_variant("amn", {"d_model": 16}, settings)
+    def __init__(self, path: Path, payload: Path) -> None:
+        data = prepare_data(DataConfig(source="payload", payload=str(payload)), path, seed=3)
+        splits, sha256 = data.splits, data.payload.provenance.sha256
+        variant = resolve_variant("amn", {"d_model": 16}, TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE))
         assert variant is not None
-        self.num_windows = len(data.splits.train)
+        self.ledger = Ledger(path / "run")
+        self.folder = self.ledger.variant("amn")
+        self.num_windows = len(splits.train)
+        self.reported: list[dict[str, Any]] = []
         self.evaluator = Evaluator()
-        self.folder = VariantFolder(folder / "amn")
-        self.folder.path.mkdir()
-        self.reported: list[dict[str, Any] | None] = []
+        self.judge_by(RULES)
         self.setup = TrialSetup(
             variant=variant,
-            folder=self.folder.path,
-            payload_path=payload,
-            windows_path=folder / "windows",
             seed=3,
+            payload_path=payload,
+            windows=TrialWindows(
+                train=splits.train.rows,
+                val=splits.val.rows[:50],
+                val_novel=np.arange(50) < 25,
+                smoke=splits.val.rows[:20],
+                test=splits.test.rows[:30],
+            ),
             smoke_epochs=(2,),
-            num_smoke_queries=NUM_SMOKE,
             smoke_latency_queries=0,
-            latency_limits_ms={},
-            rules=RULES,
-            selection=SELECTION,
-            evaluator=self.evaluator,
+            selection=EarlyStopping(metric="val_mrr", mode="max", patience=3),
             device="cpu",
             cpus_per_worker=1,
             gpus_per_worker=0.0,
+            evaluator=self.evaluator,
             provenance={"payload_sha256": sha256},
+            last=self.folder.last,
+            best=self.folder.best,
         )
 
-    def train(self, *, interrupted_after: int | None = None) -> list[dict[str, Any]]:
-        """Train to the end, or until the report of an epoch is interrupted; return metrics.jsonl."""
+    def judge_by(self, rules: StopRules) -> None:
+        """A driver starts: its judge takes in what the run folder holds."""
+        questions: Any = SimpleNamespace(triage=lambda name: [])
+        self.judge = GateScheduler(self.ledger, {"amn": rules}, Monitor(io.StringIO(), {"amn": EPOCHS}), questions)
+        self.judge.replay()
 
-        def report(result: dict[str, Any]) -> None:
-            self.reported.append(from_report(result))
-            if interrupted_after == len(self.reported):
-                raise KeyboardInterrupt
+    def report(self, record: dict[str, Any], files: Mapping[str, Any]) -> Any:
+        self.reported.append(record)
+        return self.judge.take("amn", to_report(record, {}, "its name"), files)
 
-        shard = Shard(self.num_windows)
-        device = torch.device("cpu")
-        train_loop.train_variant(self.setup, shard=shard, report=report, rank=0, num_workers=1, device=device)
+    def train(self, report: Any = None) -> list[dict[str, Any]]:
+        """Train until the judge ends it or `report` raises; return metrics.jsonl."""
+        device, orders = torch.device("cpu"), Shard(self.num_windows)
+        train.train(self.setup, orders=orders, report=report or self.report, rank=0, num_workers=1, device=device)
         return self.folder.records()
+
+    def train_and_die(self, when: Callable[[dict[str, Any]], bool], written: tuple[str, ...] | None) -> None:
+        """Train up to a report of which the driver has `written` these files, and its record, or nothing (None)."""
+
+        def report(record: dict[str, Any], files: Mapping[str, Any]) -> Any:
+            if not when(record):
+                return self.report(record, files)
+            if written is not None:
+                self.report(record, {name: files[name] for name in written if name in files})
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.train(report)
 
 
 @pytest.fixture
-def trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    monkeypatch.setattr(train_loop.ray, "get", lambda answer: answer)
-    return Trial(tmp_path, rotation_payload)
+def make_trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Trial]:
+    monkeypatch.setattr(train.ray, "get", lambda answer: answer)
+    return lambda name: Trial(tmp_path / name, rotation_payload)
 
 
-def test_every_epoch_is_written_and_reported_once_with_what_it_saw(trial: Trial) -> None:
+@pytest.fixture
+def trial(make_trial: Callable[[str], Trial]) -> Trial:
+    return make_trial("trial")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that were trained."""
+    sizes: list[int] = []
+    step = train.Learner.step
+    monkeypatch.setattr(train.Learner, "step", lambda self, rows: (sizes.append(len(rows)), step(self, rows))[1])
+    return sizes
+
+
+# ---- an epoch
+
+
+def test_every_epoch_is_reported_once_with_what_it_saw(trial: Trial) -> None:
     records = trial.train()
-    assert trial.reported == records
-    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert [record["epoch"] for record in trial.reported[:-1]] == [1, 2, 3]
     steps = trial.num_windows // BATCH_SIZE
     assert [record["windows_seen"] for record in records] == [BATCH_SIZE * steps * epoch for epoch in (1, 2, 3)]
     digests = [order_digest(epoch_order(trial.num_windows, 3, epoch)) for epoch in (1, 2, 3)]
     assert [record["order_digest"] for record in records] == digests
-    assert {"loss", "val_loss", "val_cosine", "val_mrr", "seconds"} <= set(records[0])
+    assert {"loss", "val_loss", "val_cosine", "val_mrr", "val_mrr_all", "seconds"} <= set(records[0])
     assert records[0]["first_step_at"] >= records[0]["first_epoch_at"] >= records[0]["started_at"]
     assert "started_at" not in records[1]
 
 
 def test_the_smoke_epoch_asks_the_evaluator_with_unit_predictions_and_keeps_the_answer(trial: Trial) -> None:
     records = trial.train()
-    assert [record.get("smoke") for record in records] == [None, {"r@5": 0.1}, None]
+    assert [record.get("smoke") for record in records] == [None, {"novel.r@5": 0.1}, None]
     ((variant, query_set, predictions),) = trial.evaluator.asked
-    assert (variant, query_set, predictions.shape) == ("amn", "smoke", (NUM_SMOKE, 16))
+    assert (variant, query_set, predictions.shape) == ("amn", "smoke", (20, 16))
     np.testing.assert_allclose(np.linalg.norm(predictions, axis=1), 1.0, atol=1e-5)
-    assert read_json(trial.folder.smoke(2)) == {"epoch": 2, "metrics": {"r@5": 0.1}, "ci": {}}
-
-
-def test_a_trial_that_misses_its_gate_ends_there_and_is_asked_why(trial: Trial) -> None:
-    gate = Gate(epoch=2, prune_unless=(parse_rule("r@5 >= 0.3"),))
-    trial.setup = replace(trial.setup, rules=replace(RULES, gates=(gate,)))
-    assert [record["epoch"] for record in trial.train()] == [1, 2]
-    assert read_json(trial.folder.smoke(2))["triage"] == [{"question": "why?"}]
-
-
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_an_interrupted_trial_goes_on_as_if_never_interrupted(
-    trial: Trial, tmp_path: Path, rotation_payload: Path, epoch: int
-) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = Trial(tmp_path / "whole", rotation_payload).train()
-    with pytest.raises(KeyboardInterrupt):
-        trial.train(interrupted_after=epoch)
-    records = trial.train()
-    assert [record["epoch"] for record in records] == [1, 2, 3]
-    for key in ("loss", "val_mrr", "order_digest"):
-        assert [record[key] for record in records] == [record[key] for record in whole]
-
-
-def test_a_trial_that_had_ended_trains_no_further(trial: Trial) -> None:
-    losses = [record["loss"] for record in trial.train()]
-    trial.reported.clear()
-    assert [record["loss"] for record in trial.train()] == losses
-    assert trial.reported == [None]
+    assert read_json(trial.folder.smoke(2)) == {
+        "epoch": 2,
+        "metrics": {"novel.r@5": 0.1},
+        "ci": {"p95_ms": [0.3, 0.5]},
+    }
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_without_a_checkpoint_of_it(
-    tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        train_loop.Learner, "step", lambda self, rows: {"loss": float("nan"), "grad_norm": float("inf")}
-    )
-    trial = Trial(tmp_path, rotation_payload)
+    broken = {"loss": float("nan"), "grad_norm": float("inf")}
+    monkeypatch.setattr(train.Learner, "step", lambda self, rows: broken)
     (record,) = trial.train()
     assert record["diverged"] == "loss nan, gradient norm inf at step 1 of epoch 1"
     assert record["windows_seen"] == 0
-    assert not trial.folder.last.exists()
-    assert not trial.folder.best.exists()
+    assert {path.name for path in trial.folder.path.iterdir()} == {"metrics.jsonl"}
 
 
-def test_best_holds_the_epoch_that_the_selection_chooses_and_last_the_last(trial: Trial) -> None:
-    # The loss falls: with mode "max" its first epoch is the best one.
+def test_predictions_that_are_no_numbers_make_the_trial_diverged(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(self: Any, rows: np.ndarray) -> dict[str, float]:
+        next(self.model.parameters()).data.fill_(float("nan"))
+        return {"loss": 1.0, "grad_norm": 1.0}
+
+    monkeypatch.setattr(train.Learner, "step", spoil)
+    trial.train()
+    end = trial.ledger.end_of("amn")
+    assert end is not None
+    assert (end.ending.name, end.reason) == ("DIVERGED", "predictions of epoch 1 are not finite")
+    assert {path.name for path in trial.folder.path.iterdir()} == {"metrics.jsonl"}
+
+
+# ---- the judge's word
+
+
+@pytest.mark.parametrize(
+    ("rules", "epochs", "predicts"), [(RULES, 3, True), (STOPPING, 2, True), (PRUNING, 2, False)], ids=str
+)
+def test_no_step_is_taken_after_a_verdict_and_only_a_survivor_predicts(
+    trial: Trial, steps: list[int], rules: StopRules, epochs: int, predicts: bool
+) -> None:
+    trial.judge_by(rules)
+    trial.train()
+    assert steps == [BATCH_SIZE] * (epochs * (trial.num_windows // BATCH_SIZE))
+    assert [record.get("epoch") for record in trial.reported] == [*range(1, epochs + 1), *[None] * predicts]
+    assert trial.folder.predictions.is_file() == predicts
+
+
+def test_a_survivor_predicts_the_test_windows_with_its_best_weights(trial: Trial) -> None:
     trial.setup = replace(trial.setup, selection=EarlyStopping(metric="loss", mode="max", patience=3))
     losses = [record["loss"] for record in trial.train()]
     assert losses[0] == max(losses)
-    assert load_model(trial.folder.best).epoch == 1
-    assert json.loads(train_loop.load_training_state(trial.folder.last)["records"])[-1]["epoch"] == 3
+    assert load_training_state(trial.folder.last)["epoch"] == 3
+    best = load_model(trial.folder.best)
+    predictions, about = read_predictions(trial.folder)
+    assert (best.epoch, about["best_epoch"], len(about["predict_ms"])) == (1, 1, 30)
+    contexts = open_payload(trial.setup.payload_path).vectors[trial.setup.windows.test[:, :-1]]
+    with torch.inference_mode():
+        expected = best.model(torch.from_numpy(contexts))[:, -1].numpy()
+    np.testing.assert_array_equal(predictions, expected)
+
+
+def test_other_test_windows_change_nothing_but_the_predictions(make_trial: Callable[[str], Trial]) -> None:
+    def judged(trial: Trial) -> tuple[Any, Any]:
+        trial.judge_by(STOPPING)
+        records = [{key: record[key] for key in ("loss", "val_mrr")} for record in trial.train()]
+        return records, [{**line, "time": None} for line in trial.ledger.decisions_of("amn")]
+
+    one, other = make_trial("one"), make_trial("other")
+    other.setup = replace(other.setup, windows=replace(other.setup.windows, test=other.setup.windows.train[:30]))
+    assert judged(one) == judged(other)
+    assert not np.array_equal(read_predictions(one.folder)[0], read_predictions(other.folder)[0])
+    assert {query_set for _, query_set, _ in one.evaluator.asked} == {"smoke"}
+
+
+# ---- an attempt after another one
+
+
+@pytest.mark.parametrize("written", [None, ("best.pt",), ("best.pt", "last.pt")], ids=str)
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
+    make_trial: Callable[[str], Trial], epoch: int, written: tuple[str, ...] | None
+) -> None:
+    whole, cut = make_trial("whole"), make_trial("cut")
+    cut.train_and_die(lambda record: record.get("epoch") == epoch, written)
+    cut.judge_by(RULES)
+    expected = whole.train()
+    for key in ("epoch", "loss", "val_mrr", "order_digest", "windows_seen"):
+        assert [record[key] for record in cut.train()] == [record[key] for record in expected], key
+    (left, about_left), (right, about_right) = read_predictions(cut.folder), read_predictions(whole.folder)
+    np.testing.assert_array_equal(left, right)
+    assert about_left["best_epoch"] == about_right["best_epoch"]
+
+
+@pytest.mark.parametrize("rules", [RULES, STOPPING], ids=["finished", "early stopped"])
+@pytest.mark.parametrize("again", ["Tune's retry", "the same command"])
+def test_a_survivor_that_died_while_it_predicted_predicts_again_and_does_not_train(
+    trial: Trial, steps: list[int], rules: StopRules, again: str
+) -> None:
+    trial.judge_by(rules)
+    trial.train_and_die(lambda record: "predicted" in record, None)
+    trained, records = len(steps), trial.folder.records()
+    if again == "the same command":
+        trial.judge_by(rules)
+    assert trial.train() == records
+    assert len(steps) == trained
+    assert trial.folder.predictions.is_file()
+
+
+# ---- the best weights
+
+
+@pytest.mark.parametrize(("rule", "values", "epoch"), BEST_EPOCHS)
+def test_the_best_weights_are_those_of_the_epoch_that_last_improved(
+    rule: EarlyStopping, values: tuple[float | None, ...], epoch: int
+) -> None:
+    best = train.Best(rule)
+    improved = [best.improves({"epoch": one.epoch, **one.metrics}) for one in scored(*values)]
+    assert best.epoch == epoch == max(number for number, better in enumerate(improved, start=1) if better)
+    assert improved[0]
