@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from data.payload.store import write_payload
+from evaluation.queries import RunQueries
 from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import ClusterResources
+from orchestrator.cluster.admission import Admission, ClusterResources
 from orchestrator.config.load import load_config
+from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared
 
@@ -77,14 +79,30 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
     def prepare(experiment: str) -> Prepared:
         path = tmp_path / "x.yaml"
         path.write_text(experiment)
-        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64)
-        payload: Any = SimpleNamespace(num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance)
+        provenance = SimpleNamespace(embedder="rotation-16", sha256="d" * 64, source={})
+        vectors = np.eye(16, dtype=np.float32)[np.arange(1200) % 16]
+        payload: Any = SimpleNamespace(
+            num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance, vectors=vectors
+        )
         data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=range(640)))
-        queries = {name: np.zeros((num, 6), np.int32) for name, num in (("smoke", 20), ("final", 200))}
+        questions = Questions(**{name: run_queries(num) for name, num in (("val", 50), ("smoke", 20), ("final", 200))})
         ledger = Ledger(tmp_path / "run")
-        return Prepared(config=load_config(path), ledger=ledger, data=data, queries=queries, checks=())
+        return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
 
     return prepare
+
+
+def admission() -> Admission:
+    """Two slots of one core."""
+    return Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
+
+
+def run_queries(num: int) -> RunQueries:
+    """Queries of which every second one is novel, four an article."""
+    number = np.arange(num, dtype=np.int32)
+    novel = number % 2 == 0
+    nearest = np.where(novel, 0.5, 1.0).astype(np.float32)
+    return RunQueries(np.zeros((num, 6), np.int32), number // 4, nearest, novel)
 
 
 EXPERIMENT = """

@@ -24,7 +24,7 @@ def imported(modules: str) -> set[str]:
             set(),
         ),
         ("Tune trial", "orchestrator.trials.trial", set()),
-        ("training worker", "orchestrator.trials.train_loop", {"torch"}),
+        ("training worker", "orchestrator.trials.train", {"torch"}),
         ("predictor", "orchestrator.final.evaluate, evaluation.service.predict", {"torch"}),
         ("evaluator", "evaluation.service.actor", {"faiss"}),
     ],

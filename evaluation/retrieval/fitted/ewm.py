@@ -44,7 +44,8 @@ def lag_weights(length: int, decay: float) -> Float32:
 
 def weighted_mean(context: Float32, decay: float) -> Float32:
     """Return the exponentially weighted mean (Q, D) of contexts (Q, L, D), not normalised."""
-    return np.asarray(lag_weights(context.shape[1], decay) @ np.asarray(context, np.float32))
+    mean: Float32 = lag_weights(context.shape[1], decay) @ np.asarray(context, np.float32)
+    return mean
 
 
 @lru_cache(maxsize=1)  # ridge begins where this ends

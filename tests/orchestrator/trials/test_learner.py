@@ -17,7 +17,7 @@ from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
-from orchestrator.trials.learner import GatherTable, Learner, mean_reciprocal_rank
+from orchestrator.trials.learner import GatherTable, Learner, reciprocal_ranks
 
 
 def learner(
@@ -36,7 +36,7 @@ def learner(
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
     assert variant is not None
-    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), torch.device("cpu"))
+    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu"))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
     made = Learner(variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1)
     return made, rows
@@ -47,14 +47,20 @@ def test_the_reciprocal_rank_counts_candidates_that_score_higher():
     # 180 degrees, so its target at 90 degrees comes second; the third points at 0 degrees: its target comes last.
     target = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     pred = torch.tensor([[1.0, 0.0], [-0.8, 0.6], [1.0, 0.0]])
-    assert mean_reciprocal_rank(pred, target, torch.tensor([0, 1, 2])) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    np.testing.assert_allclose(reciprocal_ranks(pred, target, torch.tensor([0, 1, 2])), [1, 1 / 2, 1 / 3])
 
 
 def test_an_exact_duplicate_of_the_target_is_one_candidate():
     target = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     pred = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     # The two equal targets count once, so the first target is second, not third.
-    assert mean_reciprocal_rank(pred, target, torch.tensor([0, 1, 1])) == pytest.approx((1 / 2 + 1 + 1) / 3)
+    np.testing.assert_allclose(reciprocal_ranks(pred, target, torch.tensor([0, 1, 1])), [1 / 2, 1, 1])
+
+
+def test_a_prediction_that_is_no_number_has_no_rank():
+    target = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    pred = torch.tensor([[torch.nan, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(reciprocal_ranks(pred, target, torch.tensor([0, 1])), [0, 1])
 
 
 @pytest.mark.parametrize("article_negatives", [0, 4])
@@ -113,12 +119,24 @@ def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
     assert steps_with(trace) == steps_with(lambda objective: objective)
 
 
-def test_validation_reports_loss_cosine_and_reciprocal_rank(rotation_payload):
+def test_validation_reports_loss_cosine_and_reciprocal_rank_of_novel_windows_and_of_all(rotation_payload):
     made, rows = learner(rotation_payload)
-    scores = made.validate(rows[:48])
-    assert set(scores) == {"val_loss", "val_cosine", "val_mrr"}
+    novel = np.arange(48) < 12
+    scores = made.validate(rows[:48], novel)
+    assert set(scores) == {"val_loss", "val_cosine", "val_mrr", "val_mrr_all"}
     assert -1.0 <= scores["val_cosine"] <= 1.0
-    assert 0.0 < scores["val_mrr"] <= 1.0
+    assert 0.0 < scores["val_mrr_all"] <= 1.0
+    others = made.validate(rows[:48], ~novel)["val_mrr"]
+    assert scores["val_mrr_all"] == pytest.approx((12 * scores["val_mrr"] + 36 * others) / 48)
+    # Where no window is novel the score is over all, so that an epoch can still be chosen.
+    assert made.validate(rows[:48], np.zeros(48, bool))["val_mrr"] == pytest.approx(scores["val_mrr_all"])
+
+
+def test_predictions_that_are_no_numbers_have_no_validation_score(rotation_payload):
+    made, rows = learner(rotation_payload)
+    with torch.no_grad():
+        next(made.model.parameters()).fill_(float("nan"))
+    assert np.isnan(made.validate(rows[:48], np.ones(48, bool))["val_mrr"])
 
 
 def test_predictions_are_unit_rows_in_the_order_of_the_windows(rotation_payload):

@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
+from data.io import write_bytes
 from evaluation.ending import Ending
-from evaluation.statistics.significance import Outcomes
 from orchestrator.cluster.admission import Admission
-from orchestrator.final.evaluate import FinalResult
 from orchestrator.gates import ended
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials import training
-from orchestrator.trials.training import latency_limits_ms, train_all
+from orchestrator.trials.training import train_all
 
 EXPERIMENT = """
 name: staged
@@ -25,10 +23,8 @@ gates: {success_if: ["r@5 >= 0.4", "p95_ms <= 1.0"]}
 """
 
 
-def result(r_at_5: float) -> FinalResult:
-    none = np.zeros(0, np.int32)
-    outcomes = Outcomes(ranks=none, ranks_pool=none, cosine=np.zeros(0))
-    return FinalResult(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0}, ci={}, outcomes=outcomes)
+def result(r_at_5: float) -> Any:
+    return SimpleNamespace(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0})
 
 
 class Stages:
@@ -43,17 +39,18 @@ class Stages:
         self.started.append(sorted(names))
         for name in names:
             self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
+            write_bytes(self.ledger.variant(name).predictions, b"")
 
     def train(self, r_at_5: float | None, **others: float) -> Trained:
         """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
 
-        def survivor(name: str) -> FinalResult | None:
+        def survivor(name: str) -> Any:
             found = others.get(name, r_at_5)
             return None if found is None else result(found)
 
-        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor, predictor=None)
+        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor)
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
-        started = Started(admission=admission, evaluator=None, orders=None)
+        started = Started(admission=admission, evaluator=None, windows=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         return train_all(self.prepared, started, measured, finals, Session(stream=io.StringIO()))
 
@@ -131,12 +128,12 @@ def test_a_trial_without_a_verdict_failed(stages: Stages, monkeypatch: pytest.Mo
     assert stages.train(0.5).ends["mamba_s"].ending is Ending.FAILED
 
 
-def test_a_latency_limit_is_the_tightest_of_its_gate(prepared_from: Any) -> None:
-    smoke = """
-gates:
-  smoke:
-    - {epoch: 2, continue_if: ["p95_ms <= 2"], prune_unless: ["p95_ms <= 5", "r@5 >= 0.1"]}
-    - {epoch: 4, prune_unless: ["r@5 >= 0.2"]}
-"""
-    config = prepared_from("name: x\nvariants: {mamba_s: {}}\n" + smoke).config
-    assert latency_limits_ms(config.stop_rules(config.resolved_variants["mamba_s"], {})) == {2: 2.0}
+def test_a_survivor_without_predictions_makes_them_in_a_trial_of_its_own(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.train(0.5)
+    stages.ledger.variant("mamba_h").predictions.unlink()
+    setups: dict[str, Any] = {}
+    monkeypatch.setattr(training, "run_trials", lambda names, given, *_, **__: setups.update(given))
+    stages.train(0.5)
+    assert {name: setup.only_predict for name, setup in setups.items()} == {"mamba_h": True}
