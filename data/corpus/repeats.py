@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data.corpus.articles import Article, texts_of
 from data.errors import UserError
+from data.figures import paired_cosine
 from data.payload.keys import Int32, Int64
 from data.payload.store import Payload, Vectors, write_payload
 
@@ -24,9 +25,9 @@ REPEAT_COSINE = 0.95
 
 _BLOCK_ROWS = 2_048
 _COARSE_DIM = 64
-_ROUNDING = 1e-4  # more than float32 loses in the coarse comparison
+_ROUNDING = 1e-4  # more than float32 loses
 _BASIS_ROWS = 16_384
-_SAMPLE_PAIRS = 1e9  # about 5 s on two cores
+_SAMPLE_PAIRS = 3e8  # a few seconds on two cores
 _SAMPLE_ROWS = 512
 Mask = NDArray[np.bool_]
 
@@ -138,11 +139,20 @@ def near_copies(vectors: Vectors, article_index: Int32, rows: Int64 | None = Non
                 continue
             near = bound >= REPEAT_COSINE - _ROUNDING
             first, second = left[near.any(axis=1)], right[near.any(axis=0)]
-            alike = _unit(vectors[first]) @ _unit(vectors[second]).T >= REPEAT_COSINE
-            alike &= article_index[first][:, None] != article_index[second]
+            alike = _alike(vectors, first, second) & (article_index[first][:, None] != article_index[second])
             found[first[alike.any(axis=1)]] = True
             found[second[alike.any(axis=0)]] = True
     return found[asked]
+
+
+def _alike(vectors: Vectors, first: Int64, second: Int64) -> Mask:
+    """Compare every row of `first` with every one of `second`: float32, and float64 where that might decide."""
+    one, two = (_unit(vectors[rows]).astype(np.float32) for rows in (first, second))
+    cosine = one @ two.T
+    alike: Mask = cosine >= REPEAT_COSINE
+    close = np.nonzero(np.abs(cosine - REPEAT_COSINE) < _ROUNDING)
+    alike[close] = paired_cosine(vectors[first[close[0]]], vectors[second[close[1]]]) >= REPEAT_COSINE
+    return alike
 
 
 def _coarse(vectors: Vectors) -> NDArray[np.float32]:

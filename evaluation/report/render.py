@@ -54,12 +54,12 @@ def markdown(section: Section) -> str:
 
 def latex(section: Section, label: str, caption: str) -> str:
     """A table environment with a booktabs tabular; prose, which only a last column has, is wrapped."""
-    rows = [[tex_text(column.title) for column in section.columns]]
-    rows += [[tex_text(cell) for cell in row] for row in section.cells()]
-    lines = [" & ".join(row) + r" \\" for row in rows]
+    head = [_tex_header(column) for column in section.columns]
+    rows = [[tex_text(cell) for cell in row] for row in section.cells()]
+    lines = [" & ".join(row) + r" \\" for row in [head, *rows]]
     columns = [column.align[0] for column in section.columns]
     if max(len(row[-1]) for row in rows) > LEAST_PROSE:
-        columns[-1] = r"p{0.5\linewidth}"
+        columns[-1] = r"p{0.4\linewidth}"
     return "\n".join(
         [
             r"\begin{table}[htbp]",
@@ -75,6 +75,11 @@ def latex(section: Section, label: str, caption: str) -> str:
             r"\end{table}",
         ]
     )
+
+
+def _tex_header(column: Column) -> str:
+    lines = r"\\".join(map(tex_text, column.header.split("\n")))
+    return rf"\shortstack[{column.align[0]}]{{{lines}}}" if "\n" in column.header else lines
 
 
 def plain(section: Section, width: int = WIDTH) -> str:

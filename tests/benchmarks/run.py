@@ -16,7 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 QUICK = ("models_speed", "data_scale")
-SCALE = ("models_speed", "data_scale full", "evaluation_index", "evaluation_smoke")
+SCALE = ("models_speed", "data_scale full", "evaluation_index", "evaluation_smoke", "baselines")
 OUTPUT = Path("bench.json")
 
 

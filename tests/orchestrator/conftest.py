@@ -11,7 +11,7 @@ import pytest
 from data.payload.store import write_payload
 from evaluation.queries import RunQueries
 from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import ClusterResources
+from orchestrator.cluster.admission import Admission, ClusterResources
 from orchestrator.config.load import load_config
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
@@ -90,6 +90,11 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
         return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
 
     return prepare
+
+
+def admission() -> Admission:
+    """Two slots of one core."""
+    return Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
 
 
 def run_queries(num: int) -> RunQueries:

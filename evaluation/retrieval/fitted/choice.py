@@ -21,6 +21,7 @@ Predict = Callable[[Float32], Float32]
 
 MIN_NOVEL = 100  # with fewer novel validation windows the choice is made on all of them
 NUM_QUERIES = 2_048  # of validation, spread evenly; standard error of the score about 0.008
+MOST_PRODUCTS = 600_000_000  # of queries with rows for one score: a large payload is asked less, 584,545 rows 1,026
 HALF_AT = 5  # the rank at which a target counts half
 BLOCK_BYTES = 64 << 20
 SMALLEST_NORM = 1e-6
@@ -62,7 +63,8 @@ class TrainingData:
         """The validation windows that choose, (Q, L + 1): novel ones where there are enough, spread evenly."""
         novel = self.val[self.val_novel]
         windows = novel if len(novel) >= MIN_NOVEL else self.val
-        return windows[np.linspace(0, len(windows) - 1, min(NUM_QUERIES, len(windows))).round().astype(np.intp)]
+        num = min(len(windows), NUM_QUERIES, max(1, MOST_PRODUCTS // len(self.vectors)))
+        return windows[np.linspace(0, len(windows) - 1, num).round().astype(np.intp)]
 
     @cached_property
     def train_mean(self) -> Float32:

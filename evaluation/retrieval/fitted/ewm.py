@@ -38,13 +38,14 @@ class FittedEwm:
 
 def lag_weights(length: int, decay: float) -> Float32:
     """Return weights (L,) for the oldest to the last chunk that fall by `decay` a lag and sum to 1."""
-    weights = decay ** np.arange(length - 1, -1, -1.0)
-    return (weights / weights.sum()).astype(np.float32)
+    weights = np.power(decay, np.arange(length - 1, -1, -1.0))
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def weighted_mean(context: Float32, decay: float) -> Float32:
     """Return the exponentially weighted mean (Q, D) of contexts (Q, L, D), not normalised."""
-    return np.asarray(lag_weights(context.shape[1], decay) @ np.asarray(context, np.float32))
+    mean: Float32 = lag_weights(context.shape[1], decay) @ np.asarray(context, np.float32)
+    return mean
 
 
 @lru_cache(maxsize=1)  # ridge begins where this ends

@@ -40,7 +40,7 @@ def test_plain_data_come_back_as_they_were(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["Übung 1", "", "a\0b", "😀"])
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_a_text_of_numpy_comes_as_pythons(text: str, protocol: int) -> None:
     (found,) = loaded([np.str_(text)], protocol)
     assert found == text and type(found) is str

@@ -78,12 +78,17 @@ def test_a_gate_is_drawn_and_the_prune_is_marked(html):
     assert "mamba_xl pruned: contain@50 &gt;= 0.55 at epoch 4: got 0.10" in html
 
 
-def test_a_latency_gate_far_from_the_data_is_a_note_and_not_an_axis(copied):
+def test_the_latency_axis_ends_with_the_data_and_a_gate_or_an_outlier_beyond_is_not_drawn(copied):
     results = json.loads((copied / "results.json").read_text())
-    results["rows"][0]["gates"] = [{"rule": "p95_ms <= 900000", "limit": 900_000.0, "passed": True}]
-    html = change(copied, rows=results["rows"])
-    assert "Gate, outside the picture: 900000 ms." in html
-    assert "900k" not in html
+    gates = [{"rule": f"p95_ms <= {limit}", "limit": limit, "passed": True} for limit in (1.2, 900.0)]
+    results["rows"][0]["gates"] = gates
+    for path in copied.glob("variants/*/latency_ms.npy"):
+        np.save(path, np.array([1.0] * 99 + [500.0], np.float32))
+    figure = re.search(r"<h3>Search latency.*?</figure>", change(copied, rows=results["rows"]), re.DOTALL)[0]
+    ticks = [float(tick) for tick in re.findall(r'<text class="tick"[^>]*>([\d.]+)<', figure)]
+    assert "Gate, outside the picture: 900 ms." in figure
+    assert re.findall(r"gate [\d.]+ ms", figure) == ["gate 1.2 ms"]
+    assert max(tick for tick in ticks if tick not in (50, 100)) <= 1.3
 
 
 def test_a_pruned_trial_is_shown_with_the_answers_of_its_triage(html, parse):

@@ -174,7 +174,7 @@ def test_latex_is_tables_with_captions_labels_and_wrapped_prose():
     assert text.startswith("% needs \\usepackage{booktabs}")
     assert text.count("\\begin{table}") == text.count("\\caption{") == text.count("\\end{table}") == 4
     assert "\\label{tab:phase-5-comparison}" in text
-    assert "\\begin{tabular}{llp{0.5\\linewidth}}" in text
+    assert "\\begin{tabular}{llp{0.4\\linewidth}}" in text
     assert "mamba\\_s & 10.0 (8.5-11.6) &" in text
     assert "R@5 \\%" in text
 

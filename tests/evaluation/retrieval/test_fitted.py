@@ -66,8 +66,9 @@ def test_novel_validation_windows_choose_where_there_are_enough(num_novel, num_q
     assert len(data.queries) == num_queries
 
 
-def test_choosing_windows_are_spread_evenly(monkeypatch):
-    monkeypatch.setattr(choice, "NUM_QUERIES", 3)
+@pytest.mark.parametrize(("limit", "value"), [("NUM_QUERIES", 3), ("MOST_PRODUCTS", 3 * 101)])
+def test_choosing_windows_are_spread_evenly(limit, value, monkeypatch):
+    monkeypatch.setattr(choice, limit, value)
     rows = np.arange(101, dtype=np.int32)[:, None].repeat(2, axis=1)
     data = TrainingData(np.ones((101, 1), np.float32), rows, rows, np.ones(101, bool))
     assert data.queries[:, 0].tolist() == [0, 50, 100]

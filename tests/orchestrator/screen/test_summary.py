@@ -10,7 +10,6 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.screen.summary import (
     decision_line,
     decision_text,
-    failure_lines,
     order_line,
     time_line,
     triage_lines,
@@ -33,9 +32,9 @@ def decision(action: Any, limit: float | None = 0.3) -> TrialDecision:
     return TrialDecision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
 
 
-def test_the_best_variant_and_its_verdict_come_first() -> None:
-    text = decision_text(results("a", "SUCCESS: 2 of 2 final gates passed.", status="FINISHED"))
-    assert text.splitlines()[0] == "Best: a. SUCCESS: 2 of 2 final gates passed."
+def test_the_verdict_comes_first() -> None:
+    text = decision_text(results("a", "TIE: 2 of 2 final gates passed.", status="FINISHED"))
+    assert text.splitlines()[0] == "TIE: 2 of 2 final gates passed."
 
 
 def test_that_no_variant_survived_is_said_once_with_what_ended_each() -> None:
@@ -44,14 +43,11 @@ def test_that_no_variant_survived_is_said_once_with_what_ended_each() -> None:
     assert "r@5 too low" in text
 
 
-def test_failed_trials_stand_above_the_table_with_what_becomes_of_them() -> None:
+def test_a_warning_about_failed_trials_stands_above_the_table() -> None:
     found = results("a", "TIE: why.", status="FINISHED")
-    assert failure_lines(found) == []
-    found["rows"] += [{"variant": "b", "kind": "variant", "status": "FAILED", "reason": "OSError: disk full"}]
-    (line,) = failure_lines(found)
-    assert line == ("1 of 2 rows failed: b (OSError: disk full); the same command tries them again and keeps the rest")
+    found["protocol"]["warnings"] = ["1 of 2 rows FAILED: b (OSError: disk full)"]
     text = decision_text(found)
-    assert text.index(line) < text.index("variant  ")
+    assert text.index("OSError: disk full") < text.index("variant  ")
 
 
 def test_triage_of_pruned_trials_names_what_is_wrong() -> None:
@@ -78,7 +74,7 @@ def test_triage_of_pruned_trials_names_what_is_wrong() -> None:
 )
 def test_it_is_said_whether_all_trials_saw_the_same_data(differing: list[str], line: str) -> None:
     orders = {"trials": 3, "epochs": 8, "differing": differing}
-    assert order_line({"protocol": {"orders": orders}}) == line
+    assert order_line({"orders": orders}) == line
 
 
 def test_time_is_told_by_phase_with_the_share_in_training_steps() -> None:
