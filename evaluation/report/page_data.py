@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-from evaluation.measures.metrics import RETRIEVAL_METRICS
 from evaluation.report.table import ComparisonTable
-from evaluation.results import Arrays, Row, load_all_arrays, load_results, payload_folder, plain
-from evaluation.statistics.significance import Outcomes, compare_all
+from evaluation.results import Arrays, Row, load_all_arrays, load_results, payload_folder
 
 REFERENCE = "amn"
 
@@ -72,16 +70,9 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
         decisions=_json_lines(run / "decisions.jsonl"),
         preflight=_preflight(run / "preflight.json"),
         timeline=_json(run / "timeline.json") or {},
-        pairs=results.get("pairs") or _pairs(results["rows"], arrays),
+        pairs=results.get("pairs") or (),
         payload=_payload(run, payload),
     )
-
-
-def _pairs(rows: Sequence[Row], arrays: Mapping[str, Arrays]) -> list[Row]:
-    """The same pairs as evaluation.statistics.verdict makes, for a run whose results.json has none."""
-    names = [row["variant"] for row in rows if row.get("kind") == "variant" or row["variant"] == REFERENCE]
-    outcomes = {name: Outcomes.of(arrays[name]) for name in names if name in arrays}
-    return [plain(pair.to_dict()) for pair in compare_all(outcomes, RETRIEVAL_METRICS)]
 
 
 def _payload(run: Path, override: str | None) -> Any | None:

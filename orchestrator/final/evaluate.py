@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from evaluation.measures.rules import Metrics, RuleCheck, check_rule, parse_rule
 from evaluation.results import save_arrays
 from evaluation.retrieval.baselines import PRIOR_ONLY
-from evaluation.statistics.significance import Outcomes, intervals
+from evaluation.statistics.outcomes import Outcomes, Queries
+from evaluation.statistics.resampling import intervals
 from orchestrator.config.experiment import ExperimentConfig, Variant
 from orchestrator.run.ledger import Ledger, TrialEnd, VariantFolder, write_json
 
@@ -97,7 +98,7 @@ def _keep(folder: VariantFolder, answer: dict[str, Any], predicted: dict[str, An
     metrics = dict(answer["metrics"])
     if "predict_p95_ms" in predicted:
         metrics["predict_p95_ms"] = predicted["predict_p95_ms"]
-    ci = {**intervals(outcomes), **answer["ci"]}
+    ci = {**intervals(outcomes, Queries.independent(len(outcomes))), **answer["ci"]}
     result = FinalResult(
         metrics=metrics,
         ci=ci,

@@ -12,6 +12,7 @@ from typing import Any
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
+from evaluation.statistics.outcomes import Queries
 from evaluation.statistics.verdict import decide
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalResult, baseline_row, check_final_rules, trained_row
@@ -59,7 +60,8 @@ def conclude(
         rows.append(row)
     rows += [baseline_row(name, result) for name, result in untrained.items()]
     outcomes = {name: result.outcomes for name, result in {**trained, **untrained}.items()}
-    decision = decide(rows, outcomes, reference=config.gates.reference, seed=config.seed)
+    queries = Queries.independent(max(map(len, outcomes.values()), default=0))
+    decision = decide(rows, outcomes, queries, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
     best = decision.best
     results: dict[str, Any] = {

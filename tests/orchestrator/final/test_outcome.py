@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.statistics.significance import Outcomes
+from evaluation.statistics.outcomes import Outcomes
 from orchestrator.config.load import load_config
 from orchestrator.final import outcome
 from orchestrator.final.evaluate import FinalResult

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.statistics.significance import Outcomes
+from evaluation.statistics.outcomes import Outcomes
 from orchestrator import services
 from orchestrator.config.load import load_config
 from orchestrator.final.evaluate import FinalResult
