@@ -1,46 +1,48 @@
 """Two runs on the same queries: what changed, and whether the second is worse beyond chance.
 
-    python -m evaluation.compare RUN_A RUN_B [--metric r@5]
+    python -m evaluation.compare RUN_A RUN_B [--metric novel.r@5]
 
-Rows that both runs have are compared query by query; if the runs share none, their best variants are. Exit codes:
-0 nothing is worse, 4 B is worse beyond the interval on the metric for some row, 2 the runs cannot be compared.
+Rows that both runs have are compared query by query; if the runs share none, their best variants are. Brackets are 95 %
+intervals over articles; p is that of the sign flip over articles, corrected by Holm over the rows, so that a false
+alarm for any of them has a chance of 5 %. Exit codes: 0 nothing is worse, 4 B is worse beyond chance on the metric for
+some row, 2 the runs cannot be compared.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tabulate import tabulate
 
 from data.errors import UserError
-from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
-from evaluation.results import Arrays, load_all_arrays, load_results
-from evaluation.statistics.significance import DECISION_METRIC, Difference, Outcomes, compare_all
+from evaluation.measures.metrics import METRICS
+from evaluation.queries import load_queries
+from evaluation.results import load_all_arrays, load_results
+from evaluation.statistics.outcomes import COMPARED_METRICS, DECISION_METRIC, Outcomes, Queries, mean, split_prefix
+from evaluation.statistics.significance import Pair, compare_all
 
 WORSE = 4
-SHOWN = ("r@1", "r@5", "r@10", "contain@50", "eff@5", "mrr@10", "cosine")
+SHOWN = ("novel.r@5", "novel.contain@50", "r@1", "r@5", "r@10", "contain@50", "eff@5", "mrr@10", "cosine")
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One row of both runs: metrics of B minus A."""
+    """One row of both runs: B minus A."""
 
     a: str
     b: str
     values_a: Mapping[str, float]
-    differences: Mapping[str, Difference]
+    pair: Pair
 
-    def worse(self, name: str) -> bool:
-        """Whether B is worse and the whole interval of the difference says so (every retrieval metric counts up)."""
-        return self.differences[name].ci[1] < 0
-
-    def better(self, name: str) -> bool:
-        """Whether B is better and the whole interval says so."""
-        return self.differences[name].ci[0] > 0
+    def verdict(self, name: str) -> Literal["worse", "better", ""]:
+        """Say what B is on a metric, beyond chance after Holm's correction over the rows."""
+        better = self.pair.better_on(name)
+        return "" if better is None else "better" if better == self.pair.a else "worse"
 
     @property
     def label(self) -> str:
@@ -63,8 +65,14 @@ def compare_runs(run_a: str | Path, run_b: str | Path) -> list[Compared]:
         named = [(str(best[0]), str(best[1]))]
     if not named:
         raise UserError(f"{run_b}: expected a row in common with {run_a} or a best variant in both, got neither")
-    _check_same_queries(arrays_a[named[0][0]], arrays_b[named[0][1]], run_a, run_b)
-    return [_compared(a, b, arrays_a[a], arrays_b[b]) for a, b in named]
+    queries = _common_queries(run_a, run_b)
+    outcomes = {f"A {a}": Outcomes.of(arrays_a[a]) for a, _ in named}
+    outcomes |= {f"B {b}": Outcomes.of(arrays_b[b]) for _, b in named}
+    pairs = compare_all(outcomes, queries, pairs=[(f"B {b}", f"A {a}") for a, b in named])
+    return [
+        Compared(a, b, {name: mean(name, outcomes[f"A {a}"], queries) for name in pair.metrics}, pair)
+        for (a, b), pair in zip(named, pairs, strict=True)
+    ]
 
 
 def _is_untrained(results: Mapping[str, Any], name: str) -> bool:
@@ -82,51 +90,49 @@ def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | P
             )
 
 
-def _check_same_queries(a: Arrays, b: Arrays, run_a: str | Path, run_b: str | Path) -> None:
-    """Identity, not luck: the windows themselves where both runs kept them, else at least their number."""
-    if len(a["ranks"]) != len(b["ranks"]):
+def _common_queries(run_a: str | Path, run_b: str | Path) -> Queries:
+    """Identity, not luck: the windows themselves. Novel is what neither run has seen in training."""
+    a, b = load_queries(run_a), load_queries(run_b)
+    if len(a) != len(b):
         raise UserError(
-            f"{run_b}: expected the {len(a['ranks'])} queries of {run_a}, got {len(b['ranks'])}; "
+            f"{run_b}: expected the {len(a)} queries of {run_a}, got {len(b)}; "
             "evaluate both with the same number of final queries"
         )
-    missing = [str(run) for run, kept in ((run_a, a), (run_b, b)) if "windows" not in kept]
-    if missing:
+    if not np.array_equal(a.windows, b.windows):
+        differ = len(a) if a.windows.shape != b.windows.shape else int((a.windows != b.windows).any(axis=1).sum())
         raise UserError(
-            f"{missing[0]}: expected windows.npy beside ranks.npy, got none; without the queries themselves two runs "
-            "cannot be compared query by query, so evaluate it again"
+            f"{run_b}: expected the queries of {run_a}, got {differ} of {len(b)} others; use the same seed and split"
         )
-    if not np.array_equal(a["windows"], b["windows"]):
-        differ = int((a["windows"] != b["windows"]).any(axis=1).sum())
-        raise UserError(
-            f"{run_b}: expected the queries of {run_a}, got {differ} of {len(b['windows'])} others; "
-            "use the same seed and split"
-        )
+    return Queries(a.article, a.novel & b.novel)
 
 
-def _compared(a: str, b: str, arrays_a: Arrays, arrays_b: Arrays) -> Compared:
-    outcomes = {"B": Outcomes.of(arrays_b), "A": Outcomes.of(arrays_a)}
-    (pair,) = compare_all(outcomes, RETRIEVAL_METRICS)
-    return Compared(a, b, {name: outcomes["A"].mean(name) for name in RETRIEVAL_METRICS}, pair.metrics)
-
-
-def render(compared: list[Compared]) -> str:
-    """A table with A, B, the difference and its interval for every row and metric."""
+def render(compared: Sequence[Compared]) -> str:
+    """Return a table with A, B, the difference and its interval for every row and metric."""
     rows = []
     for one in compared:
         for name in SHOWN:
-            found, share = one.differences[name], METRICS[name].unit == "share"
-            before, (low, high) = one.values_a[name], found.ci
-            numbers = [before, before + found.difference, found.difference, low, high]
+            found, share = one.pair.metrics[name], METRICS[split_prefix(name)[1]].unit == "share"
+            before = one.values_a[name]
+            numbers = [before, before + found.difference, found.difference, *found.ci]
             shown = [f"{100 * value:+.1f}" if share else f"{value:+.3f}" for value in numbers]
-            verdict = "worse" if one.worse(name) else "better" if one.better(name) else ""
             label = one.label if name == SHOWN[0] else ""
             values = [text.lstrip("+") for text in shown[:2]]
-            p = "" if found.p is None else f"{found.p:.3f}"
             unit = f"{name} %" if share else name
-            rows.append([label, unit, *values, f"{shown[2]} ({shown[3]} to {shown[4]})", p, verdict])
-    headers = ["row", "metric", "A", "B", "B - A (95 %)", "p", ""]
+            p = f"{found.p_holm:.3f}"
+            rows.append([label, unit, *values, f"{shown[2]} ({shown[3]} to {shown[4]})", p, one.verdict(name)])
+    headers = ["row", "metric", "A", "B", "B - A (95 %)", "Holm p", ""]
     align = ["left", "left", "right", "right", "right", "right", "left"]
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def _check_defined(compared: Sequence[Compared], name: str) -> None:
+    """An undefined metric is worse for no row, which must not read as a good end."""
+    undefined = [one.label for one in compared if math.isnan(one.pair.metrics[name].p)]
+    if undefined:
+        raise UserError(
+            f"--metric: expected one that these queries define, got {name} for {', '.join(undefined)}; "
+            "name another, such as r@5 (novel metrics need queries that are novel to both runs)"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,17 +142,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("run_a", help="the run to compare with")
     parser.add_argument("run_b", help="the run in question")
-    parser.add_argument("--metric", default=DECISION_METRIC, choices=RETRIEVAL_METRICS, help="decides the exit code")
+    parser.add_argument("--metric", default=DECISION_METRIC, choices=COMPARED_METRICS, help="decides the exit code")
     args = parser.parse_args(argv)
     try:
         compared = compare_runs(args.run_a, args.run_b)
+        _check_defined(compared, args.metric)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    worse = [one.label for one in compared if one.worse(args.metric)]
+    worse = [one.label for one in compared if one.verdict(args.metric) == "worse"]
     sys.stdout.write(f"A {args.run_a}\nB {args.run_b}\n{render(compared)}\n")
-    said = f"worse on {args.metric} beyond the interval: {', '.join(worse)}" if worse else "nothing is worse"
-    sys.stdout.write(f"{said} ({args.metric}, paired bootstrap, 95 %)\n")
+    said = f"worse beyond chance: {', '.join(worse)}" if worse else "nothing is worse"
+    sys.stdout.write(f"{said} ({args.metric}, sign flip over articles, Holm over {len(compared)} rows)\n")
     return WORSE if worse else 0
 
 

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from data.errors import MissingFileError, UserError
-from data.windows.table import load_window_provenance, load_windows
 from evaluation.compare import check_same_corpus
+from evaluation.queries import load_queries
 from evaluation.results import Arrays, load_all_arrays, load_results
-from evaluation.statistics.significance import Float64, Outcomes
+from evaluation.statistics.outcomes import Outcomes, Queries
 
 # What may differ between the runs of one experiment, beside the rows themselves.
 _FREE = ("name", "seed", "run_dir", "tracking", "resources")
@@ -23,14 +20,10 @@ _FREE_DATA = ("cache_dir", "payload")
 
 @dataclass(frozen=True, slots=True)
 class SeedRun:
-    """One run's queries: the article of each, and every row's outcomes."""
+    """One run's queries, and every row's outcomes on them."""
 
-    articles: npt.NDArray[np.int32]  # (Q,)
+    queries: Queries
     rows: dict[str, Outcomes]
-
-    def values(self, metrics: Sequence[str]) -> Float64:
-        """(Q, rows * metrics) values whose means are the metrics, rows first."""
-        return np.column_stack([outcomes.values(metric) for outcomes in self.rows.values() for metric in metrics])
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[SeedRun]:
@@ -53,42 +46,7 @@ def load_runs(folders: Sequence[str | Path]) -> list[SeedRun]:
 def _seed_run(folder: str | Path, arrays: dict[str, Arrays], names: list[str]) -> SeedRun:
     if not names:
         raise UserError(f"{folder}: expected rows with per-query arrays, got none; let the run finish")
-    windows = arrays[names[0]].get("windows")
-    for name in names:
-        if windows is None or not np.array_equal(windows, arrays[name].get("windows", ())):
-            raise UserError(
-                f"{folder}: expected windows.npy with the same queries in every row, got none or others in {name}; "
-                "evaluate the run again"
-            )
-    assert windows is not None
-    rows = {name: Outcomes.of(arrays[name]) for name in names}
-    return SeedRun(articles_of(folder, windows[:, -1]), rows)
-
-
-def articles_of(folder: str | Path, targets: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The article of each target row (Q,), from the test windows that the run keeps.
-
-    Raises:
-        MissingFileError: the run kept no windows.
-        UserError: a target is not one of theirs.
-    """
-    kept = Path(folder) / "windows"
-    if not (kept / "windows.json").is_file():
-        raise MissingFileError(
-            f"{kept}: expected the run's windows, which say to which article a query belongs, got none; "
-            "launch the run again with --fresh"
-        )
-    test = load_windows(kept, payload_sha256=load_window_provenance(kept).payload_sha256).test
-    order = np.argsort(test.targets, kind="stable")
-    place = order[np.minimum(np.searchsorted(test.targets, targets, sorter=order), len(order) - 1)]
-    unknown = int((test.targets[place] != targets).sum())
-    if unknown:
-        raise UserError(
-            f"{kept}: expected the run's queries among its test windows, got {unknown} of {len(targets)} that are not; "
-            "launch the run again with --fresh"
-        )
-    found: npt.NDArray[np.int32] = test.article_index[place]
-    return found
+    return SeedRun(load_queries(folder).known, {name: Outcomes.of(arrays[name]) for name in names})
 
 
 def _check_same_rows(expected: dict[str, Arrays], found: dict[str, Arrays], a: str | Path, b: str | Path) -> None:

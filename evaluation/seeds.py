@@ -1,9 +1,9 @@
 """One experiment under several seeds: the mean of every row over the runs, and its difference to one row.
 
-    python -m evaluation.seeds RUN RUN RUN [--against base] [--metrics r@5,contain@50] [--format md|csv]
+    python -m evaluation.seeds RUN RUN RUN [--against base] [--metrics novel.r@5,r@5] [--format md|csv]
 
 Each seed holds out other articles and trains anew. Brackets are 95 % intervals over articles, see
-evaluation.statistics.clustered; the runs' own differences stand beside them, since only they show what another
+evaluation.statistics.resampling; the runs' own differences stand beside them, since only they show what another
 training changes. Exit codes: 0 the table is printed, 2 the runs do not fit together.
 """
 
@@ -16,19 +16,17 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from data.errors import UserError
-from evaluation.measures.metrics import METRICS, RETRIEVAL_METRICS
+from evaluation.measures.metrics import METRICS
 from evaluation.report import render
 from evaluation.report.columns import NAME, Column, Section
 from evaluation.results import Row
 from evaluation.seed_runs import SeedRun, load_runs
-from evaluation.statistics.clustered import article_sums, resampled_mean_over_runs, run_means
-from evaluation.statistics.significance import Float64, Interval, percentile_bounds
+from evaluation.statistics.articles import sum_by_article
+from evaluation.statistics.outcomes import COMPARED_METRICS, Float64, Queries, split_prefix
+from evaluation.statistics.resampling import Interval, bootstrap, interval
 
-MEANS = tuple(name for name in RETRIEVAL_METRICS if name != "eff@5")  # a ratio of means is no mean over queries
-SHOWN = "r@5,contain@50"
+SHOWN = "novel.r@5,novel.contain@50"
 _TITLES = {"mrr@10": "MRR@10"}
 
 
@@ -62,32 +60,34 @@ def pool(runs: Sequence[SeedRun], metrics: Sequence[str], against: str) -> Poole
     names = list(runs[0].rows)
     if against not in names:
         raise UserError(f"--against: expected one of {', '.join(names)}, got {against!r}; name a row of the runs")
-    sums = article_sums([run.values(metrics) for run in runs], [run.articles for run in runs])
-    shape = (-1, len(names), len(metrics))
-    by_run = run_means(sums).reshape(shape)  # (S, rows, metrics)
-    resampled = resampled_mean_over_runs(sums).reshape(shape)  # (R, rows, metrics)
+    sums = sum_by_article([(run.rows, run.queries) for run in runs], metrics)
+    by_run, resampled = sums.by_run, bootstrap(sums)  # (S, rows, metrics), (R, rows, metrics)
     reference = names.index(against)
     pooled: Pooled = {name: {} for name in names}
     for row, name in enumerate(names):
         for column, metric in enumerate(metrics):
             values, draws = by_run[:, row, column], resampled[:, row, column]
-            less = _estimate(values - by_run[:, reference, column], draws - resampled[:, reference, column])
-            pooled[name][metric] = Figure(mean=_estimate(values, draws), difference=less)
+            others, other_draws = by_run[:, reference, column], resampled[:, reference, column]
+            pooled[name][metric] = Figure(
+                mean=_estimate(values, draws, sums.num_effective[column]),
+                difference=_estimate(values - others, draws - other_draws, sums.num_effective[column]),
+            )
     return pooled
 
 
-def _estimate(by_run: Float64, resampled: Float64) -> Estimate:
+def _estimate(by_run: Float64, resampled: Float64, num_effective: float) -> Estimate:
     """From the runs' values (S,) and the resampled means over runs (R,)."""
-    return Estimate(float(by_run.mean()), percentile_bounds(resampled), tuple(by_run.tolist()))
+    return Estimate(float(by_run.mean()), interval(resampled, num_effective), tuple(by_run.tolist()))
 
 
 def section(pooled: Pooled, metrics: Sequence[str], against: str) -> Section:
     """The table: three columns a metric."""
     columns = [NAME]
     for metric in metrics:
-        title = _TITLES.get(metric, metric.capitalize()) + (" %" if METRICS[metric].unit == "share" else "")
+        prefix, bare = split_prefix(metric)
+        title = prefix.replace(".", " ") + _TITLES.get(bare, bare.capitalize())
         columns += [
-            Column(title, _mean_cell(metric)),
+            Column(title + (" %" if _is_share(metric) else ""), _mean_cell(metric)),
             Column(f"- {against}", _difference_cell(metric)),
             Column("by run", _by_run_cell(metric)),
         ]
@@ -118,7 +118,11 @@ def _by_run_cell(metric: str) -> Callable[[Row], str]:
 
 def _number(value: float, metric: str, sign: str = "") -> str:
     """Shares in per cent with one decimal, anything else with three; `+` writes the sign of a gain, too."""
-    return f"{100 * value:{sign}.1f}" if METRICS[metric].unit == "share" else f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.1f}" if _is_share(metric) else f"{value:{sign}.3f}"
+
+
+def _is_share(metric: str) -> bool:
+    return METRICS[split_prefix(metric)[1]].unit == "share"
 
 
 def csv_text(pooled: Pooled) -> str:
@@ -135,6 +139,10 @@ def csv_text(pooled: Pooled) -> str:
     return out.getvalue()
 
 
+def _sizes(queries: Queries) -> str:
+    return f"{len(queries):,} ({queries.novel.sum():,} novel) in {queries.num_units():,} articles"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; see the module for the exit codes."""
     parser = argparse.ArgumentParser(
@@ -142,14 +150,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of one experiment under several seeds")
     parser.add_argument("--against", default="base", metavar="ROW", help="the row that differences are taken to")
-    parser.add_argument("--metrics", default=SHOWN, help=f"some of {', '.join(MEANS)}")
+    parser.add_argument("--metrics", default=SHOWN, help=f"some of {', '.join(COMPARED_METRICS)}")
     parser.add_argument("--format", default="md", choices=("md", "csv"))
     args = parser.parse_args(argv)
     metrics = args.metrics.split(",")
     try:
         for metric in metrics:
-            if metric not in MEANS:
-                raise UserError(f"--metrics: expected some of {', '.join(MEANS)}, got {metric!r}; mend the name")
+            if metric not in COMPARED_METRICS:
+                known = ", ".join(COMPARED_METRICS)
+                raise UserError(f"--metrics: expected some of {known}, got {metric!r}; correct the name")
         runs = load_runs(args.runs)
         pooled = pool(runs, metrics, args.against)
     except UserError as error:
@@ -158,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.format == "csv":
         sys.stdout.write(csv_text(pooled))
         return 0
-    sizes = "; ".join(f"{len(run.articles):,} in {len(np.unique(run.articles)):,} articles" for run in runs)
+    sizes = "; ".join(_sizes(run.queries) for run in runs)
     sys.stdout.write(f"{render.markdown(section(pooled, metrics, args.against))}\n\n")
     means = f"Means over {len(runs)} runs" if len(runs) > 1 else "Means of one run"
     sys.stdout.write(f"{means} with 95 % intervals over articles; queries: {sizes}.\n")

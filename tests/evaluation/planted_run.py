@@ -75,16 +75,20 @@ def write_training_log(run: Path, name: str, epochs: int) -> None:
 def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     """The run folder; two variants, one pruned variant, AMN and the untrained baselines."""
     from evaluation.config import IndexConfig
+    from evaluation.queries import RunQueries, save_queries
     from evaluation.results import save_arrays, save_results
     from evaluation.service.actor import Evaluator
     from evaluation.service.predict import Predictor
-    from evaluation.statistics.significance import Outcomes, intervals
+    from evaluation.statistics.outcomes import Outcomes
+    from evaluation.statistics.resampling import intervals
     from evaluation.statistics.verdict import decide
 
     payload = payload or write_payload(folder / "payload")
     run = folder / "run"
     windows = all_windows()
     evaluator = Evaluator(payload, IndexConfig(kind="flat"), {"final": windows})
+    article = windows[:, -1] // CHUNKS
+    queries = RunQueries(windows, article, np.where(article % 3, 0.5, 0.95).astype(np.float32), article % 3 > 0)
     answers, rows = {}, []
     gate = {"rule": "r@5 >= 0.01", "metric": "r@5", "value": 0.2, "limit": 0.01, "passed": True}
     for place, name in enumerate(("mamba_s", "mamba_h", "amn")):
@@ -101,18 +105,21 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     for row in rows:
         answer = answers[row["variant"]]
         save_arrays(run / "variants" / row["variant"], answer)
-        row.update(answer["metrics"], ci=intervals(Outcomes.of(answer), num_resamples=200) | answer["ci"])
+        row.update(
+            answer["metrics"], ci=intervals(Outcomes.of(answer), queries.known, num_resamples=200) | answer["ci"]
+        )
     (run / "variants" / "mamba_xl").mkdir()
     write_training_log(run, "mamba_xl", 4)
     why = "contain@50 >= 0.55 at epoch 4: got 0.10"
     rows.append({"variant": "mamba_xl", "kind": "variant", "status": "PRUNED", "reason": why, "epochs": 4})
     outcomes = {name: Outcomes.of(answer) for name, answer in answers.items()}
-    decision = decide(rows, outcomes, num_resamples=200)
+    decision = decide(rows, outcomes, queries.known, reference="amn", num_resamples=200)
     decision.apply(rows)
     ready = evaluator.ready()
     protocol = {"payload_path": payload, "n": ready["index"]["n"], "dim": DIM, "index": ready["index"]}
     results = {"protocol": protocol, "rows": rows, "best": decision.best, "verdict": decision.headline}
     save_results(run, results | {"pairs": [pair.to_dict() for pair in decision.pairs]})
+    save_queries(run, queries)
     write_side_files(run, payload)
     return run
 

@@ -4,9 +4,12 @@ import pytest
 
 from evaluation.measures.latency import Latency
 from evaluation.measures.metrics import EXCLUDE_CONTEXT, summarise
+from evaluation.queries import load_queries
 from evaluation.report.table import ComparisonTable
 from evaluation.results import load_all_arrays, load_results
-from evaluation.statistics.significance import Outcomes, compare_all, intervals
+from evaluation.statistics.outcomes import Outcomes
+from evaluation.statistics.resampling import intervals
+from evaluation.statistics.significance import compare_all
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,11 @@ def results(run_folder):
 @pytest.fixture(scope="module")
 def arrays(run_folder, results):
     return load_all_arrays(run_folder, results["rows"])
+
+
+@pytest.fixture(scope="module")
+def queries(run_folder):
+    return load_queries(run_folder).known
 
 
 def evaluated(results, arrays):
@@ -37,9 +45,9 @@ def test_every_mean_follows_from_the_ranks(results, arrays):
         assert row["n_queries"] == len(kept["ranks"])
 
 
-def test_every_interval_follows_from_the_ranks(results, arrays):
+def test_every_interval_follows_from_the_ranks(results, arrays, queries):
     for row, kept in evaluated(results, arrays):
-        for name, bounds in intervals(Outcomes.of(kept), num_resamples=200).items():
+        for name, bounds in intervals(Outcomes.of(kept), queries, num_resamples=200).items():
             assert row["ci"][name] == pytest.approx(bounds)
 
 
@@ -49,9 +57,10 @@ def test_every_latency_follows_from_the_samples(results, arrays):
             assert row[name] == pytest.approx(value, rel=1e-6)
 
 
-def test_every_pair_follows_from_the_ranks(results, arrays):
-    outcomes = {name: Outcomes.of(arrays[name]) for name in ("mamba_s", "mamba_h", "amn")}
-    again = [pair.to_dict() for pair in compare_all(outcomes, num_resamples=200)]
+def test_every_pair_follows_from_the_ranks(results, arrays, queries):
+    names = dict.fromkeys(name for pair in results["pairs"] for name in (pair["a"], pair["b"]))
+    outcomes = {name: Outcomes.of(arrays[name]) for name in names}
+    again = [pair.to_dict() for pair in compare_all(outcomes, queries, num_resamples=200)]
     for kept, pair in zip(results["pairs"], again, strict=True):
         assert (kept["a"], kept["b"], kept["better"]) == (pair["a"], pair["b"], pair["better"])
         for name, found in pair["metrics"].items():
