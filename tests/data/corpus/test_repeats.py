@@ -49,7 +49,7 @@ def test_near_copies_equal_a_slow_reference_over_several_blocks(
 
 def test_rows_of_zeros_or_nan_are_like_nothing() -> None:
     vectors = unit_rows(5, 8)
-    vectors[1], vectors[3], vectors[4] = 0, np.nan, vectors[0]
+    vectors[1], vectors[2], vectors[3], vectors[4] = 0, np.inf, np.nan, vectors[0]
     assert near_copies(vectors, np.arange(5, dtype=np.int32)).tolist() == [True, False, False, False, True]
 
 

@@ -66,56 +66,134 @@ def test_either_type_of_storage_passes(make_payload: MakePayload, dtype: type) -
     assert failures(run_preflight(payload, windows_of(payload))) == []
 
 
-ENCODING = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
+def with_row(row: int, vector: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arguments of a payload with one other vector."""
+    vectors = VECTORS.copy()
+    vectors[row] = vector
+    return {"vectors": vectors}
+
+
+def shuffled_chunks() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.permutation(size) for size in SIZES]).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (
+            with_row(7, 1.01 * VECTORS[7]),
+            [
+                "preflight.unit_norm: expected <= 0.001, got <number> (largest |norm - 1|); "
+                "divide each vector by its norm once, before the payload is written"
+            ],
+        ),
+        (
+            with_row(7, 30 * VECTORS[7]),
+            [
+                "preflight.unit_norm: ",
+                "preflight.oracle_recall: expected == 1, got <number> (R@1 of 176 targets as queries, up to exact "
+                "duplicates); a target does not find itself in the payload; check norms, NaN and metric",
+            ],
+        ),
+        (
+            with_row(7, np.full(DIM, np.nan)),
+            [
+                "preflight.finite: expected == 0, got 1; embed the corpus again; "
+                "rows with NaN or infinity can never be found"
+            ],
+        ),
+        (
+            {"vectors": VECTORS, "chunk_index": shuffled_chunks()},
+            [
+                "preflight.chunk_order: expected >= 3, got <number> (standard errors by which the last context chunk "
+                "is nearer than a random chunk of the article); neighbours are no more alike than any two chunks of an "
+                "article; check that chunk_index is the reading order"
+            ],
+        ),
+        (
+            {"vectors": VECTORS[np.random.default_rng(0).permutation(NUM)]},
+            ["preflight.last_context_cosine: ", "preflight.chunk_order: "],
+        ),
+        (
+            {"vectors": np.repeat(VECTORS[:1], NUM, axis=0)},
+            [
+                "preflight.test_targets_in_train: expected <= 0.2, got 1 (test targets with an exact copy in train); ",
+                "preflight.last_context_copies: ",
+                "preflight.random_pair_cosine: ",
+                "preflight.chunk_order: ",
+            ],
+        ),
+    ],
+    ids=["a norm", "a long vector", "a damaged row", "chunks shuffled", "vectors of other keys", "one vector for all"],
+)
+def test_a_fault_of_the_payload_is_named_as_what_it_is_and_as_nothing_else(
+    make_payload: MakePayload, arguments: dict[str, np.ndarray], lines: list[str]
+) -> None:
+    payload = make_payload(SIZES, **arguments)
+    checks = found(run_preflight(payload, windows_of(payload)))
+    assert len(checks) == len(lines)
+    assert all(line.startswith(expected) for line, expected in zip(checks, lines, strict=True)), checks
 
 
 def rotated(vectors: np.ndarray) -> np.ndarray:
     return vectors @ np.linalg.qr(np.random.default_rng(0).standard_normal((DIM, DIM)))[0].astype(np.float32)
 
 
-def a_tenth_wrong(vectors: np.ndarray) -> np.ndarray:
-    vectors[: NUM // 10] = unit_rows(NUM // 10, DIM, seed=9)
-    return vectors
+ENCODING = "the targets come from another encoding than the payload; embed both with one embedder, or realign them"
+ORDER = "the targets are rows of this payload, {}; write vectors and keys in one order"
 
 
-def test_targets_from_a_rotated_space(payload: Payload) -> None:
-    assert found(run_preflight(payload, windows_of(payload), targets=changed(payload, rotated))) == [
-        f"preflight.truth_cosine_mean: expected >= 0.98, got <number>; {ENCODING}",
-        f"preflight.truth_cosine_p5: expected >= 0.95, got <number>; {ENCODING}",
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (rotated, ENCODING),
+        (lambda vectors: np.concatenate([unit_rows(1000, DIM, seed=9), vectors[1000:]]), ENCODING),
+        (lambda vectors: np.roll(vectors, -1, axis=0), ORDER.format("1 row after the ones that their keys name")),
+        (lambda vectors: np.roll(vectors, 7, axis=0), ORDER.format("7 rows before the ones that their keys name")),
+        (np.random.default_rng(0).permutation, ORDER.format("in another order than their keys")),
+    ],
+    ids=["rotated", "half of another encoding", "rolled by one", "rolled by seven", "mixed"],
+)
+def test_targets_that_are_not_the_rows_of_their_keys(
+    payload: Payload, change: Callable[[np.ndarray], np.ndarray], hint: str
+) -> None:
+    assert found(run_preflight(payload, windows_of(payload), targets=changed(payload, change))) == [
+        f"preflight.truth_cosine_mean: expected >= 0.98, got <number>; {hint}",
+        f"preflight.truth_cosine_p5: expected >= 0.95, got <number>; {hint}",
     ]
 
 
 def test_a_tenth_of_wrong_targets_shows_in_the_fifth_percentile(payload: Payload) -> None:
-    names = failures(run_preflight(payload, windows_of(payload), targets=changed(payload, a_tenth_wrong)))
-    assert "truth_cosine_p5" in names
+    targets = targets_of(payload)
+    targets.vectors[: NUM // 10] = unit_rows(NUM // 10, DIM, seed=9)
+    assert "truth_cosine_p5" in failures(run_preflight(payload, windows_of(payload), targets=targets))
 
 
-ORDER = "preflight.truth_cosine_mean: expected >= 0.98, got <number>; the targets are rows of this payload, "
-
-
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        (lambda vectors: np.roll(vectors, -1, axis=0), "1 row after the ones that their keys name"),
-        (lambda vectors: np.roll(vectors, 7, axis=0), "7 rows before the ones that their keys name"),
-        (lambda vectors: np.random.default_rng(0).permutation(vectors), "in another order than their keys"),
-    ],
-)
-def test_targets_in_another_order_are_not_taken_for_another_encoding(
-    payload: Payload, change: Callable[[np.ndarray], np.ndarray], place: str
-) -> None:
-    lines = found(run_preflight(payload, windows_of(payload), targets=changed(payload, change)))
-    assert lines[0] == f"{ORDER}{place}; write vectors and keys in one order"
-    assert len(lines) == 2 and not any("encoding" in line for line in lines)
-
-
-def test_a_damaged_target_is_not_taken_for_another_encoding(payload: Payload) -> None:
+def test_a_damaged_target_and_an_unknown_key_are_not_taken_for_another_encoding(payload: Payload) -> None:
     targets = targets_of(payload)
     targets.vectors[5, 2] = np.inf
+    targets.chunk_index[3] = 99
     assert found(run_preflight(payload, windows_of(payload), targets=targets)) == [
+        "preflight.key_coverage: expected == 1, got <number> (1 of 1800 truth keys missing); "
+        "some targets name chunks that the payload lacks; build both from one corpus",
         "preflight.targets_finite: expected == 0, got 1; make the targets again; "
-        "rows with NaN or infinity teach nothing"
+        "rows with NaN or infinity teach nothing",
     ]
+
+
+def test_targets_of_another_dimension(payload: Payload) -> None:
+    short = changed(payload, lambda vectors: vectors[:, :8])
+    with pytest.raises(ValueError, match="targets: expected dimension 16 of the payload, got 8; embed both with one"):
+        run_preflight(payload, windows_of(payload), targets=short)
+
+
+def test_windows_that_skip_a_chunk(payload: Payload) -> None:
+    splits = windows_of(payload)
+    rows = splits.train.rows.copy()
+    rows[0, 0] = rows[0, 1]
+    skipping = replace(splits, train=WindowTable(rows, splits.train.article_index))
+    assert "windows_consecutive" in failures(run_preflight(payload, skipping))
 
 
 def test_repeats_are_reported_with_what_dropping_would_do_and_what_it_did(make_payload: MakePayload) -> None:
@@ -152,81 +230,6 @@ def test_windows_that_were_left_out_are_counted(payload: Payload) -> None:
     )
 
 
-def test_targets_of_another_dimension(payload: Payload) -> None:
-    short = changed(payload, lambda vectors: vectors[:, :8])
-    with pytest.raises(ValueError, match="targets: expected dimension 16 of the payload, got 8; embed both with one"):
-        run_preflight(payload, windows_of(payload), targets=short)
-
-
-def test_a_truth_key_that_the_payload_lacks(payload: Payload) -> None:
-    targets = targets_of(payload)
-    targets.chunk_index[3] = 99
-    assert found(run_preflight(payload, windows_of(payload), targets=targets)) == [
-        "preflight.key_coverage: expected == 1, got <number> (1 of 1800 truth keys missing); "
-        "some targets name chunks that the payload lacks; build both from one corpus"
-    ]
-
-
-def test_vectors_that_are_not_normalised(make_payload: MakePayload) -> None:
-    vectors = VECTORS.copy()
-    vectors[7] *= 1.01
-    payload = make_payload(SIZES, vectors=vectors)
-    assert found(run_preflight(payload, windows_of(payload))) == [
-        "preflight.unit_norm: expected <= 0.001, got <number> (largest |norm - 1|); "
-        "divide each vector by its norm once, before the payload is written"
-    ]
-
-
-def test_a_long_vector_outshines_the_targets(make_payload: MakePayload) -> None:
-    vectors = VECTORS.copy()
-    vectors[7] *= 30
-    payload = make_payload(SIZES, vectors=vectors)
-    lines = found(run_preflight(payload, windows_of(payload)))
-    assert [line.split(":")[0] for line in lines] == ["preflight.unit_norm", "preflight.oracle_recall"]
-    assert lines[1].endswith("; a target does not find itself in the payload; check norms, NaN and metric")
-
-
-def test_windows_that_skip_a_chunk(payload: Payload) -> None:
-    splits = windows_of(payload)
-    rows = splits.train.rows.copy()
-    rows[0, 0] = rows[0, 1]
-    skipping = replace(splits, train=WindowTable(rows, splits.train.article_index))
-    assert "windows_consecutive" in failures(run_preflight(payload, skipping))
-
-
-def test_a_damaged_row_is_named_as_such_and_as_nothing_else(make_payload: MakePayload) -> None:
-    vectors = VECTORS.copy()
-    vectors[7, 3] = np.nan
-    payload = make_payload(SIZES, vectors=vectors)
-    assert found(run_preflight(payload, windows_of(payload))) == [
-        "preflight.finite: expected == 0, got 1; embed the corpus again; rows with NaN or infinity can never be found"
-    ]
-
-
-def test_chunk_order_shuffled_inside_articles(make_payload: MakePayload) -> None:
-    rng = np.random.default_rng(0)
-    chunks = np.concatenate([rng.permutation(size) for size in SIZES]).astype(np.int32)
-    payload = make_payload(SIZES, vectors=VECTORS, chunk_index=chunks)
-    assert found(run_preflight(payload, windows_of(payload))) == [
-        "preflight.chunk_order: expected >= 3, got <number> (standard errors by which the last context chunk is nearer "
-        "than a random chunk of the article); neighbours are no more alike than any two chunks of an article; "
-        "check that chunk_index is the reading order"
-    ]
-
-
-def test_vectors_that_belong_to_other_keys_have_nothing_in_common_with_their_neighbours(
-    make_payload: MakePayload,
-) -> None:
-    payload = make_payload(SIZES, vectors=VECTORS[np.random.default_rng(0).permutation(NUM)])
-    assert failures(run_preflight(payload, windows_of(payload))) == ["last_context_cosine", "chunk_order"]
-
-
-def test_one_vector_for_every_chunk_is_no_corpus(make_payload: MakePayload) -> None:
-    payload = make_payload(SIZES, vectors=np.repeat(VECTORS[:1], NUM, axis=0))
-    names = failures(run_preflight(payload, windows_of(payload)))
-    assert names == ["test_targets_in_train", "last_context_copies", "random_pair_cosine", "chunk_order"]
-
-
 def test_a_table_of_another_payload(payload: Payload, make_payload: MakePayload) -> None:
     other = make_payload([7] * 250, name="other")
     lines = found(run_preflight(payload, windows_of(other)))
@@ -245,22 +248,6 @@ def test_an_index_of_another_payload(payload: Payload, make_payload: MakePayload
         f"preflight.provenance: expected == 0, got 1 (index.sha256 is {theirs}, payload.sha256 is {mine}); "
         "build payload, windows and index from one embedding of one corpus"
     ]
-
-
-def test_another_embedder(payload: Payload) -> None:
-    assert found(run_preflight(payload, windows_of(payload), others={"windows": {"embedder": "gtr-t5-base"}})) == [
-        "preflight.provenance: expected == 0, got 1 (windows.embedder is gtr-t5-base, payload.embedder is random); "
-        "build payload, windows and index from one embedding of one corpus"
-    ]
-
-
-def test_duplicate_keys(make_payload: MakePayload) -> None:
-    with pytest.raises(ValueError) as caught:
-        make_payload([3], chunk_index=np.array([0, 1, 1], np.int32))
-    assert str(caught.value).endswith(
-        "payload: expected one row for each truth key, got 1 duplicate keys, the first (article 0, chunk 1); "
-        "drop the repeated chunks or number them again"
-    )
 
 
 def test_row_numbers_beyond_the_payload(payload: Payload, make_payload: MakePayload) -> None:
