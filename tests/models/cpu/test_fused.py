@@ -45,17 +45,6 @@ def test_output_and_every_gradient_equal_the_composed_form(length: int, dtype: t
         assert worst < (1e-10 if dtype == torch.float64 else 1e-4), f"{name}: worst difference {worst:.2e}"
 
 
-def test_gradients_equal_finite_differences() -> None:
-    model, u = block_and_input(3, torch.float64)
-    parameters = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
-    names = [name for name, _ in model.named_parameters()]
-
-    def function(u: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), (u,))
-
-    assert torch.autograd.gradcheck(function, (u, *parameters), fast_mode=True)
-
-
 def test_the_output_lies_as_the_next_block_wants_it() -> None:
     model, u = block_and_input(5, torch.float32)
     assert model(u).permute(2, 1, 0).is_contiguous()
