@@ -84,8 +84,8 @@ def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | P
     """Refuse runs whose protocols name other data; UserError naming both."""
     if a.get("data_sha256") != b.get("data_sha256"):
         raise UserError(
-            f"{run_b}: expected the corpus of {run_a} (sha256 {a.get('data_sha256')}), got {b.get('data_sha256')}; only "
-            "runs on the same data can be compared"
+            f"{run_b}: expected the corpus of {run_a} (sha256 {a.get('data_sha256')}), got {b.get('data_sha256')}; "
+            "only runs on the same data can be compared"
         )
 
 
