@@ -82,12 +82,11 @@ def _is_untrained(results: Mapping[str, Any], name: str) -> bool:
 
 def check_same_corpus(a: Mapping[str, Any], b: Mapping[str, Any], run_a: str | Path, run_b: str | Path) -> None:
     """Refuse runs whose protocols name other data; UserError naming both."""
-    for key in ("data_sha256", "payload_sha256"):
-        if a.get(key) != b.get(key):
-            raise UserError(
-                f"{run_b}: expected the corpus of {run_a} ({key} {a.get(key)}), got {b.get(key)}; "
-                "only runs on the same data can be compared"
-            )
+    if a.get("data_sha256") != b.get("data_sha256"):
+        raise UserError(
+            f"{run_b}: expected the corpus of {run_a} (sha256 {a.get('data_sha256')}), got {b.get('data_sha256')}; "
+            "only runs on the same data can be compared"
+        )
 
 
 def _common_queries(run_a: str | Path, run_b: str | Path) -> Queries:

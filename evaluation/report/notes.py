@@ -38,12 +38,14 @@ def reading_notes(results: Results, compared: Sequence[Row]) -> list[str]:
     reranked = protocol.get("reranked")
     path = "model, search and reranker" if reranked else "model and search"
     switched = "" if reranked is None else " Results are reranked." if reranked else " Nothing is reranked."
-    return [
+    found = [
         *notes,
         _brackets(protocol),
         "No ctx: without the query's own context chunks among the results. Answer P95: one query at a time on one "
         f"thread, through {path}.{switched}",
+        _duplicates(results),
     ]
+    return [note for note in found if note]
 
 
 def _brackets(protocol: Mapping[str, Any]) -> str:
@@ -56,9 +58,9 @@ def _brackets(protocol: Mapping[str, Any]) -> str:
 def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row]) -> list[str]:
     """What the other tables mean, and what was done to the data."""
     protocol = results["protocol"]
-    notes = [_duplicates(results)]
+    notes = []
     if any("tie_group" in row for row in compared):
-        notes.append("Tie: rows with the same number cannot be told apart on novel R@5 (test over articles, Holm).")
+        notes.append("Tie: variants with the same number cannot be told apart on novel R@5 (test over articles, Holm).")
     if results.get("pairs"):
         notes.append("Detectable: the smallest true difference that these queries reveal with power 80 %, in points.")
     notes.append(
@@ -75,7 +77,7 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
         notes.append(f"Repeated chunks that were dropped before windows were cut: {dropped:,}.")
     if tried := (protocol.get("index") or {}).get("tried"):
         notes.append(f"Index chosen from: {'; '.join(shown(one) for one in tried)}")
-    return [note for note in [*notes, f"Protocol: {protocol_line(protocol)}"] if note]
+    return [*notes, f"Protocol: {protocol_line(protocol)}"]
 
 
 def _duplicates(results: Results) -> str:

@@ -96,14 +96,11 @@ def _cards(run: RunData) -> list[Card]:
     row, baseline = run.first("variant"), run.first("baseline")
     cards = []
     if row is not None:
-        for key, title in (
-            (DECISION_METRIC, "novel R@5"),
-            (NOVEL + "contain@50", "novel Contain@50"),
-            ("r@5", "R@5, all"),
-        ):
+        titles = {DECISION_METRIC: f"novel R@5, {row['variant']}", NOVEL + "contain@50": "novel Contain@50"}
+        for key, title in {**titles, "r@5": "R@5, all queries"}.items():
             if number(row, key) is not None:
                 share, _, bounds = per_cent(key, with_interval=True)(row).partition(" ")
-                cards.append(Card(f"{share} %", f"{title} of {row['variant']}", bounds))
+                cards.append(Card(f"{share} %", title, bounds))
         cards += _against(run, row, baseline) if baseline else []
         if number(row, "answer_p95_ms") is not None:
             cards.append(Card(f"{decimal('answer_p95_ms', 2)(row)} ms", "answer P95", "one query at a time"))
@@ -128,7 +125,7 @@ def _against(run: RunData, row: Row, baseline: Row) -> list[Card]:
     sign = 1 if pair and pair["a"] == row["variant"] else -1
     low, high = sorted(sign * end for end in found.get("ci", (0.0, 0.0)))
     bounds = f"({points(low)} to {points(high)})" if found else ""
-    return [Card(points(ours - theirs), f"points of novel R@5 over {baseline['variant']}", bounds)]
+    return [Card(points(ours - theirs), f"points over {baseline['variant']}", bounds)]
 
 
 def _matrix(pairs: Sequence[Row]) -> dict[str, dict[str, Cell]]:
