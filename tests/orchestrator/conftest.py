@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data.payload.store import write_payload
+from data.windows.table import WindowTable
 from evaluation.queries import RunQueries
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import Admission, ClusterResources
@@ -84,7 +85,8 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
         payload: Any = SimpleNamespace(
             num_rows=1200, dim=16, path=tmp_path / "payload", provenance=provenance, vectors=vectors
         )
-        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=range(640)))
+        train = WindowTable(np.zeros((640, 6), np.int32), np.zeros(640, np.int32))
+        data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=train))
         questions = Questions(**{name: run_queries(num) for name, num in (("val", 50), ("smoke", 20), ("final", 200))})
         ledger = Ledger(tmp_path / "run")
         return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
