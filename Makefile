@@ -1,5 +1,5 @@
 # Two commands are enough: `make phase5` and `make test`. Each sets up .venv when it has to.
-PYTHON ?= $(or $(shell command -v python3.11),python3)
+PYTHON ?= $(firstword $(foreach minor,11 12 13,$(shell command -v python3.$(minor))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
@@ -12,7 +12,7 @@ help:  ## Show the targets
 
 # The stamp is newer than what it was made from, so a second call installs nothing.
 $(READY): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or newer, or call make PYTHON=/path/to/python3"; exit 2; }
 	@case "$(CURDIR)" in *" "*) echo "Makefile: expected a folder without spaces in its path, got $(CURDIR); Ray cannot start its workers from there: move the clone"; exit 2;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"

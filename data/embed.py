@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("\nstopped; the same command goes on at the next shard\n")
         return 130
     found = payload.provenance.source.get("repeats")
-    repeats = f"repeats   {found['repeats']:,} of {found['chunks']:,} chunks, dropped\n" if found else ""
+    repeats = f"repeats   {found['repeats']:,} of {found['chunks']:,} chunks dropped\n" if found else ""
     sys.stdout.write(
         f"payload   {payload.num_rows:,} chunks of {payload.num_articles:,} articles, dimension {payload.dim}, "
         f"{payload.vectors.dtype}, embedder {payload.provenance.embedder}\n"

@@ -35,7 +35,6 @@ ARRAYS = (
     "ranks_pool_exclude_context",
     "cosine",
     "neighbours",
-    "windows",
     "latency_ms",
 )
 OUTCOME_ARRAYS = ("ranks", "ranks_pool", "cosine")  # without these nothing can be recomputed

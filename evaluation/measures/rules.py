@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.errors import UserError
+from evaluation.measures.metrics import PREFIXES
 
 Metrics = Mapping[str, float | None]
 
@@ -21,7 +22,8 @@ ORIGINAL_GATES: dict[int | None, tuple[str, ...]] = {
 }
 
 _RULE = re.compile(
-    r"^\s*(?P<metric>(?:exclude_context\.)?[a-z0-9_]+(?:@[0-9]+)?)\s*(?P<op>>=|<=)\s*"
+    rf"^\s*(?P<metric>(?:{'|'.join(map(re.escape, PREFIXES))})?"
+    r"[a-z0-9_]+(?:@[0-9]+)?)\s*(?P<op>>=|<=)\s*"
     r"(?:(?P<number>[-+0-9.eE]+)\s*(?P<times>\*)?\s*)?(?:baseline\.(?P<baseline>\w+))?\s*$"
 )
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluation.measures.metrics import EXCLUDE_CONTEXT
+from evaluation.measures.metrics import COPIED, DECISION_METRIC, EXACT, EXCLUDE_CONTEXT, NOVEL
 from evaluation.results import Row
 
 MISSING = "-"
-NOVEL = "novel."  # prefix of a metric over novel queries
-DECISION = NOVEL + "r@5"  # what ties, best and verdict rest on
 
 
 def number(row: Row, key: str) -> float | None:
@@ -126,7 +124,7 @@ VERDICT = Column("verdict", _verdict, "left")
 
 COMPARISON_COLUMNS = (
     NAME,
-    Column("novel\nR@5 %", per_cent(DECISION, with_interval=True)),
+    Column("novel\nR@5 %", per_cent(DECISION_METRIC, with_interval=True)),
     Column("R@5 %", per_cent("r@5")),
     Column("R@5 %\nno ctx", per_cent(EXCLUDE_CONTEXT + "r@5"), optional=True),
     Column("novel\nContain@50 %", per_cent(NOVEL + "contain@50", with_interval=True)),
@@ -141,8 +139,8 @@ VERDICT_COLUMNS = (NAME, VERDICT, Column("because", words("verdict_why"), "left"
 
 DETAIL_COLUMNS = (
     NAME,
-    Column("R@5 %\ncopied", per_cent("copied.r@5")),
-    Column("R@5 %\nexact", per_cent("exact.r@5")),
+    Column("R@5 %\ncopied", per_cent(COPIED + "r@5")),
+    Column("R@5 %\nexact", per_cent(EXACT + "r@5")),
     Column("R@1 %", per_cent("r@1")),
     Column("R@10 %", per_cent("r@10")),
     Column("Contain@50 %", per_cent("contain@50")),
@@ -159,7 +157,7 @@ ENDED_COLUMNS = (
     NAME,
     Column("status", words("status"), "left"),
     Column("epoch", short_count("epochs")),
-    Column("novel\nR@5 %", per_cent(DECISION)),
+    Column("novel\nR@5 %", per_cent(DECISION_METRIC)),
     Column("R@5 %", per_cent("r@5")),
     Column("Contain@50 %", per_cent("contain@50")),
     Column("why", words("reason"), "left"),
@@ -168,7 +166,7 @@ ENDED_COLUMNS = (
 
 def tested(pair: Row) -> Row | None:
     """What a pair of results.json says of the metric that decides; None when it was not compared."""
-    found: Row | None = pair["metrics"].get(DECISION)
+    found: Row | None = pair["metrics"].get(DECISION_METRIC)
     return found
 
 

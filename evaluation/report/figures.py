@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.measures.metrics import K_MAX, hits
+from evaluation.measures.metrics import K_MAX, NOVEL, hits
 from evaluation.report.charts import (
     NUM_COLOURS,
     Axis,
@@ -21,7 +21,6 @@ from evaluation.report.charts import (
     percent,
     short,
 )
-from evaluation.report.columns import NOVEL
 from evaluation.report.run_data import RunData
 from evaluation.results import Row
 

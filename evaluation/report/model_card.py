@@ -11,15 +11,25 @@ from typing import Any
 from tabulate import tabulate
 
 from data.io import write_text
-from evaluation.measures.metrics import METRICS
+from evaluation.measures.metrics import DECISION_METRIC, NOVEL, metric
 from evaluation.queries import QUERIES_FILE
-from evaluation.report.columns import DECISION, NOVEL, decimal, interval, number, per_cent
+from evaluation.report.columns import decimal, interval, number, per_cent
 from evaluation.report.render import markdown_text
 from evaluation.results import Row, load_config
 
 CARD_FILE = "model_card.md"
 SHOWN = (
-    *(DECISION, NOVEL + "contain@50", NOVEL + "mrr@10", "r@1", "r@5", "r@10", "contain@20", "contain@50", "eff@5"),
+    *(
+        DECISION_METRIC,
+        NOVEL + "contain@50",
+        NOVEL + "mrr@10",
+        "r@1",
+        "r@5",
+        "r@10",
+        "contain@20",
+        "contain@50",
+        "eff@5",
+    ),
     *("mrr@10", "cosine", "p95_ms", "predict_p95_ms", "answer_p95_ms"),
 )
 
@@ -110,12 +120,12 @@ def _metrics(row: Row, protocol: Mapping[str, Any]) -> str:
     for name in SHOWN:
         if number(row, name) is None:
             continue
-        known = METRICS.get(name.removeprefix(NOVEL))
-        share = known is not None and known.unit == "share"
+        known = metric(name)
+        share = known.unit == "share"
         value = per_cent(name)(row) + " %" if share else decimal(name, 3)(row)
         scale, places = (100, 1) if share else (1, 3)
         bounds = [f"{scale * end:.{places}f}" for end in interval(row, name) or ()]
-        cells.append([name, value, " to ".join(bounds), known.description if known else ""])
+        cells.append([name, value, " to ".join(bounds), known.description])
     table = tabulate(cells, ["metric", "value", "95 % interval", "meaning"], tablefmt="pipe", disable_numparse=True)
     num_novel = protocol.get("n_novel")
     novel = "" if num_novel is None else f", {num_novel:,} of them novel"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.measures.metrics import EXACT
 from evaluation.report.columns import number, per_cent
 from evaluation.results import Row
 
@@ -66,6 +67,8 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
     )
     if ended:
         notes.append("Figures of what ended early are those of its last smoke evaluation, on other queries.")
+    if chosen := [f"{row['variant']} {shown(row['chosen'])}" for row in compared if row.get("chosen")]:
+        notes.append(f"Chosen on validation windows: {'; '.join(chosen)}.")
     if protocol.get("orders") == "equal":
         notes.append("All trials saw the same windows in the same order: their digests are equal.")
     if (dropped := protocol.get("repeats_dropped")) is not None:
@@ -80,7 +83,7 @@ def _duplicates(results: Results) -> str:
     if share is None:
         return ""
     named = dict.fromkeys([results.get("leader"), results.get("best")])
-    exact = [f"{row['variant']} {per_cent('exact.r@5')(row)} %" for row in results["rows"] if row["variant"] in named]
+    exact = [f"{row['variant']} {per_cent(EXACT + 'r@5')(row)} %" for row in results["rows"] if row["variant"] in named]
     less = f" Without that R@5 is: {', '.join(exact)}." if exact else ""
     return (
         f"{100 * share:.1f} % of the final queries have a target with an exact copy, which counts as the target.{less}"

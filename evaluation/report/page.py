@@ -15,8 +15,9 @@ import yaml
 
 from data.errors import UserError
 from data.io import write_text
+from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.report import figures, notes
-from evaluation.report.columns import DECISION, NOVEL, decimal, number, p_value, per_cent, points, tested
+from evaluation.report.columns import decimal, number, p_value, per_cent, points, tested
 from evaluation.report.examples import examples
 from evaluation.report.render import TEMPLATES
 from evaluation.report.run_data import RunData, load_run
@@ -95,7 +96,11 @@ def _cards(run: RunData) -> list[Card]:
     row, baseline = run.first("variant"), run.first("baseline")
     cards = []
     if row is not None:
-        for key, title in ((DECISION, "novel R@5"), (NOVEL + "contain@50", "novel Contain@50"), ("r@5", "R@5, all")):
+        for key, title in (
+            (DECISION_METRIC, "novel R@5"),
+            (NOVEL + "contain@50", "novel Contain@50"),
+            ("r@5", "R@5, all"),
+        ):
             if number(row, key) is not None:
                 share, _, bounds = per_cent(key, with_interval=True)(row).partition(" ")
                 cards.append(Card(f"{share} %", f"{title} of {row['variant']}", bounds))
@@ -114,7 +119,7 @@ def _cards(run: RunData) -> list[Card]:
 
 def _against(run: RunData, row: Row, baseline: Row) -> list[Card]:
     """The difference to the best baseline, with the interval of their pair where they were compared."""
-    ours, theirs = number(row, DECISION), number(baseline, DECISION)
+    ours, theirs = number(row, DECISION_METRIC), number(baseline, DECISION_METRIC)
     if ours is None or theirs is None:
         return []
     names = {row["variant"], baseline["variant"]}

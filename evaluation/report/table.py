@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from data.io import write_text
+from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.report import notes, render
 from evaluation.report.columns import (
     COMPARISON_COLUMNS,
-    DECISION,
     DETAIL_COLUMNS,
     ENDED_COLUMNS,
     PAIR_COLUMNS,
@@ -140,7 +140,7 @@ class ComparisonTable:
 
 def _reading_order(row: Row) -> tuple[float, ...]:
     """The best first, by novel R@5, then by R@5; a row without the figure comes last."""
-    values = (number(row, DECISION), number(row, "r@5"))
+    values = (number(row, DECISION_METRIC), number(row, "r@5"))
     return tuple(math.inf if value is None else -value for value in values)
 
 

@@ -72,6 +72,7 @@ class RetrievalResult:
         return {
             "ranks": self.ranks,
             "ranks_pool": self.ranks_pool,
+            "ranks_exact": self.ranks_exact,
             "ranks_exclude_context": self.ranks_exclude_context,
             "ranks_pool_exclude_context": self.ranks_pool_exclude_context,
             "cosine": self.cosine,

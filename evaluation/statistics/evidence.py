@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.results import Row, survived
-from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, Queries, mean
+from evaluation.statistics.outcomes import Outcomes, Queries, mean
 from evaluation.statistics.resampling import Interval, intervals
 from evaluation.statistics.significance import Difference, Pair, compare_all
 
@@ -26,7 +26,7 @@ class Evidence:
     outcomes: Mapping[str, Outcomes]
     queries: Queries
     reference: str | float | None  # a row's name, a given share, or nothing
-    pairs: Sequence[Pair]  # variants against each other and against the reference, one family
+    pairs: Sequence[Pair]  # one family: variants against each other, and each against the reference (as `b`)
     seed: int
 
     @property
@@ -54,11 +54,8 @@ class Evidence:
 
     def against_reference(self, name: str) -> tuple[Difference, str | None]:
         """Return a variant's decision metric less that of the reference row, and which of both is better, if any."""
-        pair = next(pair for pair in self.pairs if {pair.a, pair.b} == {name, self.reference})
-        found = pair.metrics[DECISION_METRIC]
-        if pair.b == name:
-            found = replace(found, difference=-found.difference, ci=(-found.ci[1], -found.ci[0]))
-        return found, pair.better
+        pair = next(pair for pair in self.pairs if (pair.a, pair.b) == (name, self.reference))
+        return pair.metrics[DECISION_METRIC], pair.better
 
     def own_interval(self, name: str) -> Interval:
         """Return the interval of a variant's decision metric, for a reference that is a number."""
@@ -73,9 +70,11 @@ def gather(
     rows: Sequence[Row],
     outcomes: Mapping[str, Outcomes],
     queries: Queries,
+    *,
     reference: str | float | None,
-    names: Sequence[str] = COMPARED_METRICS,
-    **resampling: Any,
+    names: Sequence[str],
+    num_resamples: int,
+    seed: int,
 ) -> Evidence:
     """Find the reference and compare the family: variants among each other and against the reference."""
     if reference == BEST_BASELINE:
@@ -85,8 +84,10 @@ def gather(
     family = [row["variant"] for row in _variants(rows, reference) if survived(row) and row["variant"] in outcomes]
     if isinstance(reference, str):
         family.append(reference)
-    pairs = compare_all({name: outcomes[name] for name in family}, queries, names, **resampling)
-    return Evidence(rows, outcomes, queries, reference, pairs, resampling.get("seed", 0))
+    pairs = compare_all(
+        {name: outcomes[name] for name in family}, queries, names, num_resamples=num_resamples, seed=seed
+    )
+    return Evidence(rows, outcomes, queries, reference, pairs, seed)
 
 
 def _variants(rows: Sequence[Row], reference: str | float | None) -> list[Row]:

@@ -84,10 +84,15 @@ def interval(resamples: Float64, num_effective: float, confidence: float = CONFI
     """
     if not num_effective > 1.0 or len(resamples) == 0 or np.isnan(resamples).any():
         return UNDEFINED
-    quantile = student_t.ppf((1.0 + confidence) / 2.0, num_effective - 1.0)
-    tail = norm.cdf(-np.sqrt(num_effective / (num_effective - 1.0)) * quantile)
+    tail = _expanded_tail(num_effective, confidence)
     low, high = np.quantile(resamples, [tail, 1.0 - tail])
     return (float(low), float(high))
+
+
+@lru_cache
+def _expanded_tail(num_effective: float, confidence: float) -> float:
+    quantile = student_t.ppf((1.0 + confidence) / 2.0, num_effective - 1.0)
+    return float(norm.cdf(-np.sqrt(num_effective / (num_effective - 1.0)) * quantile))
 
 
 def intervals(

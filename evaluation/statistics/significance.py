@@ -22,6 +22,8 @@ from evaluation.statistics.resampling import CONFIDENCE, NUM_RESAMPLES, Interval
 
 ALPHA = 1.0 - CONFIDENCE
 POWER = 0.80
+DETECTABLE_ERRORS = float(norm.ppf(1.0 - ALPHA / 2.0) + norm.ppf(POWER))
+"""The smallest true difference that a two-sided 5 % test reveals with this power, in standard errors: 2.80."""
 FEW_ARTICLES = 30
 FEW_QUERIES = 300
 
@@ -34,7 +36,7 @@ class Difference:
     ci: Interval  # by the bootstrap over articles
     p: float  # by the sign flip over articles
     p_holm: float
-    minimum_detectable: float  # the smallest true difference that these articles reveal with power 80 %
+    minimum_detectable: float  # DETECTABLE_ERRORS of its clustered standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def clustered_error(sums: ArticleSums, a: int, b: int) -> Float64:
-    """Return the standard error of each metric's difference between two rows, (M,), with articles as clusters.
+def clustered_errors(sums: ArticleSums, pairs: Sequence[tuple[int, int]]) -> Float64:
+    """Return the standard error of each metric's difference, (pairs, M), with articles as clusters.
 
     Source: Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640, with the factor n / (n - 1) for few articles.
     """
-    influences = sums.influences()
-    num = np.asarray(sums.num_effective)
-    squares = ((influences[:, a] - influences[:, b]) ** 2).sum(axis=0)
+    influences, num = sums.influences(), np.asarray(sums.num_effective)
+    squares = np.stack([((influences[:, a] - influences[:, b]) ** 2).sum(axis=0) for a, b in pairs])
     with np.errstate(divide="ignore", invalid="ignore"):
         error: Float64 = np.where(num > 1, np.sqrt(squares * num / (num - 1.0)), np.nan)
     return error
@@ -97,17 +98,12 @@ def cluster_t(sums: ArticleSums, a: int, b: int) -> list[tuple[Interval, float]]
     """Return interval and two-sided p of each metric's difference by Student's t over articles, a cross-check."""
     figures = sums.by_run.mean(axis=0)
     found = []
-    columns = zip(figures[a] - figures[b], clustered_error(sums, a, b), sums.num_effective, strict=True)
+    columns = zip(figures[a] - figures[b], clustered_errors(sums, [(a, b)])[0], sums.num_effective, strict=True)
     for difference, error, num in columns:
         half = student_t.ppf(1.0 - ALPHA / 2.0, num - 1) * error
         p = 2.0 * student_t.sf(abs(difference) / error, num - 1) if error > 0 else float("nan")
         found.append(((float(difference - half), float(difference + half)), float(p)))
     return found
-
-
-def minimum_detectable(standard_error: float) -> float:
-    """Return the smallest true difference that a two-sided 5 % test reveals with power 80 %: 2.80 standard errors."""
-    return float(norm.ppf(1.0 - ALPHA / 2.0) + norm.ppf(POWER)) * standard_error
 
 
 def compare_all(
@@ -133,23 +129,23 @@ def compare_all(
     places = [(sums.rows.index(a), sums.rows.index(b)) for a, b in compared]
     p = sign_flip(sums, places, seed=seed)  # (pairs, M)
     adjusted = np.column_stack([holm(column) for column in p.T])
-    figures, drawn = sums.by_run[0], bootstrap(sums, num_resamples, seed)
+    detectable = DETECTABLE_ERRORS * clustered_errors(sums, places)
+    figures, drawn, num = sums.by_run[0], bootstrap(sums, num_resamples, seed), sums.num_effective
+    num_articles = None if queries.article is None else queries.num_units()
     found = []
-    for (a, b), (row_a, row_b), p_of, p_holm_of in zip(compared, places, p, adjusted, strict=True):
-        errors, difference = clustered_error(sums, row_a, row_b), figures[row_a] - figures[row_b]
-        resampled = (drawn[:, row_a] - drawn[:, row_b]).T  # (M, R)
+    for pair, (a, b) in enumerate(places):
+        difference, resampled = figures[a] - figures[b], drawn[:, a] - drawn[:, b]
         metrics = {
             name: Difference(
-                difference=float(difference[place]),
-                ci=interval(resampled[place], sums.num_effective[place]),
-                p=float(p_of[place]),
-                p_holm=float(p_holm_of[place]),
-                minimum_detectable=minimum_detectable(float(errors[place])),
+                difference=float(difference[metric]),
+                ci=interval(resampled[:, metric], num[metric]),
+                p=float(p[pair, metric]),
+                p_holm=float(adjusted[pair, metric]),
+                minimum_detectable=float(detectable[pair, metric]),
             )
-            for place, name in enumerate(names)
+            for metric, name in enumerate(names)
         }
-        num_articles = None if queries.article is None else queries.num_units()
-        found.append(Pair(a, b, len(queries), num_articles, metrics))
+        found.append(Pair(*compared[pair], len(queries), num_articles, metrics))
     return found
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evaluation.results import Row
 from evaluation.statistics.evidence import BEST_BASELINE, Evidence, Word, failed_gates, gather, per_cent, points
-from evaluation.statistics.outcomes import Outcomes, Queries
+from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, Queries
+from evaluation.statistics.resampling import NUM_RESAMPLES
 from evaluation.statistics.sentences import advice, headline
 from evaluation.statistics.significance import Pair, sample_warnings, tie_groups
 
@@ -61,7 +61,9 @@ def decide(
     queries: Queries,
     *,
     reference: str | float | None = BEST_BASELINE,
-    **comparison: Any,
+    names: Sequence[str] = COMPARED_METRICS,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Decision:
     """Give every variant its verdict, and name the best one.
 
@@ -75,9 +77,11 @@ def decide(
         queries: what is known of these queries.
         reference: `best_baseline`, the baseline with the highest novel R@5; the name of a row; a published share
             0..1; or None. A row without outcomes is no reference.
-        **comparison: `names` of the metrics of the pairs, `num_resamples` and `seed` of the bootstrap.
+        names: metrics of the pairs, with the decision metric among them.
+        num_resamples: of the bootstrap.
+        seed: of all resampling.
     """
-    evidence = gather(rows, outcomes, queries, reference, **comparison)
+    evidence = gather(rows, outcomes, queries, reference=reference, names=names, num_resamples=num_resamples, seed=seed)
     verdicts = {row["variant"]: _verdict(row, evidence) for row in evidence.variants}
     words = {name: verdict.word for name, verdict in verdicts.items()}
     accepted = [name for name in evidence.survivors if words[name] != "REJECT"]

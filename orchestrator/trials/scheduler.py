@@ -86,15 +86,19 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE)
 
     def take(self, name: str, result: Mapping[str, Any], files: Mapping[str, Any]) -> Verdict | None:
-        """Write and judge a report with its files; None for the reports that Tune makes up itself."""
+        """Write and judge a report with its files; None for the reports that Tune makes up itself.
+
+        An empty record asks what was decided before; nothing else than predictions is taken from a trial that is over.
+        """
         record = from_report(result)
         if record is None:
             return None
-        if self._verdicts.get(name) == "ended":
-            return "ended"
-        folder = self._ledger.variant(name)
-        if "predicted" in record:
+        folder, verdict = self._ledger.variant(name), self._verdicts.get(name, "continue")
+        if not record:
+            return verdict
+        if verdict == "survived" and "predicted" in record:
             keep_predictions(folder, record["predicted"], files["predictions.npy"])
+        if verdict != "continue":
             return "ended"
         record = self._timed_again(name, record)
         keep_epoch(folder, record, files)

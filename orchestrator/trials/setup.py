@@ -39,7 +39,7 @@ class TrialSetup:
     payload_path: the payload's folder; a node that does not see it gets the vectors from the object store.
     windows: reference to `TrialWindows`. evaluator: handle of the evaluation actor, which also reads the run folder.
     last, best: paths of the trial's checkpoints in the run folder, as the driver's node sees them.
-    selection: which epoch's weights are the best. only_predict: it has trained to its end; its predictions are missing.
+    selection: which epoch's weights are the best.
     """
 
     variant: Variant
@@ -56,7 +56,6 @@ class TrialSetup:
     provenance: dict[str, str]
     last: Path
     best: Path
-    only_predict: bool = False
 
     @property
     def training(self) -> TrainingConfig:

@@ -92,7 +92,8 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
     started = time.time()
     trial = Trial(setup, rank, num_workers, device)
     first_epoch = trial.resume() + 1
-    verdict: Verdict = "survived" if setup.only_predict else "continue"
+    # An attempt before this one may have been over, and died while it predicted: an empty record asks the judge.
+    verdict: Verdict = trial.agreed(report({}, {})) if first_epoch > 1 else "continue"
     epochs = range(first_epoch, setup.training.epochs + 1)
     if verdict == "continue":
         # The evaluator answers in order: once it does, its index and the baselines' figures are there.
@@ -142,7 +143,8 @@ class Trial:
             return 0
         self.learner.load_state(state)
         best = self._read(self.setup.best) or {}
-        self.best.epoch, self.best.value, self.best.weights = state["best_epoch"], state["best_value"], best["state"]
+        # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
+        self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
         return int(state["epoch"])
 
     def _read(self, path: Path) -> dict[str, Any] | None:
@@ -218,8 +220,7 @@ class Trial:
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
-        best = {"best_epoch": self.best.epoch, "best_value": self.best.value}
-        state = {"epoch": record["epoch"], **best, **self.learner.state()}
+        state = {"epoch": record["epoch"], "best_value": self.best.value, **self.learner.state()}
         return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
 
     def _smoke(self) -> dict[str, Any]:

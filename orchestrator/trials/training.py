@@ -122,7 +122,6 @@ def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
     """Return what the trial of a variant is given."""
     config, payload, admission = prepared.config, prepared.data.payload, started.admission
     variant, folder = config.resolved_variants[name], prepared.ledger.variant(name)
-    end = prepared.ledger.end_of(name)
     return TrialSetup(
         variant=variant,
         seed=config.seed,
@@ -144,5 +143,4 @@ def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
         },
         last=folder.last.resolve(),
         best=folder.best.resolve(),
-        only_predict=end is not None and end.ending.survived,
     )

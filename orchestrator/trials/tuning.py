@@ -72,7 +72,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
         result.pop("files", None)
         name, record = trial.config["variant"], from_report(result)
-        if record is None or "predicted" in record or (name, record["epoch"]) in self._seen:
+        if record is None or "epoch" not in record or (name, record["epoch"]) in self._seen:
             return
         self._seen.add((name, record["epoch"]))
         self._heard = time.monotonic()

@@ -121,7 +121,7 @@ def test_what_stands_in_several_articles_is_dropped_unless_it_is_kept(
     command = ["--corpus", str(corpus), "--out", str(tmp_path / "out"), "--local"]
     assert main(command) == 0
     assert open_payload(tmp_path / "out").num_rows == 30
-    assert capsys.readouterr().out.splitlines()[1] == "repeats   2 of 32 chunks, dropped"
+    assert capsys.readouterr().out.splitlines()[1] == "repeats   2 of 32 chunks dropped"
     assert main([*command, "--repeats", "keep"]) == 0
     assert open_payload(tmp_path / "out").num_rows == 32
 

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from evaluation.checkpoint import main
+from evaluation.studies.checkpoint import main
 
 LINE = re.compile(
     r"\[EVAL\] Contain@20=(0\.\d{3}) Contain@50=(0\.\d{3}) R@1=(0\.\d{3}) R@5=(0\.\d{3}) R@10=(0\.\d{3}) "

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data.windows.table import Splits, WindowProvenance, WindowTable, save_windows
-from evaluation.seed_runs import SeedRun, articles_of
+from evaluation.queries import QUERIES_FILE
+from evaluation.seed_runs import SeedRun
 from evaluation.seeds import main, pool
-from evaluation.statistics.significance import Outcomes
+from evaluation.statistics.outcomes import Outcomes, Queries
 
 
 def seed_run(articles, **ranks):
@@ -19,7 +19,8 @@ def seed_run(articles, **ranks):
     for name, listed in ranks.items():
         found = np.asarray(listed, np.int32)
         rows[name] = Outcomes(found, found, np.zeros(len(found)))
-    return SeedRun(np.asarray(articles, np.int32), rows)
+    articles = np.asarray(articles, np.int32)
+    return SeedRun(Queries(articles, np.arange(len(articles)) % 2 == 0), rows)
 
 
 @pytest.fixture
@@ -42,9 +43,11 @@ def change_protocol(folder, **changes):
 def test_means_and_differences_are_those_of_the_runs():
     first = seed_run([0, 0, 1, 1], base=[1, 6, 60, 0], other=[1, 5, 3, 0])
     second = seed_run([0, 1], base=[6, 51], other=[1, 1])
-    pooled = pool([first, second], ("r@5", "contain@50"), "base")
+    pooled = pool([first, second], ("r@5", "contain@50", "novel.r@5", "eff@5"), "base")
     assert pooled["base"]["r@5"].mean.by_run == (0.25, 0.0)
     assert pooled["base"]["contain@50"].mean.by_run == (0.5, 0.5)
+    assert pooled["base"]["novel.r@5"].mean.by_run == (0.5, 0.0)
+    assert pooled["base"]["eff@5"].mean.by_run == (0.5, 0.0)
     assert pooled["other"]["r@5"].mean.value == 0.875
     assert pooled["other"]["r@5"].difference.by_run == (0.5, 1.0)
     assert pooled["other"]["r@5"].difference.value == 0.75
@@ -59,25 +62,6 @@ def test_differences_are_paired():
     assert pooled["base"]["r@5"].difference.ci == (0.0, 0.0)
 
 
-@pytest.fixture
-def kept_windows(tmp_path):
-    """A folder whose test windows end at rows 9, 3 and 6, of articles 0, 1 and 2."""
-    rows = np.array([[8, 9], [2, 3], [5, 6]], np.int32)
-    test = WindowTable(rows, np.arange(3, dtype=np.int32))
-    provenance = WindowProvenance(payload_sha256="abc", context_length=1, min_article_chunks=2)
-    save_windows(tmp_path / "windows", Splits(train=test, val=test, test=test), provenance)
-    return tmp_path
-
-
-def test_the_article_of_a_query_is_that_of_its_window(kept_windows):
-    np.testing.assert_array_equal(articles_of(kept_windows, np.array([6, 9, 3, 6], np.int32)), [2, 0, 1, 2])
-
-
-def test_a_query_that_is_no_test_window_is_refused(kept_windows):
-    with pytest.raises(ValueError, match="got 2 of 3 that are not"):
-        articles_of(kept_windows, np.array([6, 7, 10], np.int32))
-
-
 def test_every_row_is_listed_in_the_runs_order_with_its_difference(runs, capsys):
     assert main([*map(str, runs), "--against", "last_vector"]) == 0
     out = capsys.readouterr().out
@@ -85,7 +69,8 @@ def test_every_row_is_listed_in_the_runs_order_with_its_difference(runs, capsys)
     assert names == ["mamba_s", "mamba_h", "amn", "last_vector", "context_mean"]
     reference = next(line.split("|") for line in out.splitlines() if line.startswith("| last_vector"))
     assert [cell.strip() for cell in reference[3:5]] == ["+0.0 (+0.0 to +0.0)", "+0.0 +0.0"]
-    assert "2 runs with 95 % intervals over articles; queries: 210 in 30 articles; 210 in 30 articles" in out
+    assert "2 runs with 95 % intervals over articles; queries: 210 (140 novel) in 30 articles; 210" in out
+    assert " novel R@5 % |" in out
 
 
 def test_csv_holds_the_mean_of_the_runs(runs, capsys):
@@ -115,17 +100,12 @@ def other_recipe(folder):
     path.write_text(path.read_text().replace("min_article_chunks: 7", "min_article_chunks: 8"))
 
 
-def other_queries(folder):
-    path = folder / "variants" / "mamba_h" / "windows.npy"
-    np.save(path, np.load(path) + 1)
-
-
 def no_results(folder):
     (folder / "results.json").unlink()
 
 
-def no_windows(folder):
-    shutil.rmtree(folder / "windows")
+def no_queries(folder):
+    (folder / QUERIES_FILE).unlink()
 
 
 @pytest.mark.parametrize(
@@ -135,9 +115,8 @@ def no_windows(folder):
         (same_seed, "got 7 again; launch it with --set seed=8"),
         (lost_row, "got no final figures of mamba_h"),
         (other_recipe, "got another data in its config.yaml"),
-        (other_queries, "got none or others in mamba_h"),
         (no_results, "expected the results of a run, got no file"),
-        (no_windows, "expected the run's windows, which say to which article a query belongs, got none"),
+        (no_queries, "expected the queries of a run, got no file"),
     ],
 )
 def test_runs_that_do_not_fit_together_are_refused_in_one_line(runs, capsys, spoil, message):
@@ -158,7 +137,7 @@ def test_a_row_that_only_the_later_run_has_is_refused_too(runs, capsys):
     ("options", "message"),
     [
         (["--against", "nobody"], "--against: expected one of mamba_s, mamba_h, amn, last_vector, context_mean, got"),
-        (["--against", "amn", "--metrics", "eff@5"], "--metrics: expected some of cosine, r@1, r@5"),
+        (["--against", "amn", "--metrics", "r@6"], "--metrics: expected some of novel.cosine, novel.r@1"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_ones(runs, capsys, options, message):

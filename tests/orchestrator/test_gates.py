@@ -139,22 +139,22 @@ def stopping(**changes: Any) -> EarlyStopping:
     return EarlyStopping(**{"metric": "val_mrr", "mode": "max", "patience": 2, **changes})
 
 
-@pytest.mark.parametrize(
-    ("rule", "values", "best"),
-    [
-        (stopping(), (0.1, 0.3, 0.2), 2),
-        (stopping(), (0.3, 0.3, 0.3), 1),
-        (stopping(mode="min"), (0.3, 0.1, 0.2), 2),
-        (stopping(mode="min"), (-0.1, -0.2, 0.0), 2),
-        # 0.12 is no improvement on 0.10 by more than 0.05; 0.16 is, although not on 0.12.
-        (stopping(min_delta=0.05), (0.10, 0.12, 0.16), 3),
-        (stopping(min_delta=0.05), (0.10, 0.12, 0.14), 1),
-        (stopping(mode="min", min_delta=0.25), (1.0, 0.75, 0.5), 3),
-        (stopping(), (NAN, 0.1, NAN), 2),
-        (stopping(), (None, None, 0.2), 3),
-        (stopping(), (NAN, None, NAN), 1),
-    ],
-)
+BEST_EPOCHS = [
+    (stopping(), (0.1, 0.3, 0.2), 2),
+    (stopping(), (0.3, 0.3, 0.3), 1),
+    (stopping(mode="min"), (0.3, 0.1, 0.2), 2),
+    (stopping(mode="min"), (-0.1, -0.2, 0.0), 2),
+    # 0.12 is no improvement on 0.10 by more than 0.05; 0.16 is, although not on 0.12.
+    (stopping(min_delta=0.05), (0.10, 0.12, 0.16), 3),
+    (stopping(min_delta=0.05), (0.10, 0.12, 0.14), 1),
+    (stopping(mode="min", min_delta=0.25), (1.0, 0.75, 0.5), 3),
+    (stopping(), (NAN, 0.1, NAN), 2),
+    (stopping(), (None, None, 0.2), 3),
+    (stopping(), (NAN, None, NAN), 1),
+]
+
+
+@pytest.mark.parametrize(("rule", "values", "best"), BEST_EPOCHS)
 def test_the_best_epoch_is_the_last_that_improved(
     rule: EarlyStopping, values: tuple[float | None, ...], best: int
 ) -> None:

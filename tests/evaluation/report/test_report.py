@@ -51,9 +51,10 @@ def test_nothing_is_loaded_from_anywhere(html, parse):
 def test_the_top_says_what_was_found_how_surely_and_when(html, parse):
     top = parse(html.split("<nav>")[0] + "</main></body></html>").text
     assert "2026-01-01 00:00 UTC · commit abc1234 · seed 7" in top
-    assert "mamba_h is the best variant; it cannot be told from amn TIE Tied with mamba_s" in top
+    assert "mamba_h is the best variant; it cannot be told from amn (novel R@5" in top
+    assert "TIE Tied with mamba_s; among ties the lower P95 of the whole answer" in top
     assert "Warning: 140 novel queries" in top
-    assert "What to try next Train on more articles" in top
+    assert "What to try next Use more articles" in top
 
 
 def test_every_figure_is_drawn(html):
@@ -101,13 +102,15 @@ def test_the_configuration_shows_what_differs_between_variants_first(html, parse
     assert "min_article_chunks: 7" in parse(html).text
 
 
-def test_the_matrix_of_pairs_shows_both_directions(html):
+def test_the_matrix_of_pairs_shows_both_directions_and_colours_what_can_be_told_apart(copied):
+    first, *others = json.loads((copied / "results.json").read_text())["pairs"]
+    html = change(copied, pairs=[first | {"better": first["a"]}, *others])
     matrix = re.search(r'<table class="matrix">.*?</table>', html, re.DOTALL)[0]
     numbers = [float(number) for number in re.findall(r'class="\w*">([+-][0-9.]+)<small>', matrix)]
-    assert len(numbers) == 12
+    assert len(numbers) == 6
     assert sum(numbers) == pytest.approx(0.0)
-    assert 'class="good"' in matrix
-    assert 'class="bad"' in matrix
+    assert numbers[1] != 0
+    assert matrix.count('class="good"') == matrix.count('class="bad"') == 1
 
 
 def test_twenty_queries_are_shown_with_ranks_and_what_was_retrieved(html):

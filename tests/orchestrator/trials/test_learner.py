@@ -27,12 +27,13 @@ def learner(
     dropout: float = 0.2,
     article_negatives: int = 0,
     compile: bool = False,
+    precision: str = "float32",
     **layers: int,
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
     rows = build_windows(payload.article_index, payload.chunk_index, 5, 7).rows
     loss = LossConfig(article_negatives=article_negatives)
-    training = TrainingConfig(batch_size=32, loss=loss, precision="bfloat16" if compile else "float32", compile=compile)
+    training = TrainingConfig(batch_size=32, loss=loss, precision=precision, compile=compile)
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
     assert variant is not None
@@ -92,7 +93,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
         assert torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`", "ignore:training.precision")
 @pytest.mark.parametrize(
     ("model", "layers"),
     [
@@ -112,11 +113,24 @@ def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
 
     def steps_with(compiler: Callable[..., Any]) -> list[dict[str, float]]:
         monkeypatch.setattr(torch, "compile", lambda objective, mode: compiler(objective))
-        made, rows = learner(rotation_payload, model=model, compile=True, **layers)
+        made, rows = learner(rotation_payload, model=model, compile=True, precision="bfloat16", **layers)
         made.start_epoch(1)
         return [made.step(rows[start : start + 32]) for start in (0, 32, 64)]
 
     assert steps_with(trace) == steps_with(lambda objective: objective)
+
+
+@pytest.mark.filterwarnings("ignore:training.precision")
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_trains_in_bfloat16_where_that_is_native_and_says_so(rotation_payload, monkeypatch, native):
+    monkeypatch.setattr("models.training.precision.multiplies_bfloat16", lambda device: native)
+    steps = {}
+    for precision in ("auto", "bfloat16", "float32"):
+        made, rows = learner(rotation_payload, precision=precision)
+        made.start_epoch(1)
+        steps[precision] = made.precision, made.step(rows[:32])["loss"]
+    assert steps["auto"] == steps["bfloat16" if native else "float32"]
+    assert steps["float32"] != steps["bfloat16"]
 
 
 def test_validation_reports_loss_cosine_and_reciprocal_rank_of_novel_windows_and_of_all(rotation_payload):

@@ -1,6 +1,7 @@
-"""The training of a trial on a real learner, with a stream, an evaluator and a judge that are plain objects: no Ray."""
+"""The training of one trial, with a real learner and judge; stream and evaluator are plain objects: no cluster."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,22 +12,47 @@ import pytest
 import torch
 
 from data.config import DataConfig
+from data.io import read_json
+from data.payload.store import open_payload
 from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
-from models.training.checkpoint import load_model
+from evaluation.measures.rules import parse_rule
+from models.training.checkpoint import load_model, load_training_state
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
-from orchestrator.gates import EarlyStopping
-from orchestrator.run.ledger import VariantFolder
-from orchestrator.run.records import keep_epoch, keep_predictions
+from orchestrator.gates import EarlyStopping, Gate, StopRules
+from orchestrator.run.ledger import Ledger
+from orchestrator.run.records import read_predictions
+from orchestrator.screen.monitor import Monitor
 from orchestrator.trials import train
-from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
+from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
+from tests.orchestrator.test_gates import BEST_EPOCHS, scored
 
-BATCH_SIZE, EPOCHS, NUM_SMOKE, NUM_TEST = 64, 3, 20, 30
+BATCH_SIZE, EPOCHS = 64, 3
+RULES = StopRules(epochs=EPOCHS, gates=(), early_stopping=None, baselines={})
+PRUNING = replace(RULES, gates=(Gate(epoch=2, prune_unless=(parse_rule("novel.r@5 >= 0.3"),)),))
+# The loss of AMN on these vectors falls: the second epoch is no better by a rule that wants it high.
+STOPPING = replace(RULES, early_stopping=EarlyStopping(metric="loss", mode="max", patience=1))
 
 
-def remote(answer: Any) -> Any:
-    """A method of an actor; `ray.get` hands its answer on."""
-    return SimpleNamespace(remote=answer)
+def remote(function: Callable[..., Any]) -> Any:
+    """A method of an actor that answers at once."""
+    return SimpleNamespace(remote=function)
+
+
+class Evaluator:
+    """Answers every smoke evaluation with the same R@5, reads files, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, np.ndarray]] = []
+        self.evaluate, self.read_file, self.ready = remote(self._evaluate), remote(self._read_file), remote(dict)
+
+    def _evaluate(self, variant: str, query_set: str, predictions: np.ndarray, **_: Any) -> dict[str, Any]:
+        self.asked.append((variant, query_set, predictions))
+        return {"metrics": {"novel.r@5": 0.1}, "ci": {"p95_ms": [0.3, 0.5]}}
+
+    def _read_file(self, path: str) -> Any:
+        return np.fromfile(path, np.uint8) if Path(path).is_file() else None
 
 
 class Shard:
@@ -42,166 +68,229 @@ class Shard:
 
 
 class Trial:
-    """A trial of AMN on the rotation payload; its judge keeps what it reports, and stops it after `last_epoch`."""
+    """A trial of AMN on the rotation payload with a run folder and a judge of its own."""
 
-    def __init__(self, folder: Path, payload: Path, **training: Any) -> None:
-        data = prepare_data(DataConfig(source="payload", payload=str(payload)), folder, seed=3)
-        train_rows, val_rows, test_rows = (table.rows for _, table in data.splits.items())
-        settings = TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE, precision="float32", **training)
-        variant = resolve_variant("amn", {"d_model": 16}, settings)
+    def __init__(self, path: Path, payload: Path) -> None:
+        data = prepare_data(DataConfig(source="payload", payload=str(payload)), path, seed=3)
+        splits, sha256 = data.splits, data.payload.provenance.sha256
+        variant = resolve_variant("amn", {"d_model": 16}, TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE))
         assert variant is not None
-        self.num_windows = len(train_rows)
-        self.folder = VariantFolder(folder / "amn")
-        self.smoke_asked: list[tuple[str, str, np.ndarray]] = []
+        self.ledger = Ledger(path / "run")
+        self.folder = self.ledger.variant("amn")
+        self.num_windows = len(splits.train)
         self.reported: list[dict[str, Any]] = []
-        self.last_epoch, self.verdict = EPOCHS, "survived"
-        windows = TrialWindows(
-            train=train_rows,
-            val=val_rows[:50],
-            val_novel=np.ones(50, bool),
-            smoke=val_rows[:NUM_SMOKE],
-            test=test_rows[:NUM_TEST],
-        )
+        self.evaluator = Evaluator()
+        self.judge_by(RULES)
         self.setup = TrialSetup(
             variant=variant,
             seed=3,
             payload_path=payload,
-            windows=windows,
+            windows=TrialWindows(
+                train=splits.train.rows,
+                val=splits.val.rows[:50],
+                val_novel=np.arange(50) < 25,
+                smoke=splits.val.rows[:20],
+                test=splits.test.rows[:30],
+            ),
             smoke_epochs=(2,),
             smoke_latency_queries=0,
             selection=EarlyStopping(metric="val_mrr", mode="max", patience=3),
             device="cpu",
             cpus_per_worker=1,
             gpus_per_worker=0.0,
-            evaluator=SimpleNamespace(
-                ready=remote(lambda: None), evaluate=remote(self._smoke), read_file=remote(self._read_file)
-            ),
-            provenance={"payload_sha256": data.payload.provenance.sha256},
+            evaluator=self.evaluator,
+            provenance={"payload_sha256": sha256},
             last=self.folder.last,
             best=self.folder.best,
         )
 
-    def _smoke(self, variant: str, query_set: str, predictions: np.ndarray, **_: Any) -> dict[str, Any]:
-        self.smoke_asked.append((variant, query_set, predictions))
-        return {"metrics": {"r@5": 0.1}, "ci": {"r@5": [0.0, 0.2]}}
+    def judge_by(self, rules: StopRules) -> None:
+        """A driver starts: its judge takes in what the run folder holds."""
+        questions: Any = SimpleNamespace(triage=lambda name: [])
+        self.judge = GateScheduler(self.ledger, {"amn": rules}, Monitor(io.StringIO(), {"amn": EPOCHS}), questions)
+        self.judge.replay()
 
-    def _read_file(self, path: str) -> bytes | None:
-        return Path(path).read_bytes() if Path(path).is_file() else None
-
-    def _judge(self, record: dict[str, Any], files: dict[str, Any]) -> Verdict:
+    def report(self, record: dict[str, Any], files: Mapping[str, Any]) -> Any:
         self.reported.append(record)
-        if "predicted" in record:
-            keep_predictions(self.folder, record["predicted"], files["predictions.npy"])
-            return "ended"
-        keep_epoch(self.folder, record, files)
-        verdict: Any = self.verdict if record["epoch"] >= self.last_epoch or "diverged" in record else "continue"
-        if verdict == "interrupt":
-            raise KeyboardInterrupt
-        return verdict
+        return self.judge.take("amn", to_report(record, {}, "its name"), files)
 
-    def train(self) -> list[dict[str, Any]]:
-        """Train until the judge says that it is over; return the epochs in metrics.jsonl."""
-        shard, device = Shard(self.num_windows), torch.device("cpu")
-        train.train(self.setup, orders=shard, report=self._judge, rank=0, num_workers=1, device=device)
+    def train(self, report: Any = None) -> list[dict[str, Any]]:
+        """Train until the judge ends it or `report` raises; return metrics.jsonl."""
+        device, orders = torch.device("cpu"), Shard(self.num_windows)
+        train.train(self.setup, orders=orders, report=report or self.report, rank=0, num_workers=1, device=device)
         return self.folder.records()
+
+    def train_and_die(self, when: Callable[[dict[str, Any]], bool], written: tuple[str, ...] | None) -> None:
+        """Train up to a report of which the driver has `written` these files, and its record, or nothing (None)."""
+
+        def report(record: dict[str, Any], files: Mapping[str, Any]) -> Any:
+            if not when(record):
+                return self.report(record, files)
+            if written is not None:
+                self.report(record, {name: files[name] for name in written if name in files})
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.train(report)
 
 
 @pytest.fixture
-def trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+def make_trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Trial]:
     monkeypatch.setattr(train.ray, "get", lambda answer: answer)
-    return Trial(tmp_path, rotation_payload)
+    return lambda name: Trial(tmp_path / name, rotation_payload)
+
+
+@pytest.fixture
+def trial(make_trial: Callable[[str], Trial]) -> Trial:
+    return make_trial("trial")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that were trained."""
+    sizes: list[int] = []
+    step = train.Learner.step
+    monkeypatch.setattr(train.Learner, "step", lambda self, rows: (sizes.append(len(rows)), step(self, rows))[1])
+    return sizes
+
+
+# ---- an epoch
 
 
 def test_every_epoch_is_reported_once_with_what_it_saw(trial: Trial) -> None:
     records = trial.train()
-    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert [record["epoch"] for record in trial.reported[:-1]] == [1, 2, 3]
     steps = trial.num_windows // BATCH_SIZE
     assert [record["windows_seen"] for record in records] == [BATCH_SIZE * steps * epoch for epoch in (1, 2, 3)]
     digests = [order_digest(epoch_order(trial.num_windows, 3, epoch)) for epoch in (1, 2, 3)]
     assert [record["order_digest"] for record in records] == digests
-    assert {"loss", "val_loss", "val_cosine", "val_mrr", "seconds"} <= set(records[0])
+    assert {"loss", "val_loss", "val_cosine", "val_mrr", "val_mrr_all", "seconds"} <= set(records[0])
     assert records[0]["first_step_at"] >= records[0]["first_epoch_at"] >= records[0]["started_at"]
     assert "started_at" not in records[1]
 
 
-def test_the_smoke_epoch_asks_the_evaluator_with_unit_predictions_and_reports_the_answer(trial: Trial) -> None:
+def test_the_smoke_epoch_asks_the_evaluator_with_unit_predictions_and_keeps_the_answer(trial: Trial) -> None:
     records = trial.train()
-    assert [record.get("smoke") for record in records] == [None, {"r@5": 0.1}, None]
-    assert records[1]["smoke_ci"] == {"r@5": [0.0, 0.2]}
-    ((variant, query_set, predictions),) = trial.smoke_asked
-    assert (variant, query_set, predictions.shape) == ("amn", "smoke", (NUM_SMOKE, 16))
+    assert [record.get("smoke") for record in records] == [None, {"novel.r@5": 0.1}, None]
+    ((variant, query_set, predictions),) = trial.evaluator.asked
+    assert (variant, query_set, predictions.shape) == ("amn", "smoke", (20, 16))
     np.testing.assert_allclose(np.linalg.norm(predictions, axis=1), 1.0, atol=1e-5)
+    assert read_json(trial.folder.smoke(2)) == {
+        "epoch": 2,
+        "metrics": {"novel.r@5": 0.1},
+        "ci": {"p95_ms": [0.3, 0.5]},
+    }
 
 
-def test_a_trial_ends_where_the_judge_says_and_predicts_the_test_windows_only_when_it_survived(trial: Trial) -> None:
-    trial.last_epoch, trial.verdict = 2, "ended"
-    assert [record["epoch"] for record in trial.train()] == [1, 2]
-    assert len(trial.reported) == 2
-    assert not trial.folder.predictions.exists()
-
-
-def test_a_survivor_predicts_with_its_best_weights(trial: Trial) -> None:
-    # The loss falls: with mode "max" its first epoch is the best one.
-    trial.setup = replace(trial.setup, selection=EarlyStopping(metric="loss", mode="max", patience=3))
-    losses = [record["loss"] for record in trial.train()]
-    assert losses[0] == max(losses)
-    assert load_model(trial.folder.best).epoch == 1
-    assert trial.reported[-1]["predicted"]["best_epoch"] == 1
-    assert len(trial.reported[-1]["predicted"]["predict_ms"]) >= NUM_TEST
-    predictions = np.load(trial.folder.predictions)
-    assert predictions.shape == (NUM_TEST, 16)
-    best = load_model(trial.folder.best).model.eval()
-    context = torch.from_numpy(
-        train.open_table(trial.setup.payload_path, trial.setup.provenance["payload_sha256"], None, torch.device("cpu"))
-        .gather(trial.setup.windows.test)[0]
-        .numpy()[:, :-1]
-    )
-    with torch.inference_mode():
-        np.testing.assert_allclose(best(context)[:, -1].numpy(), predictions, atol=1e-6)
-
-
-@pytest.mark.parametrize("epoch", [1, 2])
-def test_an_interrupted_trial_goes_on_as_if_never_interrupted(
-    trial: Trial, tmp_path: Path, rotation_payload: Path, epoch: int
+def test_a_loss_that_is_not_finite_ends_the_trial_without_a_checkpoint_of_it(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    uninterrupted = Trial(tmp_path / "whole", rotation_payload)
-    whole = uninterrupted.train()
-    trial.last_epoch, trial.verdict = epoch, "interrupt"
-    with pytest.raises(KeyboardInterrupt):
-        trial.train()
-    trial.last_epoch, trial.verdict = EPOCHS, "survived"
-    records = trial.train()
-    assert [record["epoch"] for record in records] == [1, 2, 3]
-    for key in ("loss", "val_mrr", "order_digest"):
-        assert [record[key] for record in records] == [record[key] for record in whole]
-    np.testing.assert_array_equal(np.load(trial.folder.predictions), np.load(uninterrupted.folder.predictions))
+    broken = {"loss": float("nan"), "grad_norm": float("inf")}
+    monkeypatch.setattr(train.Learner, "step", lambda self, rows: broken)
+    (record,) = trial.train()
+    assert record["diverged"] == "loss nan, gradient norm inf at step 1 of epoch 1"
+    assert record["windows_seen"] == 0
+    assert {path.name for path in trial.folder.path.iterdir()} == {"metrics.jsonl"}
 
 
-def test_a_trial_whose_predictions_alone_are_missing_makes_them_and_trains_no_further(trial: Trial) -> None:
+def test_predictions_that_are_no_numbers_make_the_trial_diverged(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(self: Any, rows: np.ndarray) -> dict[str, float]:
+        next(self.model.parameters()).data.fill_(float("nan"))
+        return {"loss": 1.0, "grad_norm": 1.0}
+
+    monkeypatch.setattr(train.Learner, "step", spoil)
     trial.train()
-    before = np.load(trial.folder.predictions)
-    trial.folder.predictions.unlink()
-    trial.reported.clear()
-    trial.setup = replace(trial.setup, only_predict=True)
-    trial.train()
-    assert [set(record) for record in trial.reported] == [{"predicted"}]
-    np.testing.assert_array_equal(np.load(trial.folder.predictions), before)
+    end = trial.ledger.end_of("amn")
+    assert end is not None
+    assert (end.ending.name, end.reason) == ("DIVERGED", "predictions of epoch 1 are not finite")
+    assert {path.name for path in trial.folder.path.iterdir()} == {"metrics.jsonl"}
+
+
+# ---- the judge's word
 
 
 @pytest.mark.parametrize(
-    ("method", "answer", "diverged"),
-    [
-        ("step", {"loss": np.nan, "grad_norm": np.inf}, "loss nan, gradient norm inf at step 1 of epoch 1"),
-        ("validate", {"val_mrr": np.nan}, "predictions of epoch 1 are not finite"),
-    ],
+    ("rules", "epochs", "predicts"), [(RULES, 3, True), (STOPPING, 2, True), (PRUNING, 2, False)], ids=str
 )
-def test_what_is_not_finite_ends_the_trial_without_a_checkpoint_of_it(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch, method: str, answer: dict[str, float], diverged: str
+def test_no_step_is_taken_after_a_verdict_and_only_a_survivor_predicts(
+    trial: Trial, steps: list[int], rules: StopRules, epochs: int, predicts: bool
 ) -> None:
-    monkeypatch.setattr(train.Learner, method, lambda *_: answer)
-    trial.verdict = "ended"
-    (record,) = trial.train()
-    assert record["diverged"] == diverged
-    assert not trial.folder.last.exists()
-    assert not trial.folder.best.exists()
+    trial.judge_by(rules)
+    trial.train()
+    assert steps == [BATCH_SIZE] * (epochs * (trial.num_windows // BATCH_SIZE))
+    assert [record.get("epoch") for record in trial.reported] == [*range(1, epochs + 1), *[None] * predicts]
+    assert trial.folder.predictions.is_file() == predicts
+
+
+def test_a_survivor_predicts_the_test_windows_with_its_best_weights(trial: Trial) -> None:
+    trial.setup = replace(trial.setup, selection=EarlyStopping(metric="loss", mode="max", patience=3))
+    losses = [record["loss"] for record in trial.train()]
+    assert losses[0] == max(losses)
+    assert load_training_state(trial.folder.last)["epoch"] == 3
+    best = load_model(trial.folder.best)
+    predictions, about = read_predictions(trial.folder)
+    assert (best.epoch, about["best_epoch"], len(about["predict_ms"])) == (1, 1, 30)
+    contexts = open_payload(trial.setup.payload_path).vectors[trial.setup.windows.test[:, :-1]]
+    with torch.inference_mode():
+        expected = best.model(torch.from_numpy(contexts))[:, -1].numpy()
+    np.testing.assert_array_equal(predictions, expected)
+
+
+def test_other_test_windows_change_nothing_but_the_predictions(make_trial: Callable[[str], Trial]) -> None:
+    def judged(trial: Trial) -> tuple[Any, Any]:
+        trial.judge_by(STOPPING)
+        records = [{key: record[key] for key in ("loss", "val_mrr")} for record in trial.train()]
+        return records, [{**line, "time": None} for line in trial.ledger.decisions_of("amn")]
+
+    one, other = make_trial("one"), make_trial("other")
+    other.setup = replace(other.setup, windows=replace(other.setup.windows, test=other.setup.windows.train[:30]))
+    assert judged(one) == judged(other)
+    assert not np.array_equal(read_predictions(one.folder)[0], read_predictions(other.folder)[0])
+    assert {query_set for _, query_set, _ in one.evaluator.asked} == {"smoke"}
+
+
+# ---- an attempt after another one
+
+
+@pytest.mark.parametrize("written", [None, ("best.pt",), ("best.pt", "last.pt")], ids=str)
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
+    make_trial: Callable[[str], Trial], epoch: int, written: tuple[str, ...] | None
+) -> None:
+    whole, cut = make_trial("whole"), make_trial("cut")
+    cut.train_and_die(lambda record: record.get("epoch") == epoch, written)
+    cut.judge_by(RULES)
+    expected = whole.train()
+    for key in ("epoch", "loss", "val_mrr", "order_digest", "windows_seen"):
+        assert [record[key] for record in cut.train()] == [record[key] for record in expected], key
+    (left, about_left), (right, about_right) = read_predictions(cut.folder), read_predictions(whole.folder)
+    np.testing.assert_array_equal(left, right)
+    assert about_left["best_epoch"] == about_right["best_epoch"]
+
+
+@pytest.mark.parametrize("rules", [RULES, STOPPING], ids=["finished", "early stopped"])
+@pytest.mark.parametrize("again", ["Tune's retry", "the same command"])
+def test_a_survivor_that_died_while_it_predicted_predicts_again_and_does_not_train(
+    trial: Trial, steps: list[int], rules: StopRules, again: str
+) -> None:
+    trial.judge_by(rules)
+    trial.train_and_die(lambda record: "predicted" in record, None)
+    trained, records = len(steps), trial.folder.records()
+    if again == "the same command":
+        trial.judge_by(rules)
+    assert trial.train() == records
+    assert len(steps) == trained
+    assert trial.folder.predictions.is_file()
+
+
+# ---- the best weights
+
+
+@pytest.mark.parametrize(("rule", "values", "epoch"), BEST_EPOCHS)
+def test_the_best_weights_are_those_of_the_epoch_that_last_improved(
+    rule: EarlyStopping, values: tuple[float | None, ...], epoch: int
+) -> None:
+    best = train.Best(rule)
+    improved = [best.improves({"epoch": one.epoch, **one.metrics}) for one in scored(*values)]
+    assert best.epoch == epoch == max(number for number, better in enumerate(improved, start=1) if better)
+    assert improved[0]
