@@ -87,11 +87,7 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
         )
         train = WindowTable(np.zeros((640, 6), np.int32), np.zeros(640, np.int32))
         data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=train))
-<<<<<<< HEAD
-        questions = Questions(**{name: run_queries(num) for name, num in (("val", 50), ("smoke", 20), ("final", 200))})
-=======
         questions = Questions(val=run_queries(50), smoke=run_queries(20), final=run_queries(200))
->>>>>>> core
         ledger = Ledger(tmp_path / "run")
         return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
 
