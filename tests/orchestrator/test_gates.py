@@ -31,12 +31,15 @@ def scored(*values: float | None, metric: str = "val_mrr") -> list[Epoch]:
     return [Epoch(epoch=number, metrics={metric: value}) for number, value in enumerate(values, start=1)]
 
 
-def ends(rules: StopRules, history: list[Epoch]) -> bool:
-    return any(decision.ending for decision in rules.decide(history))
-
-
 def actions(decisions: list[TrialDecision]) -> list[str]:
     return [decision.action for decision in decisions]
+
+
+def ends(some: StopRules, history: list[Epoch]) -> bool:
+    """Whether the last decision ends the trial, which is where a relaunch looks for it, and no earlier one of it."""
+    found = [decision.ending is not None for decision in some.decide(history)]
+    assert found == sorted(found)
+    return any(found)
 
 
 # ---- gates
@@ -198,23 +201,16 @@ def test_a_pruned_trial_is_not_stopped_early_as_well() -> None:
     assert actions(both.decide(history)) == ["prune"]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_line_that_ends_a_trial_is_the_last_one(seed: int) -> None:
-    import random
+# ---- the latency, which is measured again before it ends a trial
 
-    random.seed(seed)
-    some = rules(
-        gate(2, floors=["r@5 >= 0.3"], targets=["r@5 >= 0.6"]),
-        gate(4, floors=["r@5 >= 0.3"]),
-        epochs=6,
-        early_stopping=stopping(),
-        on_marginal=random.choice(["continue", "prune"]),
-        mode=random.choice(["enforce", "shadow"]),
-    )
-    history = [
-        Epoch(epoch=number, metrics={"val_mrr": random.random()}, smoke={"r@5": random.random()})
-        for number in range(1, random.randint(1, 6) + 1)
-    ]
-    # A relaunch looks for it there.
-    decisions = some.decide(history)
-    assert not ends(some, history) or decisions[-1].ending is not None
+
+@pytest.mark.parametrize(
+    ("epoch", "p95_ms", "fails"),
+    [(4, 2.5, True), (4, 2.0, False), (3, 2.5, False), (4, NAN, True), (4, None, True)],
+)
+def test_a_latency_fails_where_a_rule_of_its_epochs_gate_does(epoch: int, p95_ms: float | None, fails: bool) -> None:
+    (measured,) = at(epoch, p95_ms=p95_ms, r5=0.0)
+    either = (gate(floors=["p95_ms <= 2"]), gate(targets=["r@5 >= 0.3", "p95_ms <= 2"]))
+    assert [rules(one).latency_fails(measured) for one in either] == [fails, fails]
+    assert not rules(either[0], gated=False).latency_fails(measured)
+    assert not rules(gate(floors=["r@5 >= 0.3"])).latency_fails(measured)

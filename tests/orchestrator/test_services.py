@@ -50,10 +50,20 @@ def test_the_evaluator_gets_payload_index_and_queries_and_keeps_what_takes_long_
     assert services.start_evaluator(prepared) == "handle"
     payload, config, queries = given["arguments"]
     assert (payload, config) == (str(prepared.data.payload.path.resolve()), prepared.config.index)
-    assert {name: len(rows) for name, rows in queries.items()} == {"smoke": 20, "final": 200}
+    assert {one.name: len(one) for one in queries} == {"smoke": 20, "final": 200}
+    assert given["baselines"] == ("context_mean",)
+    assert len(given["training"].val) == len(given["training"].val_novel) == 50
     assert (given["index_dir"] is not None) == kept
     assert (given["name"], given["num_cpus"]) == ("shared/evaluator", 0)
     assert given["scheduling_strategy"] == "beside the driver"
+
+
+def test_trials_share_the_windows_of_every_kind(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services.ray, "put", lambda value: value)
+    prepared: Prepared = prepared_from(EXPERIMENT)
+    windows = services.share_windows(prepared)
+    assert windows.train is prepared.data.splits.train.rows
+    assert [len(part) for part in (windows.val, windows.val_novel, windows.smoke, windows.test)] == [50, 50, 20, 200]
 
 
 def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,17 +72,17 @@ def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, mo
 
 
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
-    return services.measure(prepared, Started(admission=None, evaluator=evaluator, orders=None), session)
+    return services.measure(prepared, Started(admission=None, evaluator=evaluator, windows=None, orders=None), session)
 
 
 def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared_from: Any) -> None:
     ready = {"index": {"kind": "flat"}, "torch_imported": False, "index_builds": 1, "build_s": 0.5}
-    answers = {name: {"metrics": {"r@5": share}} for name, share in (("last_vector", 0.2), ("context_mean", 0.1))}
+    answers = {name: {"metrics": {"novel.r@5": share}} for name, share in (("last_vector", 0.2), ("context_mean", 0.1))}
     evaluator = SimpleNamespace(ready=remote(ready), baselines=remote(answers), reach=remote({"r@5": 0.6}))
     session = Session(stream=io.StringIO())
     measured = measured_by(evaluator, prepared_from(EXPERIMENT), session)
     assert (measured.index, measured.oracle) == (ready, {"r@5": 0.6})
-    assert measured.baselines == {"context_mean": {"r@5": 0.1}}
+    assert measured.baselines == {"context_mean": {"novel.r@5": 0.1}}
     assert session.timeline.facts == {"index_builds": 1, "index_build_s": 0.5}
     assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' R@5: context_mean 10.0 %\n"
 
