@@ -21,6 +21,7 @@ from orchestrator.command import exit_code, main
 from orchestrator.config.load import load_config
 from orchestrator.preflight import PreflightError
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.records import keep_epoch
 from orchestrator.state import Measured, Prepared
 
 REPOSITORY = Path(__file__).parents[2]
@@ -336,7 +337,7 @@ def test_an_interruption_is_recorded_for_trials_that_had_begun(
     experiment: Path, ends_with: Callable[..., None]
 ) -> None:
     ledger = Ledger(RUN)
-    ends_with(KeyboardInterrupt(), lambda: ledger.variant("learner").rewrite([{"epoch": 1}]))
+    ends_with(KeyboardInterrupt(), lambda: keep_epoch(ledger.variant("learner"), {"epoch": 1}, {}))
     for _ in range(2):
         assert main([str(experiment), "-v"]) == 130
     (line,) = ledger.decisions_of("learner")

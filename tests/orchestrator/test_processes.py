@@ -23,9 +23,8 @@ def imported(modules: str) -> set[str]:
             "orchestrator.launch, orchestrator.command, orchestrator.pipeline, orchestrator.screen.summary",
             set(),
         ),
-        ("Tune trial", "orchestrator.trials.trial", set()),
-        ("training worker", "orchestrator.trials.train_loop", {"torch"}),
-        ("predictor", "orchestrator.final.evaluate, evaluation.service.predict", {"torch"}),
+        ("trial before it trains", "orchestrator.trials.trial", set()),
+        ("training trial", "orchestrator.trials.train", {"torch"}),
         ("evaluator", "evaluation.service.actor", {"faiss"}),
     ],
 )

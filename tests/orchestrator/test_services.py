@@ -50,7 +50,9 @@ def test_the_evaluator_gets_payload_index_and_queries_and_keeps_what_takes_long_
     assert services.start_evaluator(prepared) == "handle"
     payload, config, queries = given["arguments"]
     assert (payload, config) == (str(prepared.data.payload.path.resolve()), prepared.config.index)
-    assert {name: len(rows) for name, rows in queries.items()} == {"smoke": 20, "final": 200}
+    assert {asked.name: (len(asked), len(asked.novel)) for asked in queries} == {"smoke": (20, 20), "final": (200, 200)}
+    training = given["training"]
+    assert [len(part) for part in (training.train, training.val, training.val_novel)] == [640, 50, 50]
     assert (given["index_dir"] is not None) == kept
     assert (given["name"], given["num_cpus"]) == ("shared/evaluator", 0)
     assert given["scheduling_strategy"] == "beside the driver"
@@ -61,20 +63,30 @@ def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, mo
     assert services.stream_orders(prepared_from(EXPERIMENT)) == (640, 0, [1, 2, 3, 4, 5, 6, 7])
 
 
+def test_trials_share_the_windows_of_training_validation_smoke_and_test(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services.ray, "put", lambda value: value)
+    shared = services.share_windows(prepared_from(EXPERIMENT))
+    sizes = {"train": 640, "val": 50, "val_novel": 50, "smoke": 20, "test": 200}
+    assert {name: len(getattr(shared, name)) for name in sizes} == sizes
+
+
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
-    return services.measure(prepared, Started(admission=None, evaluator=evaluator, orders=None), session)
+    started = Started(admission=None, evaluator=evaluator, windows=None, orders=None)
+    return services.measure(prepared, started, session)
 
 
 def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared_from: Any) -> None:
     ready = {"index": {"kind": "flat"}, "torch_imported": False, "index_builds": 1, "build_s": 0.5}
-    answers = {name: {"metrics": {"r@5": share}} for name, share in (("last_vector", 0.2), ("context_mean", 0.1))}
+    answers = {name: {"metrics": {"novel.r@5": share}} for name, share in (("last_vector", 0.2), ("context_mean", 0.1))}
     evaluator = SimpleNamespace(ready=remote(ready), baselines=remote(answers), reach=remote({"r@5": 0.6}))
     session = Session(stream=io.StringIO())
     measured = measured_by(evaluator, prepared_from(EXPERIMENT), session)
     assert (measured.index, measured.oracle) == (ready, {"r@5": 0.6})
-    assert measured.baselines == {"context_mean": {"r@5": 0.1}}
+    assert measured.baselines == {"context_mean": {"novel.r@5": 0.1}}
     assert session.timeline.facts == {"index_builds": 1, "index_build_s": 0.5}
-    assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' R@5: context_mean 10.0 %\n"
+    assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' novel R@5: context_mean 10.0 %\n"
 
 
 def test_an_evaluator_that_imported_torch_is_a_fault(prepared_from: Any) -> None:

@@ -11,6 +11,7 @@ from data.io import append_json_line, write_json
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger, TrialEnd, differences, epoch_of
+from orchestrator.run.records import keep_epoch
 
 MANIFEST = {"config_sha256": "c" * 64, "data_sha256": "d" * 64}
 CONFIG = {"name": "x", "training": {"epochs": 4, "optimizer": {"lr": 1e-3}}, "variants": {"a": {}}}
@@ -39,14 +40,13 @@ def test_an_epochs_record_is_what_the_rules_need() -> None:
     assert epoch_of({"epoch": 1, "diverged": "loss nan"}).diverged == "loss nan"
 
 
-def test_a_variants_records_can_be_replaced(ledger: Ledger) -> None:
+def test_an_epoch_that_is_trained_again_takes_the_place_of_itself_and_of_later_ones(ledger: Ledger) -> None:
     folder = ledger.variant("a")
-    folder.rewrite([{"epoch": 1, "loss": math.nan}])
-    append_json_line(folder.metrics, {"epoch": 2, "loss": 0.5})
-    assert folder.records() == [{"epoch": 1, "loss": None}, {"epoch": 2, "loss": 0.5}]
-    assert [epoch.epoch for epoch in folder.history()] == [1, 2]
-    folder.rewrite([])
     assert folder.records() == []
+    for epoch, loss in ((1, math.nan), (2, 0.5), (3, 0.4), (2, 0.6)):
+        keep_epoch(folder, {"epoch": epoch, "loss": loss}, {})
+    assert folder.records() == [{"epoch": 1, "loss": None}, {"epoch": 2, "loss": 0.6}]
+    assert [epoch.epoch for epoch in folder.history()] == [1, 2]
     assert folder.smoke(4) == ledger.path / "variants" / "a" / "smoke_epoch4.json"
 
 

@@ -7,14 +7,7 @@ import pytest
 
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger
-from orchestrator.screen.summary import (
-    decision_line,
-    decision_text,
-    failure_lines,
-    order_line,
-    time_line,
-    triage_lines,
-)
+from orchestrator.screen.summary import decision_line, decision_text, order_line, time_line, triage_lines
 
 
 @pytest.fixture
@@ -33,25 +26,18 @@ def decision(action: Any, limit: float | None = 0.3) -> TrialDecision:
     return TrialDecision(epoch=2, rule="r", value=0.1, limit=limit, passed=False, action=action, reason="why")
 
 
-def test_the_best_variant_and_its_verdict_come_first() -> None:
-    text = decision_text(results("a", "SUCCESS: 2 of 2 final gates passed.", status="FINISHED"))
-    assert text.splitlines()[0] == "Best: a. SUCCESS: 2 of 2 final gates passed."
+def test_the_verdict_comes_first_and_warnings_stand_above_the_table() -> None:
+    found = results("a", "a is the best variant; it cannot be told from ridge.", status="FINISHED")
+    found["protocol"]["warnings"] = ["1 of 2 rows FAILED: b (OSError: disk full)."]
+    text = decision_text(found)
+    assert text.splitlines()[0] == "a is the best variant; it cannot be told from ridge."
+    assert text.index("Warning: 1 of 2 rows FAILED: b (OSError: disk full).") < text.index("variant  ")
 
 
 def test_that_no_variant_survived_is_said_once_with_what_ended_each() -> None:
     text = decision_text(results(None, "No variant survived."))
     assert text.count("No variant survived") == 1
     assert "r@5 too low" in text
-
-
-def test_failed_trials_stand_above_the_table_with_what_becomes_of_them() -> None:
-    found = results("a", "TIE: why.", status="FINISHED")
-    assert failure_lines(found) == []
-    found["rows"] += [{"variant": "b", "kind": "variant", "status": "FAILED", "reason": "OSError: disk full"}]
-    (line,) = failure_lines(found)
-    assert line == ("1 of 2 rows failed: b (OSError: disk full); the same command tries them again and keeps the rest")
-    text = decision_text(found)
-    assert text.index(line) < text.index("variant  ")
 
 
 def test_triage_of_pruned_trials_names_what_is_wrong() -> None:
@@ -78,7 +64,7 @@ def test_triage_of_pruned_trials_names_what_is_wrong() -> None:
 )
 def test_it_is_said_whether_all_trials_saw_the_same_data(differing: list[str], line: str) -> None:
     orders = {"trials": 3, "epochs": 8, "differing": differing}
-    assert order_line({"protocol": {"orders": orders}}) == line
+    assert order_line({"orders": orders}) == line
 
 
 def test_time_is_told_by_phase_with_the_share_in_training_steps() -> None:

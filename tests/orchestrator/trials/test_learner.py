@@ -17,7 +17,7 @@ from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
-from orchestrator.trials.learner import GatherTable, Learner, mean_reciprocal_rank
+from orchestrator.trials.learner import GatherTable, Learner, reciprocal_ranks
 
 
 def learner(
@@ -36,25 +36,27 @@ def learner(
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
     assert variant is not None
-    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), torch.device("cpu"))
+    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu"))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
     made = Learner(variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1)
     return made, rows
 
 
-def test_the_reciprocal_rank_counts_candidates_that_score_higher():
-    # Targets at 0, 90 and 180 degrees. The first prediction is nearest to its own target (rank 1); the second points at
-    # 180 degrees, so its target at 90 degrees comes second; the third points at 0 degrees: its target comes last.
-    target = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    pred = torch.tensor([[1.0, 0.0], [-0.8, 0.6], [1.0, 0.0]])
-    assert mean_reciprocal_rank(pred, target, torch.tensor([0, 1, 2])) == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
-
-
-def test_an_exact_duplicate_of_the_target_is_one_candidate():
-    target = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
-    pred = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+RANKED = [
+    # Targets at 0, 90 and 180 degrees. The first prediction is nearest to its own target; the second points at 180
+    # degrees, so its target at 90 degrees comes second; the third points at 0 degrees: its target comes last.
+    (((1, 0), (0, 1), (-1, 0)), ((1, 0), (-0.8, 0.6), (1, 0)), (0, 1, 2), (1, 1 / 2, 1 / 3)),
     # The two equal targets count once, so the first target is second, not third.
-    assert mean_reciprocal_rank(pred, target, torch.tensor([0, 1, 1])) == pytest.approx((1 / 2 + 1 + 1) / 3)
+    (((0, 1), (1, 0), (1, 0)), ((1, 0), (1, 0), (1, 0)), (0, 1, 1), (1 / 2, 1, 1)),
+    # Nothing scores higher than NaN, and it is found nowhere.
+    (((1, 0), (0, 1)), ((float("nan"), 0), (0, 1)), (0, 1), (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("target", "pred", "ids", "expected"), RANKED)
+def test_the_reciprocal_rank_counts_distinct_candidates_that_score_higher(target, pred, ids, expected):
+    found = reciprocal_ranks(torch.tensor(pred, dtype=torch.float32), torch.tensor(target) * 1.0, torch.tensor(ids))
+    assert found.tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("article_negatives", [0, 4])
@@ -86,7 +88,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
         assert torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`", "ignore:training.precision")
 @pytest.mark.parametrize(
     ("model", "layers"),
     [
@@ -113,12 +115,24 @@ def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
     assert steps_with(trace) == steps_with(lambda objective: objective)
 
 
-def test_validation_reports_loss_cosine_and_reciprocal_rank(rotation_payload):
+def test_validation_ranks_among_all_targets_and_its_mrr_is_over_novel_windows(rotation_payload, monkeypatch):
+    ranked = np.array([1.0, 0.5, 0.25, 0.2])
+    monkeypatch.setattr("orchestrator.trials.learner.reciprocal_ranks", lambda *_: ranked)
     made, rows = learner(rotation_payload)
-    scores = made.validate(rows[:48])
-    assert set(scores) == {"val_loss", "val_cosine", "val_mrr"}
+    scores = made.validate(rows[:4], np.array([False, True, True, False]))
+    assert set(scores) == {"val_loss", "val_cosine", "val_mrr", "val_mrr_all"}
     assert -1.0 <= scores["val_cosine"] <= 1.0
-    assert 0.0 < scores["val_mrr"] <= 1.0
+    assert (scores["val_mrr"], scores["val_mrr_all"]) == (0.375, pytest.approx(1.95 / 4))
+    assert made.validate(rows[:4], np.zeros(4, bool))["val_mrr"] == pytest.approx(1.95 / 4)
+
+
+def test_validation_of_predictions_that_are_no_numbers_has_no_score(rotation_payload):
+    made, rows = learner(rotation_payload)
+    with torch.no_grad():
+        next(made.model.parameters()).fill_(float("nan"))
+    scores = made.validate(rows[:48], np.ones(48, bool))
+    assert set(scores) == {"val_mrr"}
+    assert np.isnan(scores["val_mrr"])
 
 
 def test_predictions_are_unit_rows_in_the_order_of_the_windows(rotation_payload):

@@ -39,7 +39,7 @@ def test_tensorboard_gets_each_epochs_numbers_in_the_trials_folder() -> None:
     (callback,) = tracking_callbacks(TrackingConfig(tensorboard=True), "phase5")
     callback._summary_writer_cls = Writer
     trial = TuneTrial()
-    report = to_report({"epoch": 2, "loss": 0.5, "seconds": {"step": 1.0}})
+    report = to_report({"epoch": 2, "loss": 0.5, "seconds": {"step": 1.0}}, {}, "its name")
     callback.log_trial_result(1, trial, {**report, "training_iteration": 2})
     writer = callback._trial_writer[trial]
     assert writer.folder == "/the/trial"

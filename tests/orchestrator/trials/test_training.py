@@ -1,21 +1,19 @@
-"""Stages: the later one starts only after the first one has shown that it can retrieve."""
+"""Which trials are run, stage by stage, and that nothing of the final phase is asked for without stages."""
 
 import io
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
+from data.io import write_bytes
 from evaluation.ending import Ending
-from evaluation.statistics.significance import Outcomes
 from orchestrator.cluster.admission import Admission
-from orchestrator.final.evaluate import FinalResult
 from orchestrator.gates import ended
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials import training
-from orchestrator.trials.training import latency_limits_ms, train_all
+from orchestrator.trials.training import train_all
 
 EXPERIMENT = """
 name: staged
@@ -25,14 +23,8 @@ gates: {success_if: ["r@5 >= 0.4", "p95_ms <= 1.0"]}
 """
 
 
-def result(r_at_5: float) -> FinalResult:
-    none = np.zeros(0, np.int32)
-    outcomes = Outcomes(ranks=none, ranks_pool=none, cosine=np.zeros(0))
-    return FinalResult(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0}, ci={}, outcomes=outcomes)
-
-
 class Stages:
-    """A run whose trials all finish at once; `started` lists the groups."""
+    """A run whose trials all finish at once and leave their predictions; `started` lists the groups."""
 
     def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared, self.ledger = prepared, prepared.ledger
@@ -43,19 +35,29 @@ class Stages:
         self.started.append(sorted(names))
         for name in names:
             self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
+            self.keep_predictions(name)
+
+    def keep_predictions(self, name: str) -> None:
+        write_bytes(self.ledger.variant(name).predictions, b"")
 
     def train(self, r_at_5: float | None, **others: float) -> Trained:
         """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
 
-        def survivor(name: str) -> FinalResult | None:
+        def survivor(name: str) -> Any:
             found = others.get(name, r_at_5)
             return None if found is None else result(found)
 
-        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor, predictor=None)
+        return self.train_with(SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor))
+
+    def train_with(self, finals: Any) -> Trained:
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
-        started = Started(admission=admission, evaluator=None, orders=None)
+        started = Started(admission=admission, evaluator=None, windows=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         return train_all(self.prepared, started, measured, finals, Session(stream=io.StringIO()))
+
+
+def result(r_at_5: float) -> Any:
+    return SimpleNamespace(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0})
 
 
 @pytest.fixture
@@ -119,24 +121,26 @@ def test_a_relaunch_trains_only_what_has_no_verdict(stages: Stages) -> None:
     stages.ledger.record("amn", ended(Ending.INTERRUPTED, 2, "r", "interrupted"))
     ends = stages.train(0.5).ends
     assert stages.started == [["mamba_s"], ["amn"]]
-    assert {name: end.ending.name for name, end in ends.items()} == {
-        "mamba_s": "FINISHED",
-        "mamba_h": "PRUNED",
-        "amn": "FINISHED",
-    }
+    ended_as = {name: end.ending.name for name, end in ends.items()}
+    assert ended_as == {"mamba_s": "FINISHED", "mamba_h": "PRUNED", "amn": "FINISHED"}
+
+
+def test_a_survivor_whose_predictions_are_missing_is_run_again(stages: Stages) -> None:
+    for name in ("mamba_s", "amn"):
+        stages.ledger.record(name, ended(Ending.EARLY_STOPPED, 4, "r", "no better"))
+    stages.keep_predictions("amn")
+    stages.train(0.5)
+    assert stages.started == [["mamba_s"], ["mamba_h"]]
+
+
+def test_nothing_of_the_final_phase_is_read_before_it_without_stages(prepared_from: Any, monkeypatch: Any) -> None:
+    prepared = prepared_from("name: x\nvariants: {mamba_s: {}, amn: {}}\n")
+    prepared.ledger.path.mkdir()
+    stages = Stages(prepared, monkeypatch)
+    no_finals = object()
+    assert len(stages.train_with(no_finals).ends) == 2
 
 
 def test_a_trial_without_a_verdict_failed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_trials", lambda *_, **__: None)
     assert stages.train(0.5).ends["mamba_s"].ending is Ending.FAILED
-
-
-def test_a_latency_limit_is_the_tightest_of_its_gate(prepared_from: Any) -> None:
-    smoke = """
-gates:
-  smoke:
-    - {epoch: 2, continue_if: ["p95_ms <= 2"], prune_unless: ["p95_ms <= 5", "r@5 >= 0.1"]}
-    - {epoch: 4, prune_unless: ["r@5 >= 0.2"]}
-"""
-    config = prepared_from("name: x\nvariants: {mamba_s: {}}\n" + smoke).config
-    assert latency_limits_ms(config.stop_rules(config.resolved_variants["mamba_s"], {})) == {2: 2.0}
