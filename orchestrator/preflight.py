@@ -21,6 +21,7 @@ from data.preflight.provenance import provenance_of_index, provenance_of_windows
 from data.preflight.run import blocking, check_alignment, run_preflight, stamp_waived
 from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
+from evaluation.measures.metrics import split_prefix
 from evaluation.measures.rules import Rule, parse_rule
 from evaluation.service.index_check import check_index_file
 from evaluation.statistics.significance import FEW_ARTICLES, FEW_QUERIES
@@ -170,7 +171,7 @@ def absolute_rules(config: ExperimentConfig) -> list[Rule]:
         for rule in rules
         if rule.baseline is None
         and rule.op == ">="
-        and rule.metric.removeprefix("exclude_context.").startswith(("r@", "contain@", "mrr@"))
+        and split_prefix(rule.metric)[1].startswith(("r@", "contain@", "mrr@"))
     ]
 
 

@@ -99,7 +99,6 @@ def test_a_worker_that_sees_the_folder_asks_for_nothing(rotation_payload: Path) 
 
 def losses(setup: TrialSetup, stream: Any) -> list[float]:
     import torch
-
     from orchestrator.trials.train_loop import train
 
     reported: list[dict[str, Any]] = []

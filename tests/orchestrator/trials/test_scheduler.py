@@ -205,15 +205,6 @@ def test_files_are_written_with_the_epoch_that_brings_them(scheduler: GateSchedu
     assert [line["epoch"] for line in folder.records()] == [1]
 
 
-def test_an_epoch_that_is_trained_again_takes_the_place_of_the_first_one(
-    scheduler: GateScheduler, ledger: Ledger
-) -> None:
-    for epoch, loss in ((1, 3.0), (2, 2.0), (1, 3.5)):
-        scheduler.take("a", report(epoch, r5=0.5, loss=loss), {})
-    assert [(line["epoch"], line["loss"]) for line in ledger.variant("a").records()] == [(1, 3.5)]
-    assert scheduler.num_judged == 2
-
-
 def test_a_survivors_predictions_are_kept_and_the_trial_is_over(scheduler: GateScheduler, ledger: Ledger) -> None:
     for epoch in (1, 2, 3, 4):
         verdict = scheduler.take("a", report(epoch, r5=0.5), {})

@@ -1,4 +1,4 @@
-"""The training of one trial, with a real learner and judge; stream and evaluator are plain objects: no cluster."""
+"""One trial's training with a real learner and a real judge; stream and evaluator are plain objects: no cluster."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
