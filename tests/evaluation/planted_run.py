@@ -155,6 +155,10 @@ def write_side_files(run: Path, payload: str) -> None:
         "seed": 7,
         "data": {"source": "payload", "payload": payload, "min_article_chunks": 7},
         "variants": variants,
+        "training": {"val_windows": 100},
+        "smoke": {"queries": None},
+        "final": {"queries": None},
+        "evaluation": {"novel_below": 0.9},
         "index": {"kind": "flat"},
         "gates": {"smoke": smoke, "success_if": ["r@5 >= 0.01"]},
     }

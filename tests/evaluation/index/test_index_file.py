@@ -11,6 +11,7 @@ from data.preflight.run import blocking
 from evaluation.config import IndexConfig
 from evaluation.index.file import main, open_index_file
 from evaluation.index.search import SearchIndex
+from evaluation.retrieval.corpus import QuerySet
 from evaluation.service.actor import Evaluator
 from evaluation.service.index_check import check_index_file
 
@@ -225,7 +226,7 @@ def payload(tmp_path):
     ).path
 
 
-QUERIES = {"smoke": np.arange(6, dtype=np.int32)[None]}
+QUERIES = [QuerySet("smoke", np.arange(6, dtype=np.int32)[None])]
 
 
 def test_the_evaluator_searches_the_file_and_builds_nothing(file, payload):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from evaluation.queries import load_queries
 from evaluation.studies.checkpoint import main
 
 LINE = re.compile(
@@ -68,7 +69,7 @@ def test_the_original_files_and_gates_are_read_outside_a_run(run_folder, checkpo
         for row in range(payload.num_rows)
     }
     np.save(tmp_path / "payload.npy", np.array(entries, dtype=object), allow_pickle=True)
-    windows = np.load(run_folder / "variants" / "mamba_s" / "windows.npy")
+    windows = load_queries(run_folder).windows
     np.savez(
         tmp_path / "eval.npz",
         contexts=vectors[windows[:, :-1]],
