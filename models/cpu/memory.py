@@ -1,4 +1,4 @@
-"""Keep freed memory for the next step, in huge pages, instead of returning it to the system. Torch-free, Linux only.
+"""Keep freed memory for the next step, in huge pages, instead of returning it to the system. Torch-free.
 
 A training step frees and allocates the same large tensors again and again. By default the C library returns such blocks
 to the kernel and gets them back page by page: 36,000 page faults for one forward and backward pass of a block at 768.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import sys
 from pathlib import Path
 
 # <malloc.h> of the GNU C library
@@ -31,9 +30,9 @@ def keep_freed_memory() -> bool:
 
     The setting is the GNU C library's, so it does nothing on macOS or with musl. Call it before the first large tensor.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    libc = ctypes.CDLL(None)
     mallopt = getattr(libc, "mallopt", None)
-    if libc is None or mallopt is None:
+    if mallopt is None:
         return False
     settings = ((M_MMAP_THRESHOLD, MMAP_THRESHOLD), (M_TRIM_THRESHOLD, TRIM_THRESHOLD), (M_TOP_PAD, TOP_PAD))
     kept = all(mallopt(key, value) == 1 for key, value in settings)

@@ -44,10 +44,8 @@ def test_a_step_that_reuses_its_memory_takes_hardly_any_page_faults() -> None:
     assert faults("keep") < 500
 
 
-@pytest.mark.parametrize("platform", ["darwin", "linux"])
-def test_without_the_setting_of_the_gnu_library_nothing_is_done(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # musl has no mallopt
+def test_without_the_setting_of_the_gnu_library_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())  # macOS and musl have no mallopt
     assert not memory.keep_freed_memory()
 
 
@@ -68,7 +66,6 @@ def test_without_proc_memory_is_kept_in_pages_of_the_usual_size(monkeypatch: pyt
         raise AssertionError
 
     libc = SimpleNamespace(mallopt=mallopt, malloc=malloc, free=free, madvise=madvise)
-    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
     monkeypatch.setattr(memory, "MAPS", Path("/nowhere/maps"))
     assert memory.keep_freed_memory()
