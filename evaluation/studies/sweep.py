@@ -24,7 +24,7 @@ from evaluation.index.search import SearchIndex, build_kind
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import K_MAX
 from evaluation.retrieval.evaluate import evaluate
-from evaluation.subject import Subject, load_subject
+from evaluation.studies.subject import Subject, load_subject
 
 KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq")
 NUM_TIMED = 200

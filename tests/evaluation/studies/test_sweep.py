@@ -1,6 +1,6 @@
 """The sweep on a finished run."""
 
-from evaluation.sweep import main
+from evaluation.studies.sweep import main
 
 
 def test_a_sweep_prints_a_line_for_every_breadth_and_quality_never_falls_with_nprobe(run_folder, capsys):

@@ -1,6 +1,6 @@
 """The ablation table of a finished run."""
 
-from evaluation.ablation import SETTINGS, main
+from evaluation.studies.ablation import SETTINGS, main
 
 
 def test_every_setting_has_a_line_and_the_prior_finds_what_no_model_did(run_folder, capsys):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evaluation.queries import QUERIES_FILE
-from evaluation.seed_runs import SeedRun
-from evaluation.seeds import main, pool
 from evaluation.statistics.outcomes import Outcomes, Queries
+from evaluation.studies.seed_runs import SeedRun
+from evaluation.studies.seeds import main, pool
 
 
 def seed_run(articles, **ranks):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import MissingFileError, UserError
-from evaluation.compare import check_same_corpus
 from evaluation.queries import load_queries
 from evaluation.results import Arrays, load_all_arrays, load_results
 from evaluation.statistics.outcomes import Outcomes, Queries
+from evaluation.studies.compare import check_same_corpus
 
 # What may differ between the runs of one experiment, beside the rows themselves.
 _FREE = ("name", "seed", "run_dir", "tracking", "resources")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.compare import main
 from evaluation.queries import QUERIES_FILE, load_queries, save_queries
+from evaluation.studies.compare import main
 
 
 @pytest.fixture
