@@ -10,17 +10,17 @@ From the arrays every figure can be recomputed, and two runs be compared query b
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data.config import DataConfig
 from data.errors import MissingFileError, UserError
 from data.io import read_json, replacing
-from data.payload.store import open_payload
-from data.prepare import prepare_payload
 from evaluation.ending import SURVIVED
+
+if TYPE_CHECKING:
+    from data.config import DataConfig
 
 Row = dict[str, Any]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -136,18 +136,24 @@ def run_payload(run: str | Path, named: str | None = None) -> Path:
 
 def _configured_payload(section: Mapping[str, Any]) -> Path:
     """The folder that the run's own data section leads to (the docstring corpus is cached by its recipe)."""
+    from data.prepare import prepare_payload
+
     data = data_config(section)
     return prepare_payload(data, Path(data.cache_dir)).path
 
 
-def data_config(section: Mapping[str, Any]) -> DataConfig:
+def data_config(section: Mapping[str, Any]) -> "DataConfig":
     """The data section of a run's config.yaml."""
+    from data.config import DataConfig
+
     known = {field: section[field] for field in DataConfig.__dataclass_fields__ if field in section}
     packages = {"packages": tuple(known["packages"])} if "packages" in known else {}
     return DataConfig(**(known | packages))
 
 
 def _check_same_payload(folder: Path, sha256: str | None) -> None:
+    from data.payload.store import open_payload
+
     found = open_payload(folder).provenance.sha256
     if sha256 and not found.startswith(sha256):
         raise UserError(

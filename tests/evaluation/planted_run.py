@@ -8,8 +8,9 @@ import yaml
 
 from data.io import write_json
 
-NUM_ARTICLES, CHUNKS, DIM, CONTEXT = 30, 12, 16, 5
-NUM_COPIED = 10  # articles whose targets count as copies of training chunks
+SEED, NUM_ARTICLES, CHUNKS, DIM, CONTEXT = 7, 48, 12, 16, 5
+SHARES = {"val_share": 0.1, "test_share": 0.6}  # 13 articles train, 5 validate, 30 test: 210 final queries
+NUM_COPIED = 10  # test articles that are near copies of training articles
 GATE = {"rule": "r@5 >= 0.01", "metric": "r@5", "value": 0.2, "limit": 0.01, "passed": True}
 ANSWER_P95_MS = {"mamba_s": 9.0, "mamba_h": 6.0, "amn": 5.0}  # given, not measured: they decide which one is best
 WHY = "contain@50 >= 0.55 at epoch 4: got 0.10"
@@ -22,21 +23,27 @@ def unit(vectors):
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def write_payload(folder: Path, seed: int = 0) -> str:
+def write_payload(folder: Path) -> str:
     """Articles that drift: each chunk is near the one before it, so context predicts the target."""
     from data.payload.store import write_payload as write
+    from data.windows.table import build_windows, split_by_article
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chunks = [rng.standard_normal((NUM_ARTICLES, DIM))]
     for _ in range(CHUNKS - 1):
         chunks.append(0.7 * chunks[-1] + 0.7 * rng.standard_normal((NUM_ARTICLES, DIM)))
-    num_rows = NUM_ARTICLES * CHUNKS
+    vectors = unit(np.stack(chunks, axis=1))  # (articles, chunks, D)
+    article_index = np.repeat(np.arange(NUM_ARTICLES, dtype=np.int32), CHUNKS)
+    chunk_index = np.tile(np.arange(CHUNKS, dtype=np.int32), NUM_ARTICLES)
+    splits = split_by_article(build_windows(article_index, chunk_index, CONTEXT, CHUNKS), *SHARES.values(), seed=SEED)
+    train, test = (np.unique(part.article_index)[:NUM_COPIED] for part in (splits.train, splits.test))
+    vectors[test] = unit(vectors[train] + 0.05 * rng.standard_normal((NUM_COPIED, CHUNKS, DIM)))
     write(
         folder,
-        vectors=unit(np.stack(chunks, axis=1).reshape(num_rows, DIM)),
-        article_index=np.repeat(np.arange(NUM_ARTICLES, dtype=np.int32), CHUNKS),
-        chunk_index=np.tile(np.arange(CHUNKS, dtype=np.int32), NUM_ARTICLES),
-        texts=[f"<b>chunk {row % CHUNKS}</b> & text of article {row // CHUNKS}" for row in range(num_rows)],
+        vectors=vectors.reshape(-1, DIM),
+        article_index=article_index,
+        chunk_index=chunk_index,
+        texts=[f"<b>chunk {row % CHUNKS}</b> & text of article {row // CHUNKS}" for row in range(len(article_index))],
         titles={article: f"article {article}" for article in range(NUM_ARTICLES)},
         embedder="planted",
         source={},
@@ -44,15 +51,24 @@ def write_payload(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-def queries():
-    """Every window of every article, as queries.npz holds them."""
+def queries(payload: str):
+    """The final queries that the configuration leads to."""
+    from data.config import DataConfig
+    from data.payload.store import open_payload
+    from data.prepare import prepare_splits
+    from data.windows.novelty import max_train_cosine
+    from data.windows.queries import final_queries
     from evaluation.queries import RunQueries
 
-    start = np.concatenate([np.arange(CHUNKS - CONTEXT) + CHUNKS * article for article in range(NUM_ARTICLES)])
-    article = start // CHUNKS
-    nearest = np.where(article < NUM_COPIED, 1.0, 0.5).astype(np.float32)
-    windows = (start[:, None] + np.arange(CONTEXT + 1)).astype(np.int32)
-    return RunQueries(windows, article.astype(np.int32), nearest, nearest < 0.9)
+    opened = open_payload(payload)
+    splits = prepare_splits(opened, DataConfig(**data_section(payload)), seed=SEED)
+    asked = final_queries(splits, None, SEED)
+    nearest = max_train_cosine(opened.vectors, asked.targets, splits.train.rows)
+    return RunQueries(asked.rows, asked.article_index, nearest, nearest < 0.9)
+
+
+def data_section(payload: str) -> dict:
+    return {"source": "payload", "payload": payload, "min_article_chunks": 7, "context_length": CONTEXT, **SHARES}
 
 
 def save_variant(run: Path, name: str, seed: int, epoch: int = 4) -> Path:
@@ -89,7 +105,7 @@ def write_training_log(folder: Path, epochs: int, slope: float) -> None:
         write_json(folder / f"smoke_epoch{epoch}.json", {"epoch": epoch, "metrics": metrics | novel})
 
 
-def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
+def make_run(folder: Path) -> Path:
     """The run folder; two variants, one pruned variant, AMN and the untrained baselines."""
     from evaluation.config import IndexConfig
     from evaluation.queries import save_queries
@@ -101,13 +117,13 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     from evaluation.statistics.resampling import intervals
     from evaluation.statistics.verdict import decide
 
-    payload = payload or write_payload(folder / "payload")
-    run, asked = folder / "run", queries()
+    payload = write_payload(folder / "payload")
+    run, asked = folder / "run", queries(payload)
     final = QuerySet("final", asked.windows, asked.novel)
     evaluator = Evaluator(payload, IndexConfig(kind="flat"), [final])
     answers, rows = {}, []
     for place, name in enumerate(("mamba_s", "mamba_h", "amn")):
-        predicted = predict(save_variant(run, name, seed + place), payload, asked.windows, latency_queries=5)
+        predicted = predict(save_variant(run, name, seed=place), payload, asked.windows, latency_queries=5)
         answers[name] = evaluator.evaluate(name, "final", predicted["predictions"], latency_queries=50)
         answers[name]["metrics"]["predict_p95_ms"] = predicted["predict_p95_ms"]
         write_training_log(run / "variants" / name, 4, slope=0.08 + 0.01 * place)
@@ -128,8 +144,8 @@ def make_run(folder: Path, seed: int = 0, payload: str | None = None) -> Path:
     decision = decide(rows, outcomes, asked.known, reference="amn", num_resamples=200)
     decision.apply(rows)
     protocol = {"payload_path": payload, "N": NUM_ARTICLES * CHUNKS, "D": DIM, "index": evaluator.ready()["index"]}
-    protocol |= {"commit": "abc1234", "seed": 7, "finished_at": "2026-01-01T00:00:00+00:00", "unit": "article"}
-    protocol |= {"n_articles": NUM_ARTICLES, "n_novel": int(asked.novel.sum()), "novel_below": 0.9}
+    protocol |= {"commit": "abc1234", "seed": SEED, "finished_at": "2026-01-01T00:00:00+00:00", "unit": "article"}
+    protocol |= {"n_articles": asked.known.num_units(), "n_novel": int(asked.novel.sum()), "novel_below": 0.9}
     protocol |= {"duplicate_share": 0.0, "reranked": False, "repeats_dropped": 12, "orders": "equal"}
     results = {"protocol": protocol | {"warnings": decision.warnings}, "rows": rows, "best": decision.best}
     results |= {"leader": decision.leader, "verdict": decision.headline, "advice": decision.advice}
@@ -144,7 +160,6 @@ def row(name: str, kind: str, **other) -> dict:
 
 
 def write_side_files(run: Path, payload: str) -> None:
-    write_windows(run, payload)
     smoke = [
         {"epoch": 4, "continue_if": ["r@5 >= 0.01"], "prune_unless": ["contain@50 >= 0.9 * baseline.context_mean"]},
         {"epoch": 8, "continue_if": ["r@5 >= 0.99"], "prune_unless": []},
@@ -152,11 +167,11 @@ def write_side_files(run: Path, payload: str) -> None:
     variants = {name: {"model": "amn", "d_model": 64, "training": {"epochs": 4}} for name in ("mamba_s", "mamba_h")}
     variants["mamba_h"] |= {"dropout": 0.2, "training": {"epochs": 6}}
     config = {
-        "seed": 7,
-        "data": {"source": "payload", "payload": payload, "min_article_chunks": 7},
+        "seed": SEED,
+        "data": data_section(payload),
         "variants": variants,
-        "training": {"val_windows": 100},
-        "smoke": {"queries": None},
+        "training": {"val_windows": 4096},
+        "smoke": {"queries": 1000},
         "final": {"queries": None},
         "evaluation": {"novel_below": 0.9},
         "index": {"kind": "flat"},
@@ -182,16 +197,3 @@ def write_side_files(run: Path, payload: str) -> None:
     trials = {name: {"seconds": spent} for name, spent in seconds.items()}
     phases = [{"name": "training", "seconds": 15.0}]
     write_json(run / "timeline.json", {"wall_s": 19.0, "trials": trials, "phases": phases})
-
-
-def write_windows(run: Path, payload: str) -> None:
-    """The same windows in all three splits: smoke and final queries are then easy to foresee."""
-    from data.payload.store import open_payload
-    from data.windows.table import Splits, WindowProvenance, build_windows, save_windows
-
-    opened = open_payload(payload)
-    table = build_windows(opened.article_index, opened.chunk_index, CONTEXT, CONTEXT + 1)
-    provenance = WindowProvenance(
-        payload_sha256=opened.provenance.sha256, context_length=CONTEXT, min_article_chunks=CONTEXT + 1, seed=7
-    )
-    save_windows(run / "windows", Splits(train=table, val=table, test=table), provenance)

@@ -116,7 +116,8 @@ def test_the_matrix_of_pairs_shows_both_directions_and_colours_what_can_be_told_
 def test_twenty_queries_are_shown_with_ranks_and_what_was_retrieved(html):
     assert html.count('<details class="query"') == 20
     assert html.count("<dt>true next</dt>") == 20
-    assert html.count("nearest training chunk 0.50") == 20, "the novel ones"
+    nearest = re.findall(r"nearest training chunk ([\d.]+)", html)
+    assert max(map(float, nearest)) < 0.9, "the novel ones"
     assert "from the context" in html
 
 

@@ -40,11 +40,11 @@ def test_a_checkpoint_in_a_run_brings_everything_with_it_and_gives_the_runs_figu
 
 
 def test_gates_of_an_epoch_may_be_relative_to_a_baseline_on_the_same_queries(checkpoint, capsys, tmp_path):
-    code, out, _ = run(capsys, "--checkpoint", checkpoint, "--epoch", 4, "--limit", 60, "--out", tmp_path / "x.json")
+    code, out, _ = run(capsys, "--checkpoint", checkpoint, "--epoch", 4, "--limit", 30, "--out", tmp_path / "x.json")
     assert code == 0
     assert [line.split()[:2] for line in out[1:]] == [["pass", "r@5"], ["pass", "contain@50"]]
     content = json.loads((tmp_path / "x.json").read_text())
-    assert content["metrics"]["n_queries"] == 60
+    assert content["metrics"]["n_queries"] == 30
     assert content["metrics"]["index"]["kind"] == "flat"
     assert [gate["passed"] for gate in content["gates"]] == [True, True]
 
