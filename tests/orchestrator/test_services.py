@@ -84,7 +84,7 @@ def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared
     assert (measured.index, measured.oracle) == (ready, {"r@5": 0.6})
     assert measured.baselines == {"context_mean": {"novel.r@5": 0.1}}
     assert session.timeline.facts == {"index_builds": 1, "index_build_s": 0.5}
-    assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' R@5: context_mean 10.0 %\n"
+    assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' novel R@5: context_mean 10.0 %\n"
 
 
 def test_an_evaluator_that_imported_torch_is_a_fault(prepared_from: Any) -> None:

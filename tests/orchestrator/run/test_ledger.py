@@ -41,6 +41,7 @@ def test_an_epochs_record_is_what_the_rules_need() -> None:
 
 def test_a_variants_records_are_read_with_null_for_what_is_not_finite(ledger: Ledger) -> None:
     folder = ledger.variant("a")
+    folder.path.mkdir(parents=True)
     append_json_line(folder.metrics, {"epoch": 1, "loss": math.nan})
     append_json_line(folder.metrics, {"epoch": 2, "loss": 0.5})
     assert folder.records() == [{"epoch": 1, "loss": None}, {"epoch": 2, "loss": 0.5}]
