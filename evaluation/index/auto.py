@@ -16,7 +16,7 @@ from typing import Any
 
 from evaluation.config import IndexConfig
 from evaluation.index.fidelity import disturb, exact_neighbours, overlaps, sample_rows
-from evaluation.index.kinds import PQ_COMPONENTS_PER_CODE, Vectors, resolve, train_cells
+from evaluation.index.kinds import PQ_COMPONENTS_PER_CODE, Vectors, centroids_of
 from evaluation.index.search import Rows, SearchIndex, build_kind
 from evaluation.measures.latency import Latency, measure, measure_interleaved
 from evaluation.measures.metrics import K_MAX
@@ -96,13 +96,14 @@ def _record(one: Candidate, latency: Latency) -> dict[str, Any]:
 
 
 def _inverted_files(vectors: Vectors, config: IndexConfig) -> Iterator[SearchIndex]:
-    """The three kinds over one set of cells, one after the other, so that only kept ones stay in memory."""
-    resolved = resolve(config, len(vectors))
-    centroids = train_cells(vectors, resolved)
+    """The three kinds over one set of cells, one after the other."""
+    centroids = None
     for kind in ("ivf_flat", "ivf_sq8", "ivf_pq"):
         if kind == "ivf_pq" and vectors.shape[1] % PQ_COMPONENTS_PER_CODE:
             continue
-        yield build_kind(vectors, replace(resolved, kind=kind), centroids)
+        index = build_kind(vectors, replace(config, kind=kind), centroids)
+        centroids = centroids_of(index.faiss_index)
+        yield index
 
 
 def _least_breadths(index: SearchIndex, probes: Sequence[Probe], config: IndexConfig) -> Iterator[Candidate]:

@@ -22,7 +22,7 @@ from data.payload.store import open_payload
 from data.preflight.check import Check, judge, table_of
 from data.preflight.run import blocking, stamp_waived
 from evaluation.config import IndexConfig
-from evaluation.index.kinds import BUILDERS, kind_of, layers, set_breadth
+from evaluation.index.kinds import RECIPES, kind_of, layers, set_breadth
 from evaluation.index.search import SearchIndex
 from evaluation.measures.metrics import K_MAX
 
@@ -122,7 +122,7 @@ def _read(file: Path) -> Any | None:
 
 def _check_readable(file: str, read: Any | None, kind: str | None) -> Check:
     what = (
-        "is no whole FAISS index" if read is None else f"holds an {type(read).__name__}, none of {', '.join(BUILDERS)}"
+        "is no whole FAISS index" if read is None else f"holds an {type(read).__name__}, none of {', '.join(RECIPES)}"
     )
     return judge(
         "index_file",

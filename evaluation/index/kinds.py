@@ -1,9 +1,9 @@
-"""One builder per kind of index: vectors and resolved parameters in, a FAISS index out.
+"""The kinds of index: vectors and resolved parameters in, a FAISS index out, and what a FAISS index is.
 
 N corpus rows, D dimension. Vectors are float32 of norm 1; the metric is the inner product.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -35,96 +35,48 @@ def resolve(config: IndexConfig, num_rows: int) -> IndexConfig:
     return replace(config, nlist=nlist, nprobe=min(config.nprobe, nlist))
 
 
-def _nlist(config: IndexConfig) -> int:
-    assert config.nlist is not None, "resolve() sets it"
-    return config.nlist
-
-
-def train_cells(vectors: Vectors, config: IndexConfig) -> Vectors:
-    """Centroids (nlist, D) of spherical k-means, the same for every inverted-file kind of a corpus."""
-    num_cells = _nlist(config)
-    clustering = faiss.Clustering(vectors.shape[1], num_cells)
-    clustering.niter = 10  # FAISS's own number for inverted files
-    clustering.seed = config.seed
-    clustering.spherical = True
-    clustering.min_points_per_centroid = 1  # no advice on standard output for a small corpus in a test
-    clustering.max_points_per_centroid = POINTS_PER_CENTROID
-    clustering.train(vectors, faiss.IndexFlatIP(vectors.shape[1]))
-    centroids: Vectors = faiss.vector_to_array(clustering.centroids).reshape(num_cells, -1)
-    return centroids
-
-
-def _cells(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
-    quantizer = faiss.IndexFlatIP(vectors.shape[1])
-    quantizer.add(train_cells(vectors, config) if centroids is None else centroids)
-    return quantizer
-
-
-def _flat(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return index
-
-
-def _ivf_flat(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
-    cells = _cells(vectors, config, centroids)
-    index = faiss.IndexIVFFlat(cells, vectors.shape[1], _nlist(config), faiss.METRIC_INNER_PRODUCT)
-    return _filled(index, vectors, config)
-
-
-def _ivf_sq8(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
-    cells = _cells(vectors, config, centroids)
-    bits8 = faiss.ScalarQuantizer.QT_8bit
-    index = faiss.IndexIVFScalarQuantizer(cells, vectors.shape[1], _nlist(config), bits8, faiss.METRIC_INNER_PRODUCT)
-    return _filled(index, vectors, config)
-
-
-def _ivf_pq(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
+def build(vectors: Vectors, config: IndexConfig, centroids: Vectors | None = None) -> Any:
+    """Build an index of the resolved kind; centroids (nlist, D) spare an inverted file its k-means."""
     dim = vectors.shape[1]
-    if dim % PQ_COMPONENTS_PER_CODE:
+    if config.kind == "ivf_pq" and dim % PQ_COMPONENTS_PER_CODE:
         raise UserError(f"index.kind: expected a dimension divisible by 4 for ivf_pq, got {dim}; choose ivf_sq8")
-    cells = _cells(vectors, config, centroids)
-    codes = faiss.IndexIVFPQFastScan(
-        cells, dim, _nlist(config), dim // PQ_COMPONENTS_PER_CODE, 4, faiss.METRIC_INNER_PRODUCT
+    recipe = RECIPES[config.kind].format(
+        nlist=config.nlist, codes=dim // PQ_COMPONENTS_PER_CODE, hnsw_links=config.hnsw_links
     )
-    codes.pq.cp.min_points_per_centroid = 1
-    codes.pq.cp.seed = config.seed
-    rescored = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-    index = faiss.IndexRefine(codes, rescored)
-    # FAISS holds plain pointers: hand it the ownership, else Python collects the parts when this function returns.
-    codes.own_fields = index.own_fields = index.own_refine_index = True
-    parts: tuple[Any, ...] = (cells, codes, rescored)
-    for part in parts:
-        part.this.disown()
-    codes.nprobe = config.nprobe
-    index.k_factor = config.k_factor
+    index = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
+    set_breadth(index, config)
+    inverted = _inverted_file(index)
+    if inverted is not None:
+        inverted.cp.max_points_per_centroid = POINTS_PER_CENTROID
+        for clustering in (inverted.cp, *([inverted.pq.cp] if config.kind == "ivf_pq" else [])):
+            clustering.seed = config.seed
+            clustering.min_points_per_centroid = 1  # no advice on standard output for a small corpus in a test
+        if centroids is not None:
+            inverted.quantizer.add(centroids)
     index.train(vectors)
     index.add(vectors)
     return index
 
 
-def _hnsw(vectors: Vectors, config: IndexConfig, centroids: Vectors | None) -> Any:
-    index = faiss.IndexHNSWFlat(vectors.shape[1], config.hnsw_links, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efSearch = config.hnsw_ef
-    index.add(vectors)
-    return index
+def centroids_of(index: Any) -> Vectors | None:
+    """Return the centroids (nlist, D) of an inverted file, the same for each of its kinds; None for other kinds."""
+    inverted = _inverted_file(index)
+    return None if inverted is None else np.asarray(inverted.quantizer.reconstruct_n(0, inverted.nlist))
 
 
-def _filled(index: Any, vectors: Vectors, config: IndexConfig) -> Any:
-    index.train(vectors)  # the cells are there already; this trains the codes, if there are any
-    index.add(vectors)
-    index.nprobe = config.nprobe
-    return index
+def _inverted_file(index: Any) -> Any | None:
+    found = faiss.try_extract_index_ivf(index)
+    return None if found is None else faiss.downcast_index(found)
 
 
-Builder = Callable[[Vectors, IndexConfig, Vectors | None], Any]
-BUILDERS: dict[str, Builder] = {
-    "flat": _flat,
-    "ivf_flat": _ivf_flat,
-    "ivf_sq8": _ivf_sq8,
-    "ivf_pq": _ivf_pq,
-    "hnsw": _hnsw,
+RECIPES: dict[str, str] = {
+    "flat": "Flat",
+    "ivf_flat": "IVF{nlist},Flat",
+    "ivf_sq8": "IVF{nlist},SQ8",
+    "ivf_pq": "IVF{nlist},PQ{codes}x4fs,Refine(SQ8)",
+    "hnsw": "HNSW{hnsw_links},Flat",
 }
+"""How `faiss.index_factory` spells each kind."""
 # The settings that matter to a kind: what describe() reports and what identifies a saved index.
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "flat": (),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluation.config import IndexConfig
-from evaluation.index.kinds import BUILDERS, PARAMETERS, Vectors, resolve, set_breadth
+from evaluation.index.kinds import PARAMETERS, Vectors, build, resolve, set_breadth
 from evaluation.measures.latency import one_thread
 
 Rows = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class SearchIndex:
         notes: dict[str, Any] | None = None,
         source_rows: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        assert config.kind in BUILDERS, "auto is resolved before"
+        assert config.kind in PARAMETERS, "auto is resolved before"
         self.faiss_index = index
         self._corpus_row = None if source_rows is None else _inverse(source_rows)
         self.config = config
@@ -88,5 +88,5 @@ def build_kind(vectors: Vectors, config: IndexConfig, centroids: Vectors | None 
     """Build one kind; centroids (nlist, D) spare an inverted file its k-means."""
     started = time.perf_counter()
     resolved = resolve(config, len(vectors))
-    index = BUILDERS[resolved.kind](vectors, resolved, centroids)
+    index = build(vectors, resolved, centroids)
     return SearchIndex(index, resolved, time.perf_counter() - started, {"chosen_by": "configuration"})

@@ -9,13 +9,13 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from data.io import read_json, replacing, write_json
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex, build_kind
@@ -47,11 +47,9 @@ def key(config: IndexConfig, payload_sha256: str) -> str:
 
 def _save(index: SearchIndex, stem: Path, payload_sha256: str) -> None:
     """The index first and its description last: a description without an index never appears."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    if index.config.kind != "flat":
-        part = stem.with_suffix(".faiss.part")
-        faiss.write_index(index.faiss_index, str(part))
-        part.replace(stem.with_suffix(".faiss"))
+    if True:
+        with replacing(stem.with_suffix(".faiss")) as file:
+            faiss.write_index(index.faiss_index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
     described = {
         "payload_sha256": payload_sha256,
         "num_rows": index.num_rows,
@@ -59,14 +57,12 @@ def _save(index: SearchIndex, stem: Path, payload_sha256: str) -> None:
         "config": asdict(index.config),
         "notes": index.notes,
     }
-    part = stem.with_suffix(".json.part")
-    part.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    part.replace(stem.with_suffix(".json"))
+    write_json(stem.with_suffix(".json"), described)
 
 
 def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
     started = time.perf_counter()
-    described: dict[str, Any] = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    described = read_json(stem.with_suffix(".json"))
     config = IndexConfig(**described["config"])
     notes = {**described["notes"], "opened_from": stem.name}
     if config.kind == "flat":

@@ -1,5 +1,7 @@
 """What each term of the reranker is worth: none of it, all of it, each term left out, and the prior without a model.
 
+All of it is the run's own `rerank` section, or the default reranker where the run has none.
+
 python -m evaluation.ablation RUN [--variant mamba_s] [--payload FOLDER] [--queries 1000]
 """
 
@@ -21,34 +23,33 @@ from evaluation.measures.metrics import K_MAX
 from evaluation.retrieval.baselines import PRIOR_ONLY
 from evaluation.retrieval.evaluate import evaluate, evaluate_prior_only
 from evaluation.retrieval.rerank import Reranker
-from evaluation.studies.subject import Subject, load_subject
+from evaluation.studies.subject import Subject, add_subject_arguments, load_subject, rerank_of
 
-DEFAULT = RerankConfig()
-SETTINGS: dict[str, RerankConfig | None] = {
-    "no reranker": None,
-    "full": DEFAULT,
-    "without MMR": replace(DEFAULT, mmr_lambda=1.0),
-    "without shard assist": replace(DEFAULT, k_local=0),
-    "without same article": replace(DEFAULT, same_article=0.0),
-    "without sequence": replace(DEFAULT, sequence=0.0),
-    "without directional": replace(DEFAULT, directional=0.0),
-    "without any position": replace(DEFAULT, k_local=0, same_article=0.0, sequence=0.0),
+WITHOUT: dict[str, dict[str, Any]] = {
+    "without MMR": {"mmr_lambda": 1.0},
+    "without shard assist": {"k_local": 0},
+    "without same article": {"same_article": 0.0},
+    "without sequence": {"sequence": 0.0},
+    "without directional": {"directional": 0.0},
+    "without any position": {"k_local": 0, "same_article": 0.0, "sequence": 0.0},
 }
+"""What each setting changes of the full reranker."""
 SHOWN = ("r@1", "r@5", "r@10", "contain@50", "eff@5", "mrr@10", "exclude_context.r@5")
 NUM_TIMED = 200
 
 
-def ablate(subject: Subject) -> Iterator[tuple[str, dict[str, float]]]:
+def ablate(subject: Subject, full: RerankConfig) -> Iterator[tuple[str, dict[str, float]]]:
     """Name and metrics of every setting, on the same predictions and the same flat index."""
+    settings = {"no reranker": None, "full": full, **{name: replace(full, **less) for name, less in WITHOUT.items()}}
     index = build_index(subject.corpus.vectors, IndexConfig(kind="flat"))
     numbers = np.arange(len(subject.queries))[:, None]
-    for name, setting in SETTINGS.items():
+    for name, setting in settings.items():
         reranker = Reranker(subject.corpus, setting) if setting is not None else None
         result = evaluate(index, subject.queries, subject.predictions, subject.corpus, variant=name, reranker=reranker)
         with index.search_on_one_thread():
             latency = measure(_answerer(index, subject, reranker), numbers, NUM_TIMED)
         yield name, result.metrics() | latency.metrics()
-    prior = evaluate_prior_only(subject.queries, subject.corpus, Reranker(subject.corpus, DEFAULT))
+    prior = evaluate_prior_only(subject.queries, subject.corpus, Reranker(subject.corpus, full))
     yield PRIOR_ONLY, prior.metrics()
 
 
@@ -84,16 +85,15 @@ def render(rows: list[tuple[str, dict[str, float]]]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 2 for wrong input."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.ablation", description=__doc__)
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("--variant", help="whose predictions; default: the best")
-    parser.add_argument("--payload", help="folder of the payload; default: the run's")
-    parser.add_argument("--queries", type=int, default=1_000, help="how many of the final queries")
+    add_subject_arguments(parser)
     args = parser.parse_args(argv)
     try:
+        configured = rerank_of(args.run)
         subject = load_subject(args.run, args.variant, args.payload, args.queries)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"{subject.queries.name}, {len(subject.queries)} queries, flat index\n")
-    sys.stdout.write(render(list(ablate(subject))) + "\n")
+    origin = "the run's" if configured else "the default (the run has none)"
+    sys.stdout.write(f"{subject.queries.name}, {len(subject.queries)} queries, flat index, full: {origin}\n")
+    sys.stdout.write(render(list(ablate(subject, configured or RerankConfig()))) + "\n")
     return 0

@@ -1,17 +1,19 @@
 """A finished run's variant as the command lines study it: its corpus, its final queries, its predictions."""
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from data.errors import UserError
 from data.payload.store import open_payload
-from evaluation.queries import load_queries
-from evaluation.results import load_results, payload_folder
-from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
-from evaluation.service.process import in_own_process
+from evaluation.config import RerankConfig
+from evaluation.results import load_arrays, load_results, payload_folder
+from evaluation.retrieval.evaluate import Corpus, QuerySet, corpus_of
+from evaluation.service.predict_process import predict_in_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,22 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     if variant is None:
         raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")
     folder = Path(run) / "variants" / variant
-    windows = load_queries(run).windows[:limit]
+    windows = load_arrays(folder, ("windows",))["windows"][:limit]
     searched = payload_folder(run, payload)
-    predicted = in_own_process("evaluation.service.predict", "predict", folder / "best.pt", searched, windows)
-    return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predicted["predictions"])
+    predictions = predict_in_process(folder / "best.pt", searched, windows)["predictions"]
+    return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predictions)
+
+
+def rerank_of(run: str | Path) -> RerankConfig | None:
+    """Return the reranker that a run's own config.yaml switches on; None where it has none."""
+    file = Path(run) / "config.yaml"
+    section = yaml.safe_load(file.read_text(encoding="utf-8")).get("rerank") if file.is_file() else None
+    return None if section is None else RerankConfig(**section)
+
+
+def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `load_subject`: run, --variant, --payload, --queries."""
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--variant", help="whose predictions; default: the best")
+    parser.add_argument("--payload", help="folder of the payload; default: the run's")
+    parser.add_argument("--queries", type=int, default=1_000, help="how many of the final queries")

@@ -16,17 +16,17 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from data.errors import UserError
-from evaluation.config import IndexConfig
+from evaluation.config import IndexConfig, IndexKind
 from evaluation.index.auto import K_FACTORS, NPROBES
 from evaluation.index.fidelity import exact_neighbours, overlap
-from evaluation.index.kinds import resolve, train_cells
+from evaluation.index.kinds import centroids_of
 from evaluation.index.search import SearchIndex, build_kind
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import K_MAX
 from evaluation.retrieval.evaluate import evaluate
-from evaluation.studies.subject import Subject, load_subject
+from evaluation.studies.subject import Subject, add_subject_arguments, load_subject
 
-KINDS = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq")
+KINDS: tuple[IndexKind, ...] = ("flat", "ivf_flat", "ivf_sq8", "ivf_pq")
 NUM_TIMED = 200
 
 
@@ -46,14 +46,14 @@ class Point:
 Breadth = tuple[int | None, int | None]  # nprobe, k_factor
 
 
-def sweep(subject: Subject, kinds: Sequence[str]) -> Iterator[Point]:
+def sweep(subject: Subject, kinds: Sequence[IndexKind]) -> Iterator[Point]:
     """Measure every breadth of every kind; fidelity is over the predictions, the queries that matter."""
     vectors = np.ascontiguousarray(subject.corpus.vectors, dtype=np.float32)
     exact = exact_neighbours(vectors, subject.predictions)
-    resolved = resolve(IndexConfig(), len(vectors))
-    centroids = train_cells(vectors, resolved) if any(kind.startswith("ivf") for kind in kinds) else None
+    centroids = None
     for kind in kinds:
-        index = build_kind(vectors, IndexConfig(kind=kind, nlist=resolved.nlist), centroids)  # type: ignore[arg-type]
+        index = build_kind(vectors, IndexConfig(kind=kind), centroids)
+        centroids = centroids_of(index.faiss_index)
         for breadth in _breadths(index):
             index.with_breadth(nprobe=breadth[0], k_factor=breadth[1])
             yield _point(index, subject, exact, breadth)
@@ -100,10 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m evaluation.index", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="sweep")
     command: Any = commands.add_parser("sweep", help="nprobe and k_factor against fidelity, Contain@50, R@5 and P95")
-    command.add_argument("run", help="run folder")
-    command.add_argument("--variant", help="whose predictions; default: the best")
-    command.add_argument("--payload", help="folder of the payload; default: the run's")
-    command.add_argument("--queries", type=int, default=1_000, help="how many of the final queries")
+    add_subject_arguments(command)
     command.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args(argv)
     try:

@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 import faiss
-import numpy as np
 
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
 from evaluation.index.fidelity import disturb, exact_neighbours, overlap, sample_rows
+from evaluation.index.kinds import centroids_of
 from evaluation.index.search import SearchIndex, build_kind
 from evaluation.measures.latency import measure_interleaved
 from evaluation.measures.metrics import K_MAX
@@ -35,7 +35,9 @@ def p95_gain(num_rows: int = NUM_ROWS, dim: int = DIM) -> dict[str, Any]:
     auto = build_index(vectors, IndexConfig(kind="auto"))
     auto_s = time.perf_counter() - started
     nlist = min(NLIST, auto.config.nlist or NLIST)
-    original = build_kind(vectors, IndexConfig(kind="ivf_flat", nlist=nlist, nprobe=NPROBE), _cells(auto))
+    original = build_kind(
+        vectors, IndexConfig(kind="ivf_flat", nlist=nlist, nprobe=NPROBE), centroids_of(auto.faiss_index)
+    )
     sample = sample_rows(vectors, seed=1, num_rows=300)  # another sample than the one that auto looked at
     exact = exact_neighbours(vectors, sample)
     found = {
@@ -62,14 +64,6 @@ def p95_gain(num_rows: int = NUM_ROWS, dim: int = DIM) -> dict[str, Any]:
 
 def _searcher(index: SearchIndex) -> Any:
     return lambda query: index.search(query, K_MAX)
-
-
-def _cells(index: SearchIndex) -> np.ndarray | None:
-    """The centroids of an inverted file, so that the other one need not find them again."""
-    if not index.config.kind.startswith("ivf"):
-        return None
-    inverted = faiss.extract_index_ivf(index.faiss_index)
-    return np.asarray(inverted.quantizer.reconstruct_n(0, inverted.nlist))
 
 
 def main(arguments: list[str]) -> int:

@@ -6,20 +6,12 @@ import pytest
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
 from evaluation.index.fidelity import disturb, fidelity, overlap
-from evaluation.index.kinds import auto_nlist, resolve
-
-
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+from evaluation.index.kinds import auto_nlist, centroids_of, resolve
+from evaluation.index.search import build_kind
 
 
 @pytest.fixture(scope="module")
-def vectors():
-    return unit(np.random.default_rng(0).standard_normal((600, 16)))
-
-
-@pytest.fixture(scope="module")
-def queries():
+def queries(unit):
     return unit(np.random.default_rng(1).standard_normal((20, 16)))
 
 
@@ -50,7 +42,7 @@ def test_coded_and_graph_indexes_find_nearly_all_of_the_exact_neighbours(vectors
     np.testing.assert_array_equal(index.search(vectors[:20], 1)[1][:, 0], np.arange(20))
 
 
-def test_product_codes_need_a_dimension_divisible_by_four(vectors):
+def test_product_codes_need_a_dimension_divisible_by_four(vectors, unit):
     with pytest.raises(ValueError, match="expected a dimension divisible by 4 for ivf_pq, got 15; choose ivf_sq8"):
         build_index(unit(vectors[:, :15]), IndexConfig(kind="ivf_pq"))
 
@@ -77,6 +69,13 @@ def test_the_same_seed_places_the_same_cells(vectors, queries):
     config = IndexConfig(kind="ivf_flat", nlist=16, nprobe=2, seed=3)
     first, second = (build_index(vectors, config).search(queries, 10)[1] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_the_cells_of_one_kind_serve_another(vectors):
+    given = centroids_of(build_kind(vectors, IndexConfig(kind="ivf_flat", nlist=16, seed=3)).faiss_index)
+    index = build_kind(vectors, IndexConfig(kind="ivf_pq", nlist=16, seed=4), given)
+    np.testing.assert_array_equal(centroids_of(index.faiss_index), given)
+    assert centroids_of(build_kind(vectors, IndexConfig(kind="flat")).faiss_index) is None
 
 
 @pytest.mark.parametrize(("num_rows", "nlist"), [(584_545, 2_048), (26_500, 512), (100, 2), (1, 1)])
@@ -123,12 +122,9 @@ def test_disturbed_rows_have_norm_one_and_the_wanted_cosine(vectors):
     np.testing.assert_array_equal(turned, disturb(vectors, seed=0))
 
 
-def test_overlap_is_a_share_of_the_exact_rows():
-    assert overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 9], [4, 3]])) == 3 / 4
-
-
-def test_overlap_does_not_count_padding():
-    assert overlap(np.array([[1, 2]]), np.array([[1, -1]])) == 1 / 2
+@pytest.mark.parametrize(("found", "share"), [([[2, 9], [4, 3]], 3 / 4), ([[1, -1], [-1, -1]], 1 / 4)])
+def test_overlap_is_a_share_of_the_exact_rows_and_does_not_count_padding(found, share):
+    assert overlap(np.array([[1, 2], [3, 4]]), np.array(found)) == share
 
 
 def test_an_empty_corpus_is_refused():

@@ -9,12 +9,8 @@ from evaluation.index.build import build_index
 from evaluation.measures.latency import Latency
 
 
-def unit(vectors):
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
-def clustered():
+def clustered(unit):
     """2,000 rows around 40 centres in 32 dimensions."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 32))
@@ -77,7 +73,7 @@ def test_an_index_without_enough_fidelity_is_refused_and_named(clustered, monkey
     assert refused == {"ivf_sq8", "ivf_pq"}
 
 
-def test_product_codes_are_not_tried_when_the_dimension_does_not_allow_them(clustered, monkeypatch):
+def test_product_codes_are_not_tried_when_the_dimension_does_not_allow_them(clustered, unit, monkeypatch):
     planted_times(monkeypatch, {"flat": 9.0, "ivf_flat": 3.0, "ivf_sq8": 2.0})
     tried = build_index(unit(clustered[:, :30]), IndexConfig()).describe()["tried"]
     assert not [one for one in tried if one["index"].startswith("ivf_pq")]

@@ -96,36 +96,28 @@ ANOTHER = (
 )
 
 
-def test_an_index_of_another_payload(file):
-    assert lines(save(file, unit(seed=1))) == [
-        "preflight.index_vectors: expected >= 0.99, got 0 (share of 256 payload rows found under their own number); "
-        f"{ANOTHER}"
-    ]
+ROTATION = np.linalg.qr(np.random.default_rng(2).standard_normal((DIM, DIM)))[0].astype(np.float32)
+NOT_FOUND = f"vectors: expected >= 0.99, got 0 (share of 256 payload rows found under their own number); {ANOTHER}"
 
 
-def test_an_index_of_the_same_chunks_in_a_rotated_space(file):
-    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((DIM, DIM)))[0].astype(np.float32)
-    (line,) = lines(save(file, VECTORS @ rotation))
-    assert line.startswith("preflight.index_vectors: expected >= 0.99, got 0 (")
-
-
-def test_an_index_of_another_dimension(file):
-    assert lines(save(file, unit(dim=8))) == [
-        f"preflight.index_dimension: expected == 16, got 8 (dimension of the index, limit the payload's); {ANOTHER}"
-    ]
-
-
-def test_an_index_with_the_l2_metric(file):
-    assert lines(save(file, VECTORS, metric=L2)) == [
-        "preflight.index_metric: expected == 1, got 0 (its metric is L2, the payload's inner product); "
-        "build it with faiss.METRIC_INNER_PRODUCT, or leave index.file out and an index is built"
-    ]
-
-
-def test_an_index_of_fewer_rows(file):
-    assert lines(save(file, VECTORS[:500])) == [
-        f"preflight.index_rows: expected == 600, got 500 (rows of the index, limit the payload's); {ANOTHER}"
-    ]
+@pytest.mark.parametrize(
+    ("vectors", "metric", "line"),
+    [
+        (unit(seed=1), IP, NOT_FOUND),
+        (VECTORS @ ROTATION, IP, NOT_FOUND),
+        (unit(dim=8), IP, f"dimension: expected == 16, got 8 (dimension of the index, limit the payload's); {ANOTHER}"),
+        (VECTORS[:500], IP, f"rows: expected == 600, got 500 (rows of the index, limit the payload's); {ANOTHER}"),
+        (
+            VECTORS,
+            L2,
+            "metric: expected == 1, got 0 (its metric is L2, the payload's inner product); "
+            "build it with faiss.METRIC_INNER_PRODUCT, or leave index.file out and an index is built",
+        ),
+    ],
+    ids=["another payload", "a rotated space", "another dimension", "fewer rows", "the L2 metric"],
+)
+def test_an_index_that_does_not_fit_fails_the_check_that_says_why(file, vectors, metric, line):
+    assert lines(save(file, vectors, metric=metric)) == [f"preflight.index_{line}"]
 
 
 def unreadable(what):
