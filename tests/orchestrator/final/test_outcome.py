@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.io import append_json_line, write_json
+from data.io import write_json
 from data.windows.stream import epoch_order, order_digest
 from evaluation.ending import Ending
-from evaluation.statistics.significance import Outcomes
 from orchestrator.cluster.admission import Admission
 from orchestrator.final import outcome
 from orchestrator.final.evaluate import Evaluated, FinalResult
 from orchestrator.final.outcome import conclude, write_best
 from orchestrator.run.ledger import TrialEnd
+from orchestrator.run.records import keep_epoch
 from orchestrator.run.timeline import Timeline
 from orchestrator.state import Measured, Prepared, Started
+from tests.orchestrator.final.planted import NUM_QUERIES, result
 
 EXPERIMENT = """
 name: decided
@@ -45,19 +46,6 @@ MANIFEST = {
     "seed": 0,
 }
 FINISHED = TrialEnd(ending=Ending.FINISHED, epoch=1, reason="ran all its epochs")
-NUM_QUERIES = 200
-
-
-def result(share: float, p95_ms: float = 1.0) -> FinalResult:
-    """A final result whose target is first for this share of the queries and not found for the others."""
-    ranks = (np.arange(NUM_QUERIES) < share * NUM_QUERIES).astype(np.int32)
-    return FinalResult(
-        metrics={"r@5": share, "contain@50": share, "p95_ms": p95_ms, "n_queries": NUM_QUERIES},
-        ci={"p95_ms": (p95_ms, p95_ms)},
-        outcomes=Outcomes(ranks=ranks, ranks_pool=ranks, cosine=np.zeros(NUM_QUERIES, np.float32)),
-        checkpoint_sha256="abc",
-        checkpoint_epoch=1,
-    )
 
 
 @pytest.fixture
@@ -66,8 +54,7 @@ def run(prepared_from: Callable[[str], Prepared], monkeypatch: pytest.MonkeyPatc
     ledger = prepared.ledger
     ledger.open(prepared.config.resolved(), MANIFEST)
     for name in prepared.config.resolved_variants:
-        ledger.variant(name).path.mkdir(parents=True)
-        append_json_line(ledger.variant(name).metrics, {"epoch": 1, "seconds": {"step": 2.0}, "windows_seen": 64})
+        keep_epoch(ledger.variant(name), {"epoch": 1, "seconds": {"step": 2.0}, "windows_seen": 64}, {})
         ledger.variant(name).best.write_bytes(f"weights of {name}".encode())
     # The report has its own tests, and takes seconds.
     monkeypatch.setattr(outcome, "render", lambda run: None)
@@ -80,7 +67,7 @@ def concluded(
     admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
     return conclude(
         run,
-        Started(admission=admission, evaluator=None, orders=None),
+        Started(admission=admission, evaluator=None, windows=None, orders=None),
         Measured(index={"index": {"kind": "flat"}}, baselines={}, oracle={}, checks=checks),
         Evaluated(
             ends={name: ends.get(name, FINISHED) for name in run.config.resolved_variants},
@@ -116,7 +103,7 @@ def test_final_gates_are_held_against_every_survivor_with_value_and_limit(run: P
     relative = gates["final", "r@5 >= 2 * baseline.last_vector"]
     assert (relative["value"], relative["limit"], relative["passed"]) == (0.6, 0.2, True)
     assert not gates["ready", "contain@50 >= 0.99"]["passed"]
-    assert found["large"]["verdict"] == "SUCCESS"
+    assert found["large"]["verdict"] == "TIE"  # ahead, but not ready
 
 
 def test_a_survivor_that_misses_a_final_gate_is_rejected(run: Prepared) -> None:
@@ -141,16 +128,40 @@ def test_a_pruned_trials_row_has_its_triage(run: Prepared) -> None:
     assert "triage" not in found["large"]
 
 
-def test_the_orders_that_the_trials_saw_stand_in_the_protocol(run: Prepared) -> None:
-    right = order_digest(epoch_order(640, 0, 1))
+@pytest.mark.parametrize(
+    ("seed", "differing", "said"), [(0, [], "equal"), (1, ["small", "large"], "differ: small, large")]
+)
+def test_the_orders_that_the_trials_saw_are_checked(run: Prepared, seed: int, differing: list[str], said: str) -> None:
+    digest = order_digest(epoch_order(640, seed, 1))
     for name in ("small", "large"):
-        run.ledger.variant(name).rewrite([{"epoch": 1, "seconds": {}, "windows_seen": 64, "order_digest": right}])
-    orders = concluded(run, CLEAR, cut=PRUNED)["protocol"]["orders"]
-    assert orders == {"trials": 2, "epochs": 1, "differing": []}
+        record = {"epoch": 1, "seconds": {}, "windows_seen": 64, "order_digest": digest}
+        keep_epoch(run.ledger.variant(name), record, {})
+    results = concluded(run, CLEAR, cut=PRUNED)
+    assert results["orders"] == {"trials": 2, "epochs": 1, "differing": differing}
+    assert results["protocol"]["orders"] == said
 
 
-def test_a_better_baseline_is_never_best(run: Prepared) -> None:
-    assert concluded(run, {**CLEAR, "amn": result(0.95)}, cut=PRUNED)["best"] == "large"
+def test_behind_a_better_baseline_nothing_is_best(run: Prepared) -> None:
+    results = concluded(run, {**CLEAR, "amn": result(0.95)}, cut=PRUNED)
+    assert (results["best"], results["leader"]) == (None, "amn")
+    assert rows(results)["large"]["verdict"] == "BEHIND"
+
+
+def test_novel_queries_decide(run: Prepared) -> None:
+    # Only the second half of the queries is novel: large finds 20 of these 100, the other rows none.
+    final = replace(run.questions.final, novel=np.arange(NUM_QUERIES) >= NUM_QUERIES / 2)
+    results = concluded(replace(run, questions=replace(run.questions, final=final)), CLEAR, cut=PRUNED)
+    assert results["leader"] == "large"
+    assert "novel R@5 20.0 against" in rows(results)["large"]["verdict_why"]
+    assert [results["protocol"][key] for key in ("n_novel", "n_articles", "unit")] == [100, 40, "article"]
+
+
+def test_a_trial_that_failed_is_a_warning_and_the_run_is_not_complete(run: Prepared) -> None:
+    failed = TrialEnd(ending=Ending.FAILED, epoch=1, reason="OSError: disk full")
+    results = concluded(run, CLEAR, cut=failed)
+    line = "1 of 5 rows FAILED: cut (OSError: disk full); the same command tries again and keeps the rest."
+    assert results["protocol"]["warnings"][0] == line
+    assert not run.ledger.is_complete()
 
 
 def test_among_equals_the_faster_then_the_smaller_is_best(run: Prepared) -> None:
@@ -180,7 +191,7 @@ def test_results_on_disk_are_what_was_returned_with_null_for_nan(run: Prepared) 
     stored = json.loads(run.ledger.results.read_text())
     assert stored["best"] == results["best"]
     assert rows(stored)["large"]["eff@5"] is None
-    assert set(stored) == {"protocol", "rows", "best", "verdict", "pairs"}
+    assert set(stored) == {"protocol", "rows", "best", "leader", "verdict", "advice", "pairs", "orders"}
     protocol = stored["protocol"]
     assert (protocol["N"], protocol["D"], protocol["queries"]["final"]) == (1200, 16, NUM_QUERIES)
     assert (protocol["commit"], protocol["config_sha256"], protocol["data_sha256"]) == ("abc", "c" * 16, "d" * 16)

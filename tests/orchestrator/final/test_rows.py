@@ -1,37 +1,20 @@
-"""From an evaluation's answer to a row of results.json: what is kept on disk and which figures a row shows."""
+"""Which figures a row of results.json shows, and the final rules held against it."""
 
-import json
 import math
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from evaluation.ending import Ending
 from models.spec.registry import make_spec
 from orchestrator.config.experiment import TrainingConfig, Variant
-from orchestrator.final.evaluate import FinalResult, _keep
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
-from orchestrator.run.ledger import TrialEnd, VariantFolder
+from orchestrator.run.ledger import TrialEnd
+from tests.orchestrator.final.planted import result
 
 VARIANT = Variant(name="wide", model="mamba_s", spec=make_spec("mamba_s"), training=TrainingConfig())
 FINISHED = TrialEnd(ending=Ending.FINISHED, epoch=2, reason="ran all its epochs")
-
-
-def answer(ranks: list[int]) -> dict[str, Any]:
-    """What the evaluation actor returns, for queries with these ranks."""
-    found = np.array(ranks, np.int32)
-    return {
-        "metrics": {"r@5": float(((found > 0) & (found <= 5)).mean()), "p95_ms": 0.4, "n_queries": len(ranks)},
-        "ci": {"p95_ms": [0.3, 0.5]},
-        "ranks": found,
-        "ranks_pool": found,
-        "ranks_exclude_context": found,
-        "ranks_pool_exclude_context": found,
-        "cosine": np.linspace(0.0, 1.0, len(ranks)).astype(np.float32),
-        "neighbours": np.zeros((len(ranks), 50), np.int64),
-    }
 
 
 def records(*epochs: int, smoke: dict[int, dict[str, float]] | None = None) -> list[dict[str, Any]]:
@@ -46,44 +29,17 @@ def records(*epochs: int, smoke: dict[int, dict[str, float]] | None = None) -> l
     ]
 
 
-def result(**metrics: float) -> FinalResult:
-    return FinalResult(
-        metrics=metrics, ci={"r@5": (0.1, 0.3)}, outcomes=None, checkpoint_sha256="abc", checkpoint_epoch=1
-    )
-
-
-def test_a_final_result_is_kept_with_the_truth_of_every_query(tmp_path: Path) -> None:
-    folder = VariantFolder(tmp_path / "variants" / "wide")
-    kept = _keep(folder, answer([1, 0, 7, 5]), {"predict_p95_ms": 2.5, "sha256": "abc", "epoch": 3, "params": 7})
-    assert np.load(folder.ranks).tolist() == [1, 0, 7, 5]
-    assert np.load(folder.ranks).dtype == np.int32
-    stored = json.loads(folder.final.read_text())
-    assert stored["metrics"] == {"r@5": 0.5, "p95_ms": 0.4, "n_queries": 4, "predict_p95_ms": 2.5}
-    assert stored["checkpoint"] == {"sha256": "abc", "epoch": 3}
-    assert stored["ci"]["p95_ms"] == [0.3, 0.5]
-    low, high = kept.ci["r@5"]
-    assert 0.0 <= low < 0.5 < high <= 1.0
-    assert kept.outcomes.ranks.tolist() == [1, 0, 7, 5]
-    assert (kept.checkpoint_epoch, kept.checkpoint_sha256) == (3, "abc")
-
-
-def test_an_untrained_baseline_has_no_checkpoint_and_no_forward_pass(tmp_path: Path) -> None:
-    kept = _keep(VariantFolder(tmp_path / "last_vector"), answer([1, 2]), {})
-    assert "predict_p95_ms" not in kept.metrics
-    row = baseline_row("last_vector", kept)
-    assert (row["kind"], row["status"], row["reason"], row["evaluated_on"]) == (
-        "baseline",
-        "FINISHED",
-        "untrained",
-        "final",
-    )
-    assert (row["params"], row["epochs"], row["train_s"], row["windows_seen"], row["r@5"]) == (0, 0, 0.0, 0, 1.0)
+def test_an_untrained_baselines_row_costs_nothing_and_says_what_it_chose() -> None:
+    row = baseline_row("ridge", replace(result(0.2), chosen={"penalty": 1.0}))
+    said = [row[key] for key in ("kind", "status", "reason", "evaluated_on", "chosen")]
+    assert said == ["baseline", "FINISHED", "not trained", "final", {"penalty": 1.0}]
+    assert [row[key] for key in ("params", "epochs", "train_s", "windows_seen", "r@5")] == [0, 0, 0.0, 0, 0.2]
 
 
 def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
-    row = trained_row(VARIANT, FINISHED, records(1, 2, smoke={2: {"r@5": 0.9}}), 7, result(**{"r@5": 0.2}))
+    row = trained_row(VARIANT, FINISHED, records(1, 2, smoke={2: {"r@5": 0.9}}), 7, result(0.2))
     assert (row["variant"], row["kind"], row["model"], row["status"]) == ("wide", "variant", "mamba_s", "FINISHED")
-    assert (row["r@5"], row["evaluated_on"], row["ci"]) == (0.2, "final", {"r@5": (0.1, 0.3)})
+    assert (row["r@5"], row["evaluated_on"], row["ci"]) == (0.2, "final", {"answer_p95_ms": (1.0, 1.0)})
     # Two epochs of 1 s of data and 10 s of steps; smoke evaluations are not training.
     assert (row["train_s"], row["windows_seen"], row["epochs"], row["best_epoch"]) == (22.0, 200, 2, 1)
     assert (row["params"], row["checkpoint_sha256"]) == (7, "abc")
