@@ -67,7 +67,7 @@ def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_
     sha256 = payload.provenance.sha256
     task = local_ray.remote(num_cpus=1)(look)
     places = [tmp_path / "hidden", other_payload(tmp_path / "other")]
-    for found in local_ray.get([task.remote(place, sha256, evaluator) for place in places], timeout=60):
+    for found in local_ray.get([task.remote(place, sha256, evaluator) for place in places], timeout=300):
         assert found["sum"] == float(np.asarray(payload.vectors, np.float64).sum())
         np.testing.assert_array_equal(found["articles"], payload.article_index)
         assert (found["own"], found["writeable"]) == (False, False)
