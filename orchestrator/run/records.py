@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import UserError
 from data.io import plain, read_json, replacing, write_bytes, write_json, write_text
 from orchestrator.run.ledger import VariantFolder
 
@@ -43,6 +44,12 @@ def keep_predictions(folder: VariantFolder, about: Mapping[str, Any], prediction
 
 
 def read_predictions(folder: VariantFolder) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Return what `keep_predictions` wrote."""
-    predictions: NDArray[np.float32] = np.load(folder.predictions, allow_pickle=False)
+    """Return what `keep_predictions` wrote; UserError when the file cannot be read."""
+    try:
+        predictions: NDArray[np.float32] = np.load(folder.predictions, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{folder.predictions}: expected the predictions of the final queries, got none to read ({error}); "
+            "remove what is left of them and type the same command again"
+        ) from error
     return predictions, dict(read_json(folder.predicted))

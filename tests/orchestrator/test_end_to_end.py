@@ -4,22 +4,24 @@ Each launch costs a Ray start and some torch imports, so the launches are few an
 """
 
 import hashlib
-import json
-import math
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 
+from data.config import DataConfig
+from data.io import read_json, read_json_lines
+from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
-from data.windows.table import load_windows
-from evaluation.measures.metrics import summarise
+from evaluation.queries import load_queries
+from evaluation.results import load_arrays
+from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, mean
+from tests.benchmarks.bare_loop import run_bare
 
 pytestmark = pytest.mark.ray
 
@@ -38,31 +40,42 @@ training:
   optimizer: {{lr: 5.0e-3}}
 smoke: {{epochs: [2], queries: 40}}
 gates:
-  smoke: [{{epoch: 2, prune_unless: ["r@5 >= 1.5 * baseline.last_vector"]}}]
+  smoke: [{{epoch: 2, prune_unless: ["novel.r@5 >= 1.5 * baseline.last_vector"]}}]
+baselines: [last_vector, context_mean]
 index: {{kind: flat}}
 resources: {{max_concurrent: 2}}  # fewer slots than variants, on any machine
 """
-NO_DROPOUT = ["--set", "variants.learner.dropout=0.0"]
+NO_DROPOUT = "variants.learner.dropout=0.0"
+TIMEOUT_S = 420
+PLAIN = (".json", ".jsonl", ".npy", ".pt")
+
+
+def command(experiment: Path, run: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options]
 
 
 def launch(experiment: Path, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options],
+        command(experiment, run, "--set", NO_DROPOUT, *options),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
 
 def records(run: Path, variant: str) -> list[dict[str, Any]]:
-    lines = (run / "variants" / variant / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return read_json_lines(run / "variants" / variant / "metrics.jsonl")
 
 
-def losses(run: Path, variant: str) -> list[float]:
-    return [record["loss"] for record in records(run, variant)]
+def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
+    """What must be equal to the last digit."""
+    return [tuple(record[name] for name in ("loss", "val_loss", "val_cosine", "val_mrr")) for record in records]
+
+
+def predictions(run: Path, variant: str) -> np.ndarray:
+    return np.load(run / "variants" / variant / "predictions.npy")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +88,7 @@ def experiment(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def run(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = launch(experiment, folder, *NO_DROPOUT)
+    done = launch(experiment, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     (folder / "stderr.txt").write_text(done.stderr)
@@ -84,7 +97,12 @@ def run(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(run: Path) -> dict[str, Any]:
-    return json.loads((run / "results.json").read_text())
+    return read_json(run / "results.json")
+
+
+@pytest.fixture(scope="module")
+def timeline(run: Path) -> dict[str, Any]:
+    return read_json(run / "timeline.json")
 
 
 @pytest.fixture(scope="module")
@@ -93,68 +111,83 @@ def rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_the_variant_that_learns_is_the_best_and_beats_the_baseline(results, rows):
-    assert results["best"] == "learner"
+    assert (results["best"], results["leader"]) == ("learner", "learner")
     assert rows["learner"]["status"] == "FINISHED"
-    assert rows["learner"]["r@5"] > 1.5 * rows["last_vector"]["r@5"]
+    assert rows["learner"]["novel.r@5"] > 1.5 * rows["last_vector"]["novel.r@5"]
 
 
 def test_the_variant_that_cannot_learn_is_pruned_with_rule_and_value(run, rows):
     assert (rows["frozen"]["status"], rows["frozen"]["epochs"]) == ("PRUNED", 2)
-    lines = [json.loads(line) for line in (run / "decisions.jsonl").read_text().splitlines()]
-    (pruned,) = [line for line in lines if line["action"] == "prune"]
-    assert pruned["variant"] == "frozen"
-    assert pruned["rule"] == "r@5 >= 1.5 * baseline.last_vector"
+    (pruned,) = [line for line in read_json_lines(run / "decisions.jsonl") if line["action"] == "prune"]
+    assert (pruned["variant"], pruned["rule"]) == ("frozen", "novel.r@5 >= 1.5 * baseline.last_vector")
     assert pruned["value"] < pruned["limit"]
-    smoke = json.loads((run / "variants" / "frozen" / "smoke_epoch2.json").read_text())
-    assert smoke["metrics"]["r@5"] == pruned["value"]
-
-
-def test_a_pruned_trial_reports_no_epoch_after_its_gate(run):
+    smoke = read_json(run / "variants" / "frozen" / "smoke_epoch2.json")
+    assert smoke["metrics"]["novel.r@5"] == pruned["value"]
     assert [record["epoch"] for record in records(run, "frozen")] == [1, 2]
 
 
-def test_the_next_trial_starts_after_a_slot_is_free_and_no_placement_group_is_left(run):
-    timeline = json.loads((run / "timeline.json").read_text())
-    trials = timeline["trials"].values()
-    first_steps = sorted(trial["first_step_s"] for trial in trials)
-    ends = sorted(trial["last_report_s"] for trial in trials)
+def test_a_trials_folder_holds_what_it_reported_and_nothing_half_written(run):
+    trained = {"metrics.jsonl", "best.pt", "last.pt", "smoke_epoch2.json"}
+    evaluated = {"final.json", "predictions.npy", "predicted.json", "ranks.npy", "cosine.npy", "latency_ms.npy"}
+    files = {name: {path.name for path in (run / "variants" / name).iterdir()} for name in ("learner", "frozen")}
+    assert files["frozen"] == trained
+    assert files["learner"] >= trained | evaluated
+    assert not [name for name in files["learner"] if name.startswith(".") or not name.endswith(PLAIN)]
+
+
+def test_the_run_is_the_bare_loop_to_the_last_digit(run, experiment):
+    bare = run_bare(str(experiment), (NO_DROPOUT,))
+    for name, epochs in (("learner", 4), ("frozen", 2), ("amn", 4)):
+        assert figures(records(run, name)) == figures(bare[name]["records"][:epochs]), name
+    for name in ("learner", "amn"):
+        np.testing.assert_array_equal(predictions(run, name), bare[name]["predictions"])
+
+
+def test_the_next_trial_starts_after_a_slot_is_free_and_no_placement_group_is_left(timeline):
+    first_steps = sorted(trial["first_step_s"] for trial in timeline["trials"].values())
+    ends = sorted(trial["last_report_s"] for trial in timeline["trials"].values())
     # At most two slots for three trials: each later one begins after an earlier one's last report.
     waited = first_steps[timeline["slots"] :]
     assert len(timeline["gaps_s"]) == len(waited) == 3 - timeline["slots"] >= 1
-    assert all(0.0 < first - end < 30.0 for first, end in zip(waited, ends, strict=False))
+    assert all(first > end for first, end in zip(waited, ends, strict=False))
     assert timeline["placement_groups_left"] == 0
 
 
-def test_every_variant_saw_the_windows_in_the_same_order(run):
-    num_windows = len(np.load(run / "windows" / "train_rows.npy"))
-    expected = [order_digest(epoch_order(num_windows, 3, epoch)) for epoch in range(1, 5)]
+def test_a_trial_of_one_worker_trains_in_its_slots_own_process(run):
+    log = (run / "ray.log").read_text()
+    assert "TrainController" not in log
+    assert "RayTrainWorker" not in log
+
+
+def test_every_variant_saw_the_windows_in_the_same_order(run, results, rotation_payload, tmp_path):
+    data = prepare_data(DataConfig(source="payload", payload=str(rotation_payload)), tmp_path, seed=3)
+    expected = [order_digest(epoch_order(len(data.splits.train), 3, epoch)) for epoch in range(1, 5)]
     for variant in ("learner", "frozen", "amn"):
         digests = [record["order_digest"] for record in records(run, variant)]
         assert digests == expected[: len(digests)]
+    assert results["orders"] == {"trials": 3, "epochs": 4, "differing": []}
 
 
-def test_the_index_was_built_once(run):
-    timeline = json.loads((run / "timeline.json").read_text())
+def test_the_index_was_built_once(timeline):
     assert timeline["index_builds"] == 1
     assert timeline["index_build_s"] > 0.0
 
 
-def test_the_phases_account_for_the_whole_wall_time(run):
-    timeline = json.loads((run / "timeline.json").read_text())
+def test_the_phases_account_for_the_whole_wall_time(timeline):
     assert sum(phase["seconds"] for phase in timeline["phases"]) == pytest.approx(timeline["wall_s"], abs=0.05)
     (training,) = [phase["start_s"] for phase in timeline["phases"] if phase["name"] == "training"]
     for trial in timeline["trials"].values():
         assert sum(trial["seconds"].values()) == pytest.approx(trial["ended_s"] - training, rel=0.02)
 
 
-def test_every_figure_of_a_row_follows_from_the_per_query_files(run, rows):
+def test_every_figure_of_a_row_follows_from_the_per_query_files(run, rows, results):
+    queries = load_queries(run)
+    assert results["protocol"]["n_novel"] == queries.novel.sum()
     for variant in ("learner", "amn", "last_vector", "context_mean"):
-        folder = run / "variants" / variant
-        ranks, cosine = np.load(folder / "ranks.npy"), np.load(folder / "cosine.npy")
-        assert ranks.dtype == np.int32
-        for name, value in summarise(ranks, np.load(folder / "ranks_pool.npy"), cosine).items():
-            assert rows[variant][name] == (None if math.isnan(value) else pytest.approx(value))
-        assert rows[variant]["n_queries"] == len(ranks)
+        outcomes = Outcomes.of(load_arrays(run / "variants" / variant))
+        assert len(outcomes) == len(queries) == rows[variant]["n_queries"]
+        for name in COMPARED_METRICS:
+            assert rows[variant][name] == pytest.approx(mean(name, outcomes, queries.known)), name
 
 
 def test_a_row_has_every_key_that_others_read(rows):
@@ -181,12 +214,11 @@ def test_a_run_without_a_terminal_prints_few_lines_and_none_of_rays(run):
     assert len(lines) <= 60
     assert not [line for line in lines if "pid=" in line or "WARNING" in line]
     assert (run / "stderr.txt").read_text() == ""
-    assert "RayTrainWorker" in (run / "ray.log").read_text()
 
 
 def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, experiment):
     before = (run / "results.json").stat().st_mtime_ns
-    done = launch(experiment, run, *NO_DROPOUT)
+    done = launch(experiment, run)
     assert done.returncode == 0, done.stderr
     assert "learner" in done.stdout
     assert "dashboard" not in done.stdout
@@ -194,40 +226,87 @@ def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, experimen
 
 
 def test_another_configuration_is_refused_with_the_difference(run, experiment):
-    done = launch(experiment, run, *NO_DROPOUT, "--set", "training.epochs=5")
+    done = launch(experiment, run, "--set", "training.epochs=5")
     assert done.returncode == 2
     assert "training.epochs: 4 -> 5" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_if_never_interrupted(run, experiment, tmp_path):
-    options = [*NO_DROPOUT, "--only", "learner", "--set", "training.epochs=4"]
-    folder = tmp_path / "interrupted"
-    command = [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(folder), *options]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    metrics = folder / "variants" / "learner" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.read_text().count("\n") >= 1) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in errors
-    assert not (folder / "results.json").exists()
-    before = len(records(folder, "learner"))
-    assert before >= 1
+class Launch:
+    """A launch that is watched and hurt."""
 
-    done = launch(experiment, folder, *options)
+    def __init__(self, experiment: Path, run: Path, options: list[str], output: IO[str]) -> None:
+        self.run, self.output = run, output
+        start = command(experiment, run, *options)
+        self.process = subprocess.Popen(start, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+
+    def wait_for(self, num_epochs: int) -> None:
+        """Wait until so many epochs of the trial are written."""
+        self._wait(lambda: len(records(self.run, "learner")) >= num_epochs)
+
+    def wait_for_line(self, text: str) -> None:
+        self._wait(lambda: text in Path(self.output.name).read_text())
+
+    def _wait(self, condition: Any) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert self.process.poll() is None, Path(self.output.name).read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def trial_processes(self) -> list[Any]:
+        import ray  # noqa: F401  # brings psutil
+        import psutil
+
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if child.name().startswith("ray::") and "Evaluator" not in child.name()]
+
+    def end_by(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=TIMEOUT_S)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(experiment, tmp_path):
+    sets = (NO_DROPOUT, "training.epochs=40", "training.early_stopping=null", "smoke.epochs=[2]")
+    options = ["--only", "learner", *(part for text in sets for part in ("--set", text))]
+    run = tmp_path / "run"
+    with (tmp_path / "output").open("w") as output:
+        first = Launch(experiment, run, options, output)
+        first.wait_for(2)
+        for process in first.trial_processes():
+            process.kill()
+        first.wait_for_line("learner: started again after epoch")
+        first.wait_for(len(records(run, "learner")) + 2)
+        first.end_by(signal.SIGKILL)
+
+        second = Launch(experiment, run, options, output)
+        second.wait_for(len(records(run, "learner")) + 2)
+        assert second.end_by(signal.SIGINT) == 130
+        assert "interrupted" in Path(output.name).read_text()
+        assert len(records(run, "learner")) < 40
+        assert not (run / "results.json").exists()
+
+        assert Launch(experiment, run, options, output).process.wait(timeout=TIMEOUT_S) == 0
+    bare = run_bare(str(experiment), sets)["learner"]
+    assert figures(records(run, "learner")) == figures(bare["records"])
+    np.testing.assert_array_equal(predictions(run, "learner"), bare["predictions"])
+
+
+def test_two_workers_train_the_same_model_as_one_and_a_pruned_group_gives_its_slot_back(run, experiment, tmp_path):
+    # The more epochs, the earlier it starts: frozen is pruned before learner begins.
+    options = ["--set", "variants.frozen.training.epochs=6", "--set", "training.workers=2"]
+    two = tmp_path / "two"
+    done = launch(experiment, two, "--only", "frozen,learner", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert losses(folder, "learner") == losses(run, "learner")
-    ranks = [np.load(path / "variants" / "learner" / "ranks.npy") for path in (folder, run)]
-    np.testing.assert_array_equal(*ranks)
-
-
-def test_two_workers_train_the_same_model_as_one(run, experiment, tmp_path):
-    done = launch(experiment, tmp_path / "two", *NO_DROPOUT, "--only", "learner", "--set", "training.workers=2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert losses(tmp_path / "two", "learner") == pytest.approx(losses(run, "learner"), rel=1e-3)
+    assert [record["epoch"] for record in records(two, "frozen")] == [1, 2]
+    assert np.array(figures(records(two, "learner"))) == pytest.approx(
+        np.array(figures(records(run, "learner"))), rel=1e-3
+    )
+    np.testing.assert_allclose(predictions(two, "learner"), predictions(run, "learner"), atol=1e-2)
+    timeline = read_json(two / "timeline.json")
+    assert (timeline["slots"], timeline["placement_groups_left"]) == (1, 0)
+    assert timeline["trials"]["learner"]["first_step_s"] > timeline["trials"]["frozen"]["last_report_s"]
+    assert "TrainController" in (two / "ray.log").read_text()
 
 
 def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_path):
@@ -239,17 +318,8 @@ def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_pa
     done = launch(experiment, folder, *options)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "No variant survived" in done.stdout
-    rows = {row["variant"]: row for row in json.loads((folder / "results.json").read_text())["rows"]}
+    rows = {row["variant"]: row for row in read_json(folder / "results.json")["rows"]}
     assert (rows["frozen"]["status"], rows["diverging"]["status"]) == ("PRUNED", "DIVERGED")
     assert "nan" in rows["diverging"]["reason"] or "inf" in rows["diverging"]["reason"]
     assert (folder / "comparison.md").is_file()
     assert not (folder / "best").exists()
-
-
-def test_the_windows_of_a_run_lie_in_its_folder(run):
-    stored = json.loads((run / "manifest.json").read_text())
-    splits = load_windows(run / "windows", payload_sha256=stored["data_sha256"])
-    assert (
-        len(splits.test)
-        == json.loads((run / "variants" / "learner" / "final.json").read_text())["metrics"]["n_queries"]
-    )

@@ -8,19 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.config import DataConfig
 from data.payload.store import open_payload, write_payload
-from data.prepare import prepare_splits
-from data.windows.stream import build_stream
-from data.windows.table import Splits, WindowProvenance, save_windows
 from evaluation.config import IndexConfig
+from evaluation.retrieval.corpus import QuerySet
 from evaluation.service.actor import Evaluator
 from orchestrator.cluster.payload_share import open_arrays
-from orchestrator.config.load import load_config
-from orchestrator.trials.setup import TrialSetup, from_report
 
 pytestmark = pytest.mark.ray
-QUERIES = {"smoke": np.arange(6, dtype=np.int32)[None]}
+QUERIES = [QuerySet("smoke", np.arange(6, dtype=np.int32)[None], np.ones(1, bool))]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +67,7 @@ def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_
     sha256 = payload.provenance.sha256
     task = local_ray.remote(num_cpus=1)(look)
     places = [tmp_path / "hidden", other_payload(tmp_path / "other")]
-    for found in local_ray.get([task.remote(place, sha256, evaluator) for place in places], timeout=60):
+    for found in local_ray.get([task.remote(place, sha256, evaluator) for place in places], timeout=300):
         assert found["sum"] == float(np.asarray(payload.vectors, np.float64).sum())
         np.testing.assert_array_equal(found["articles"], payload.article_index)
         assert (found["own"], found["writeable"]) == (False, False)
@@ -97,55 +92,18 @@ def test_a_worker_that_sees_the_folder_asks_for_nothing(rotation_payload: Path) 
     assert isinstance(arrays.vectors, np.memmap)
 
 
-def losses(setup: TrialSetup, stream: Any) -> list[float]:
-    import torch
-    from orchestrator.trials.train_loop import train
-
-    reported: list[dict[str, Any]] = []
-    train(setup, shard=stream, report=reported.append, rank=0, num_workers=1, device=torch.device("cpu"))
-    return [record["loss"] for record in map(from_report, reported) if record is not None]
-
-
-def test_training_from_the_store_is_training_from_the_folder(
-    local_ray: Any, evaluator: Any, rotation_payload: Path, tmp_path: Path
+def test_trials_gather_the_same_from_the_store_as_from_the_folder_and_open_it_once(
+    evaluator: Any, rotation_payload: Path, tmp_path: Path
 ) -> None:
-    payload = open_payload(rotation_payload)
-    sha256 = payload.provenance.sha256
-    splits: Splits = prepare_splits(payload, DataConfig(), seed=3)
-    provenance = WindowProvenance(payload_sha256=sha256, context_length=5, min_article_chunks=7)
-    save_windows(tmp_path / "windows", splits, provenance)
-    stream = build_stream(len(splits.train), seed=3, epochs=range(1, 2))
-    found = [
-        losses(setup_of(tmp_path / name, path, sha256, tmp_path / "windows", evaluator), stream)
-        for name, path in (("a", rotation_payload), ("b", tmp_path / "hidden"))
-    ]
-    assert found[0] == found[1]
-    assert len(found[0]) == 1
+    import torch
 
+    from orchestrator.trials.table import _opened, open_table
 
-def setup_of(folder: Path, payload: Path, sha256: str, windows: Path, evaluator: Any) -> TrialSetup:
-    folder.mkdir()
-    file = folder / "x.yaml"
-    file.write_text(
-        "{name: x, variants: {amn: {d_model: 16}}, training: {epochs: 1, batch_size: 32}, smoke: {epochs: [1]}}"
-    )
-    config = load_config(file)
-    variant = config.resolved_variants["amn"]
-    return TrialSetup(
-        variant=variant,
-        folder=folder,
-        payload_path=payload,
-        windows_path=windows,
-        seed=3,
-        smoke_epochs=(),
-        num_smoke_queries=10,
-        smoke_latency_queries=200,
-        latency_limits_ms={},
-        rules=config.stop_rules(variant, {}),
-        selection=config.selection(variant),
-        device="cpu",
-        cpus_per_worker=1,
-        gpus_per_worker=0.0,
-        evaluator=evaluator,
-        provenance={"payload_sha256": sha256},
-    )
+    sha256, rows = open_payload(rotation_payload).provenance.sha256, np.array([[3, 1], [7, 7]], np.int32)
+    gathered = []
+    for path in (rotation_payload, tmp_path / "hidden"):
+        _opened.clear()
+        table = open_table(path, sha256, evaluator, torch.device("cpu"))
+        gathered.append(table.gather(rows))
+        assert open_table(path, sha256, evaluator, torch.device("cpu")) is table
+    assert all(map(torch.equal, *gathered))
