@@ -11,9 +11,10 @@ import yaml
 from data.errors import UserError
 from data.payload.store import open_payload
 from evaluation.config import RerankConfig
-from evaluation.results import load_arrays, load_results, payload_folder
-from evaluation.retrieval.evaluate import Corpus, QuerySet, corpus_of
-from evaluation.service.predict_process import predict_in_process
+from evaluation.queries import load_queries
+from evaluation.results import load_results, payload_folder
+from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
+from evaluation.service.process import in_own_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,10 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     if variant is None:
         raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")
     folder = Path(run) / "variants" / variant
-    windows = load_arrays(folder, ("windows",))["windows"][:limit]
+    windows = load_queries(run).windows[:limit]
     searched = payload_folder(run, payload)
-    predictions = predict_in_process(folder / "best.pt", searched, windows)["predictions"]
-    return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predictions)
+    predicted = in_own_process("evaluation.service.predict", "predict", folder / "best.pt", searched, windows)
+    return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predicted["predictions"])
 
 
 def rerank_of(run: str | Path) -> RerankConfig | None:

@@ -2,7 +2,7 @@
 
     python -m evaluation.index sweep RUN [--kinds ivf_flat ivf_pq] [--variant mamba_s] [--payload FOLDER]
 
-The predictions come from the variant's best.pt (a process of its own), the queries from its windows.npy.
+The predictions come from the variant's best.pt (a process of its own), the queries from the run's queries.npz.
 """
 
 import argparse

@@ -255,8 +255,8 @@ class Launch:
             time.sleep(0.02)
 
     def trial_processes(self) -> list[Any]:
-        import ray  # noqa: F401  # brings psutil
         import psutil
+        import ray  # noqa: F401  # brings psutil
 
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if child.name().startswith("ray::") and "Evaluator" not in child.name()]
