@@ -33,7 +33,7 @@ def reading_notes(results: Results, compared: Sequence[Row]) -> list[str]:
         notes.append(
             f"Novel: the {num_novel:,} of {total:,} final queries whose target is below cosine "
             f"{protocol.get('novel_below', 0.9)} to every chunk of a training window. Novel R@5 decides and sorts the "
-            "rows; the other columns count all queries."
+            "rows; columns without the word novel count all queries."
         )
     reranked = protocol.get("reranked")
     path = "model, search and reranker" if reranked else "model and search"
@@ -82,7 +82,7 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
 
 def _duplicates(results: Results) -> str:
     share = number(results["protocol"], "duplicate_share")
-    if share is None:
+    if not share:
         return ""
     named = dict.fromkeys([results.get("leader"), results.get("best")])
     exact = [f"{row['variant']} {per_cent(EXACT + 'r@5')(row)} %" for row in results["rows"] if row["variant"] in named]
