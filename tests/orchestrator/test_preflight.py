@@ -1,15 +1,18 @@
-"""The part of the preflight that needs an index: its fidelity, the baselines, and gates beyond reach."""
+"""The launcher's own checks: enough novel queries, the index's fidelity, the baselines, and gates beyond reach."""
 
 import io
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.measures.rules import parse_rule
+from evaluation.queries import RunQueries
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.pipeline import finish_preflight
-from orchestrator.preflight import PreflightError, absolute_rules, check_gates, check_retrieval
+from orchestrator.preflight import PreflightError, absolute_rules, check_gates, check_questions, check_retrieval
+from orchestrator.questions import Questions
 from orchestrator.state import Measured, Session
 
 EXPERIMENT = """
@@ -19,18 +22,54 @@ smoke: {epochs: [4]}
 gates:
   smoke:
     - epoch: 4
-      continue_if: ["contain@50 >= 0.55", "eff@5 >= 0.65", "r@5 >= 0.35", "p95_ms <= 2.0"]
+      continue_if: ["contain@50 >= 0.55", "eff@5 >= 0.65", "r@5 >= 0.35", "p95_ms <= 2.0", "novel.r@5 >= 0.2"]
       prune_unless: ["contain@50 >= 0.40"]
   success_if: ["contain@50 >= 0.60", "r@5 >= 1.5 * baseline.last_vector"]
 """
 INDEX = {"kind": "ivf_flat", "nprobe": 64, "fidelity": 0.96, "fidelity_disturbed": 0.93}
 BASELINES = {"last_vector": {"novel.r@5": 0.1, "novel.contain@50": 0.2}}
-ORACLE = {"r@5": 0.5, "contain@50": 0.7, "novel.r@5": 0.4, "novel.contain@50": 0.6}
+ORACLE = {"novel.r@5": 0.4, "novel.contain@50": 0.6, "r@5": 0.5, "contain@50": 0.7}
 
 
 @pytest.fixture
 def config(prepared_from: Any) -> ExperimentConfig:
     return prepared_from(EXPERIMENT).config
+
+
+def waiving(config: ExperimentConfig, name: str) -> ExperimentConfig:
+    return config.model_copy(update={"preflight": config.preflight.model_copy(update={"waive": (name,)})})
+
+
+def questions(novel: int, articles: int) -> Any:
+    """400 final queries of these articles in turns, the first ones novel."""
+    number = np.arange(400, dtype=np.int32)
+    asked = RunQueries(np.zeros((400, 6), np.int32), number % articles, np.zeros(400, np.float32), number < novel)
+    return Questions(val=asked, smoke=asked, final=asked)
+
+
+@pytest.mark.parametrize(
+    ("novel", "articles", "verdicts"),
+    [
+        (0, 400, ["FAIL", "warn", "warn"]),
+        (1, 400, ["pass", "warn", "warn"]),
+        (29, 400, ["pass", "warn", "warn"]),
+        (30, 400, ["pass", "warn", "pass"]),
+        (299, 400, ["pass", "warn", "pass"]),
+        (300, 29, ["pass", "pass", "warn"]),
+        (300, 30, ["pass", "pass", "pass"]),
+    ],
+)
+def test_without_a_novel_query_nothing_starts_and_few_queries_or_articles_are_a_warning(
+    config: ExperimentConfig, novel: int, articles: int, verdicts: list[str]
+) -> None:
+    checks = check_questions(config, questions(novel, articles))
+    assert [check.verdict for check in checks] == verdicts
+    assert [check.blocks for check in checks] == [novel == 0, False, False]
+    assert [check.value for check in checks] == [novel, novel, min(novel, articles)]
+
+
+def test_that_no_query_is_novel_can_be_waived_by_name(config: ExperimentConfig) -> None:
+    assert check_questions(waiving(config, "novel_queries"), questions(0, 400))[0].verdict == "waived"
 
 
 def test_fidelity_is_judged_and_baselines_are_reported(config: ExperimentConfig) -> None:
@@ -44,6 +83,7 @@ def test_fidelity_is_judged_and_baselines_are_reported(config: ExperimentConfig)
         ("oracle.novel.contain@50", 0.6, None, "report"),
         ("gate.contain@50", 0.6, 0.7, "pass"),
         ("gate.r@5", 0.35, 0.5, "pass"),
+        ("gate.novel.r@5", 0.2, 0.4, "pass"),
     ]
 
 
@@ -63,15 +103,12 @@ def test_a_fidelity_that_was_not_measured_fails(config: ExperimentConfig) -> Non
 
 
 def test_a_poor_fidelity_can_be_waived_by_name(config: ExperimentConfig) -> None:
-    waiving = config.model_copy(
-        update={"preflight": config.preflight.model_copy(update={"waive": ("index_fidelity",)})}
-    )
-    (poor, *_) = check_retrieval(waiving, {**INDEX, "fidelity": 0.5}, BASELINES, ORACLE)
+    (poor, *_) = check_retrieval(waiving(config, "index_fidelity"), {**INDEX, "fidelity": 0.5}, BASELINES, ORACLE)
     assert poor.verdict == "waived"
 
 
 def test_a_gate_above_what_the_oracle_reaches_is_a_warning_that_stops_nothing(config: ExperimentConfig) -> None:
-    checks = check_retrieval(config, INDEX, BASELINES, {"r@5": 0.2, "contain@50": 0.7})
+    checks = check_retrieval(config, INDEX, BASELINES, {**ORACLE, "r@5": 0.2})
     (warned,) = [check for check in checks if check.verdict == "warn"]
     assert not warned.blocks
     assert warned.line() == (
@@ -90,6 +127,7 @@ def test_only_absolute_rules_on_found_targets_are_held_against_the_oracle(config
     assert [rule.text for rule in absolute_rules(config)] == [
         "contain@50 >= 0.55",
         "r@5 >= 0.35",
+        "novel.r@5 >= 0.2",
         "contain@50 >= 0.40",
         "contain@50 >= 0.60",
     ]
@@ -101,7 +139,7 @@ def measured_with(index: dict[str, Any], oracle: dict[str, float]) -> Measured:
 
 def test_a_warning_is_shown_and_handed_on_and_the_run_goes_on(prepared_from: Any) -> None:
     session = Session(stream=io.StringIO())
-    measured = measured_with(INDEX, {"r@5": 0.2, "contain@50": 0.7})
+    measured = measured_with(INDEX, {**ORACLE, "r@5": 0.2})
     checked = finish_preflight(prepared_from(EXPERIMENT), measured, session)
     assert session.stream.getvalue().startswith("warn      preflight.gate.r@5: expected <= 0.2, got 0.35 (")
     kept = {check.name: check.verdict for check in checked.checks}
