@@ -5,16 +5,13 @@ one target found. Every check has a value, a limit, a verdict and what to do; a 
 waived by name.
 """
 
-import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from data.errors import UserError
-from data.io import read_json, write_json
 from data.payload.store import Payload
 from data.preflight.check import Check, report
 from data.preflight.content import (
@@ -98,15 +95,3 @@ def _check_names(waive: Collection[str], names: Collection[str]) -> None:
     for name in waive:
         if name not in names:
             raise UserError(f"preflight.waive: expected names among {', '.join(names)}, got {name!r}; correct the name")
-
-
-def save_checks(file: str | Path, checks: Iterable[Check]) -> None:
-    """Write the checks as a JSON list, one object a check; a value that is no number is null."""
-    write_json(file, [asdict(check) for check in checks])
-
-
-def load_checks(file: str | Path) -> list[Check]:
-    """Read what `save_checks` wrote; null is NaN."""
-    return [
-        Check(**{**entry, "value": math.nan if entry["value"] is None else entry["value"]}) for entry in read_json(file)
-    ]

@@ -1,11 +1,9 @@
 """Every fault that was planted here is found, and the line that a person reads about it is the one written here."""
 
-import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from data.payload.store import Payload
 from data.preflight.check import Check, judge, table_of
 from data.preflight.content import Targets
-from data.preflight.run import blocking, load_checks, run_preflight, save_checks
+from data.preflight.run import blocking, run_preflight
 from data.windows.table import Splits, WindowTable, build_windows, split_by_article
 from tests.data.helpers import MakePayload, drifting_rows, unit_rows
 
@@ -361,16 +359,6 @@ def test_the_table_has_a_verdict_for_each_check_and_what_to_do_for_a_failed_one(
     assert next(line for line in lines if "truth_cosine_mean" in line).startswith("FAIL")
     assert sum("realign them" in line for line in lines) == 2
     assert next(line for line in lines if "duplicate_rows" in line).startswith("report")
-
-
-def test_the_file_is_plain_json_and_read_again(payload: Payload, tmp_path: Path) -> None:
-    targets = replace(targets_of(payload), vectors=np.full((NUM, DIM), np.nan, np.float32))
-    save_checks(tmp_path / "preflight.json", run_preflight(payload, windows_of(payload), targets=targets))
-    entries = json.loads((tmp_path / "preflight.json").read_text(), parse_constant=lambda _: pytest.fail("NaN"))
-    entry = next(entry for entry in entries if entry["name"] == "truth_cosine_mean")
-    assert (entry["value"], entry["limit"], entry["relation"], entry["passed"]) == (None, 0.98, ">=", False)
-    (check,) = (check for check in load_checks(tmp_path / "preflight.json") if check.name == "truth_cosine_mean")
-    assert math.isnan(check.value) and check.hint == entry["hint"]
 
 
 def test_the_line_of_a_failed_check_has_value_limit_and_what_to_do() -> None:
