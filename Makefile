@@ -26,7 +26,7 @@ setup: $(READY)  ## Create .venv with the pinned dependencies
 phase5: $(READY)  ## Train, prune, evaluate, compare: experiments/phase5.yaml
 	@$(BIN)/python -m orchestrator.launch experiments/phase5.yaml
 
-debug: $(READY)  ## The whole pipeline in about 90 seconds: experiments/debug.yaml
+debug: $(READY)  ## The whole pipeline in a few minutes: experiments/debug.yaml
 	@$(BIN)/python -m orchestrator.launch experiments/debug.yaml
 
 test: $(READY)  ## Run every test, the Ray end-to-end ones included
