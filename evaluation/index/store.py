@@ -47,13 +47,11 @@ def key(config: IndexConfig, payload_sha256: str) -> str:
 
 def _save(index: SearchIndex, stem: Path, payload_sha256: str) -> None:
     """The index first and its description last: a description without an index never appears."""
-    if True:
+    if index.config.kind != "flat":
         with replacing(stem.with_suffix(".faiss")) as file:
             faiss.write_index(index.faiss_index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
     described = {
         "payload_sha256": payload_sha256,
-        "num_rows": index.num_rows,
-        "dim": index.dim,
         "config": asdict(index.config),
         "notes": index.notes,
     }
@@ -75,10 +73,9 @@ def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
         raise UserError(
             f"{path}: expected a saved index, got a file that FAISS cannot read; delete {stem.name}.* and run again"
         ) from error
-    expected, found = (described["num_rows"], described["dim"]), (index.ntotal, index.d)
-    if expected != found or expected != vectors.shape:
+    if (index.ntotal, index.d) != vectors.shape:
         raise UserError(
-            f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got {found[0]} "
-            f"in {found[1]}; delete {stem.name}.* and run again"
+            f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got "
+            f"{index.ntotal} in {index.d}; delete {stem.name}.* and run again"
         )
     return SearchIndex(index, config, time.perf_counter() - started, notes)  # the file holds nprobe and k_factor, too

@@ -27,6 +27,7 @@ def test_every_setting_has_a_line_and_the_prior_finds_what_no_model_did(ablation
     assert first.endswith("50 queries, flat index, full: the default (the run has none)")
     assert list(figures) == ["no reranker", "full", *WITHOUT, "prior-only"]
     assert float(figures["prior-only"][0]) == 100.0
+    assert float(figures["full"][1]) > float(figures["without any position"][1])
     assert float(figures["full"][1]) > float(figures["no reranker"][1])
     assert all(float(line[-1]) > 0 for name, line in figures.items() if name != "prior-only")
 
