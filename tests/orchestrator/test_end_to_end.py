@@ -263,7 +263,7 @@ class Launch:
 
         psutil = importlib.import_module("psutil")
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if child.name().startswith("ray::") and "Evaluator" not in child.name()]
+        return [child for child in children if child.name().startswith("ray::ImplicitFunc")]  # Tune's actors
 
     def end_by(self, number: int) -> int:
         self.process.send_signal(number)
