@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from data.errors import MissingFileError, UserError
 from data.io import replacing
+from data.windows.novelty import max_train_cosine
+from data.windows.table import WindowTable
 from evaluation.statistics.outcomes import Queries
 
 QUERIES_FILE = "queries.npz"
@@ -33,6 +36,22 @@ class RunQueries:
     def known(self) -> Queries:
         """What intervals and tests need of them."""
         return Queries(self.article, self.novel)
+
+
+def with_novelty(
+    tables: Mapping[str, WindowTable], vectors: npt.NDArray[np.floating], train: npt.NDArray[np.int32], below: float
+) -> dict[str, RunQueries]:
+    """Compare the targets of each table with the chunks of the training windows (W, L + 1), each target once.
+
+    A query is novel when the largest cosine of its target with one of them is below `below`; vectors (N, D) of norm 1.
+    """
+    targets = np.unique(np.concatenate([table.targets for table in tables.values()]))
+    nearest = max_train_cosine(vectors, targets, train)
+    found = {}
+    for name, table in tables.items():
+        cosine = nearest[np.searchsorted(targets, table.targets)]
+        found[name] = RunQueries(table.rows, table.article_index, cosine, cosine < below)
+    return found
 
 
 def save_queries(run: str | Path, queries: RunQueries) -> Path:

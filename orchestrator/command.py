@@ -1,8 +1,8 @@
 """The command line: `python -m orchestrator.launch experiments/phase5.yaml`.
 
-    python -m orchestrator.launch experiments/debug.yaml                       the whole pipeline in about 90 seconds
+    python -m orchestrator.launch experiments/debug.yaml                       the whole pipeline in a few minutes
     python -m orchestrator.launch experiments/phase5.yaml --dry-run            the resolved plan; trains nothing
-    python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir /tmp/try
+    python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir runs/try
 
 Exit codes: 0 the best variant is ready, or cannot be told from the reference; 3 no variant is; 4 a trial failed, and
 the same command tries it again; 2 bad input; 130 interrupted; 1 anything else.

@@ -50,15 +50,18 @@ def prepare(
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     session.timeline.phase("preflight")
+    checks = check_data(config, data)
+    stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors
     questions = make_questions(config, data)
-    checks = check_data(config, data) + check_questions(config, questions)
+    checks += check_questions(config, questions)
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
         ledger.remove()
-    ledger.check_same(config.resolved(), config.fingerprint(), input_hashes(config, data))
-    return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks))
+    hashes = input_hashes(config, data)
+    ledger.check_same(config.resolved(), config.fingerprint(), hashes)
+    return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks), hashes=hashes)
 
 
 def execute(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def finish_preflight(prepared: Prepared, measured: Measured, session: Session) -
 
 def claim(prepared: Prepared, measured: Measured) -> None:
     """Make the run folder this run's own: configuration, manifest, preflight and the final queries."""
-    config, ledger, data = prepared.config, prepared.ledger, prepared.data
-    ledger.open(config.resolved(), manifest(config, input_hashes(config, data)))
+    config, ledger = prepared.config, prepared.ledger
+    ledger.open(config.resolved(), manifest(config, prepared.hashes))
     write_json(ledger.preflight, records(measured.checks))
     save_queries(ledger.path, prepared.questions.final)
 

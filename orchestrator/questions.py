@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from data.prepare import PreparedData
-from data.windows.novelty import max_train_cosine
 from data.windows.queries import final_queries, smoke_queries, validation_queries
-from evaluation.queries import RunQueries
+from evaluation.queries import RunQueries, with_novelty
 from evaluation.retrieval.corpus import QuerySet
 from orchestrator.config.experiment import ExperimentConfig
 
@@ -41,11 +38,4 @@ def make_questions(config: ExperimentConfig, data: PreparedData) -> Questions:
         "smoke": smoke_queries(splits, config.smoke.queries, seed),
         "final": final_queries(splits, config.final.queries, seed),
     }
-    targets = np.unique(np.concatenate([table.targets for table in tables.values()]))
-    nearest = max_train_cosine(data.payload.vectors, targets, splits.train.rows)
-    made = {}
-    for name, table in tables.items():
-        cosine = nearest[np.searchsorted(targets, table.targets)]
-        novel = cosine < config.evaluation.novel_below
-        made[name] = RunQueries(table.rows, table.article_index, cosine, novel)
-    return Questions(**made)
+    return Questions(**with_novelty(tables, data.payload.vectors, splits.train.rows, config.evaluation.novel_below))

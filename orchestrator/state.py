@@ -38,6 +38,8 @@ class Prepared:
     data: PreparedData
     questions: Questions
     checks: tuple[Check, ...]
+    hashes: Mapping[str, str]
+    """See `orchestrator.run.manifest.input_hashes`; made once, since files of an index are large."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

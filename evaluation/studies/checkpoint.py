@@ -26,13 +26,13 @@ from data.io import write_json
 from data.payload.store import Payload, open_payload
 from data.prepare import prepare_splits
 from data.seeding import derive_seed
-from data.windows.novelty import max_train_cosine
 from data.windows.queries import final_queries, smoke_queries, validation_queries
 from data.windows.table import WindowTable, sample_queries
 from evaluation.config import INDEX_KINDS, IndexConfig, RerankConfig
 from evaluation.measures.latency import MIN_TIMED_SMOKE
 from evaluation.measures.metrics import metric
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
+from evaluation.queries import with_novelty
 from evaluation.results import data_config, run_payload
 from evaluation.retrieval.baselines import ALL_BASELINES
 from evaluation.retrieval.corpus import QuerySet, TrainingWindows
@@ -98,7 +98,9 @@ def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
         rerank=task.rerank,
         waive=task.waive,
     )
-    baselines = {name: _baseline(evaluator, task, name, device) for name in wanted}
+    answers = evaluator.baselines("queries") if wanted else {}
+    baselines = {name: answer["metrics"] for name, answer in answers.items()}
+    baselines |= {name: _trained(evaluator, task, name, device) for name in wanted if name not in ALL_BASELINES}
     metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
     metrics["index"] = evaluator.ready()["index"]
     return metrics, [check_rule(rule, metrics, baselines) for rule in task.rules]
@@ -117,10 +119,7 @@ def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: st
     return {**answer["metrics"], **predicted}
 
 
-def _baseline(evaluator: Evaluator, task: Task, name: str, device: str) -> dict[str, float]:
-    if name in ALL_BASELINES:
-        metrics: dict[str, float] = evaluator.baselines("queries")[name]["metrics"]
-        return metrics
+def _trained(evaluator: Evaluator, task: Task, name: str, device: str) -> dict[str, Any]:
     trained = task.run / "variants" / name / "best.pt" if task.run else None
     if trained is None or not trained.is_file():
         raise UserError(
@@ -154,11 +153,11 @@ def _asked_in_run(args: argparse.Namespace, config: dict[str, Any], payload: Pay
         table = final_queries(splits, args.limit or config["final"]["queries"], seed)
     else:
         table = smoke_queries(splits, args.limit or config["smoke"]["queries"], seed)
-    val = validation_queries(splits, config["training"]["val_windows"], seed)
-    below, train = config["evaluation"]["novel_below"], splits.train.rows
-    novel, val_novel = (max_train_cosine(payload.vectors, one.targets, train) < below for one in (table, val))
-    training = TrainingWindows(train, val.rows, val_novel)
-    return Asked(QuerySet("queries", table.rows, novel), np.ones(len(table)), training)
+    tables = {"asked": table, "val": validation_queries(splits, config["training"]["val_windows"], seed)}
+    found = with_novelty(tables, payload.vectors, splits.train.rows, config["evaluation"]["novel_below"])
+    asked, val = found["asked"], found["val"]
+    training = TrainingWindows(splits.train.rows, val.windows, val.novel)
+    return Asked(QuerySet("queries", asked.windows, asked.novel), np.ones(len(table)), training)
 
 
 def _asked_in_file(args: argparse.Namespace, config: dict[str, Any], payload: Payload) -> Asked:

@@ -5,10 +5,9 @@ Every message begins with the field's name: the caller puts the path of the data
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
-from data.errors import UserError
+from data.errors import UserError, did_you_mean
 
 
 def at_least(field: str, value: int, minimum: int) -> None:
@@ -48,5 +47,4 @@ def one_of(field: str, value: object, legal: Iterable[str]) -> None:
 
 def suggestion(word: str, legal: Iterable[str]) -> str:
     """Return "did you mean X?" for the legal word nearest to `word`, or "choose one of these" when none is near."""
-    near = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else "choose one of these"
+    return did_you_mean(word, legal, "choose one of these")

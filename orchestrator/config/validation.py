@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from data.errors import UserError
+from data.errors import UserError, did_you_mean
 
 
 def validate(kind: Any, raw: Any, path: str) -> Any:
@@ -145,8 +144,7 @@ def _is_section(candidate: Any) -> bool:
 
 def suggest(name: str, legal: Any) -> str:
     """Return `did you mean d_model?` or, when nothing is near, the legal names."""
-    near = difflib.get_close_matches(name, list(legal), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"legal: {', '.join(sorted(legal))}"
+    return did_you_mean(name, legal, f"legal: {', '.join(sorted(legal))}")
 
 
 _YAML_WORDS = {"None": "null", "True": "true", "False": "false"}

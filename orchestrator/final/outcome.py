@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
-from data.payload.duplicates import duplicate_ids, share_with_duplicates
 from evaluation.ending import RETRIED, Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
@@ -42,6 +41,7 @@ def conclude(
     results: dict[str, Any] = {
         "protocol": {
             **protocol(prepared, started, measured),
+            "duplicate_share": _duplicate_share(evaluated),
             "orders": f"differ: {', '.join(orders['differing'])}" if orders["differing"] else "equal",
             "warnings": [*failures(rows), *decision.warnings],
         },
@@ -103,7 +103,6 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
     """Return what was measured on what with what."""
     config, payload, final = prepared.config, prepared.data.payload, prepared.questions.final
     stored = read_json(prepared.ledger.manifest)
-    duplicates = duplicate_ids(payload.vectors)
     return {
         "experiment": config.name,
         "N": payload.num_rows,
@@ -114,7 +113,6 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "n_articles": final.known.num_units(),
         "n_novel": int(final.novel.sum()),
         "novel_below": config.evaluation.novel_below,
-        "duplicate_share": share_with_duplicates(final.windows[:, -1], duplicates),
         "unit": final.known.unit,
         "reranked": config.rerank is not None,
         "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
@@ -130,6 +128,12 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _duplicate_share(evaluated: Evaluated) -> float | None:
+    """Return the share of final queries whose target has an exact copy; every evaluation has counted it."""
+    results = [*evaluated.untrained.values(), *evaluated.trained.values()]
+    return next((result.metrics.get("duplicate_share") for result in results), None)
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,12 +8,14 @@ from tabulate import tabulate
 
 from data.errors import UserError
 from data.preflight.check import Check, table_of
+from data.preflight.run import blocking
 from data.prepare import PreparedData, prepare_data
 from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import admit, memory_gib
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.preflight import check_data, check_inputs
+from orchestrator.preflight import check_data, check_inputs, check_questions
+from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes
 
@@ -24,6 +26,8 @@ def make_plan(config: ExperimentConfig, ledger: Ledger) -> tuple[str, list[Check
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
     admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
+    if not blocking(checks):
+        checks += check_questions(config, make_questions(config, data))
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in data.splits.items())
     sections = [
         f"run folder: {ledger.path} ({folder_state(ledger, config, data)})",

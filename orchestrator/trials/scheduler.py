@@ -7,7 +7,6 @@ kills a worker group and with Ray 2.60 leaves its placement group behind.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -77,12 +76,15 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Take a report in and answer it; Tune itself is told to go on, since the trial ends by itself."""
-        # A trial whose process is gone hears no answer, and Tune is about to say so.
-        with contextlib.suppress(RayError):
+        try:
             files = {file: ray.get(reference) for file, reference in files_of(result).items()}
-            verdict = self.take(trial.config["variant"], result, files)
-            if verdict is not None:
-                answer(result["report"], verdict)
+        except RayError:
+            # The files went with the trial's process: nobody waits for an answer, and Tune is about to say so.
+            return str(TrialScheduler.CONTINUE)
+        # Outside: an evaluator that is gone ends the run, where a trial without an answer would wait for ever.
+        verdict = self.take(trial.config["variant"], result, files)
+        if verdict is not None:
+            answer(result["report"], verdict)
         return str(TrialScheduler.CONTINUE)
 
     def take(self, name: str, result: Mapping[str, Any], files: Mapping[str, Any]) -> Verdict | None:

@@ -21,6 +21,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from data.errors import UserError
 from data.windows.stream import EpochBatches, iter_epochs
 from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
@@ -142,7 +143,12 @@ class Trial:
         if state is None:
             return 0
         self.learner.load_state(state)
-        best = self._read(self.setup.best) or {}
+        best = self._read(self.setup.best)
+        if best is None:
+            raise UserError(
+                f"{self.setup.best}: expected the best weights beside {self.setup.last.name}, got no file; "
+                "put it back, or remove the variant's folder to train it again"
+            )
         # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
         self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
         return int(state["epoch"])

@@ -89,7 +89,7 @@ def prepared_from(tmp_path: Path) -> Callable[[str], Prepared]:
         data: Any = SimpleNamespace(payload=payload, splits=SimpleNamespace(train=train))
         questions = Questions(val=run_queries(50), smoke=run_queries(20), final=run_queries(200))
         ledger = Ledger(tmp_path / "run")
-        return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=())
+        return Prepared(config=load_config(path), ledger=ledger, data=data, questions=questions, checks=(), hashes={})
 
     return prepare
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.exceptions import RayError
 
 from data.io import append_json_line, read_json
 from evaluation.measures.rules import parse_rule
@@ -195,6 +196,23 @@ def test_tune_is_told_to_go_on_whatever_the_trial_is_answered(
     assert told == ["CONTINUE"] * 3
     assert answers == [("report 1", "continue"), ("report 2", "ended")]
     assert scheduler.debug_string() == "GateScheduler: 2 epochs judged, 1 trials ended"
+
+
+def test_files_that_went_with_their_process_are_passed_over_and_an_evaluator_that_is_gone_is_not(
+    scheduler: GateScheduler, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> Any:
+        raise RayError("gone")
+
+    monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *_: None)
+    trial = SimpleNamespace(config={"variant": "a"})
+    monkeypatch.setattr("orchestrator.trials.scheduler.ray.get", gone)
+    assert scheduler.on_trial_result(None, trial, {**report(1), "files": [("last.pt", "reference")]}) == "CONTINUE"
+    assert scheduler.num_judged == 0
+    # The trial would wait for its answer for ever.
+    monkeypatch.setattr(questions, "triage", gone)
+    with pytest.raises(RayError, match="gone"):
+        scheduler.on_trial_result(None, trial, report(2, r5=0.1))
 
 
 def test_files_are_written_with_the_epoch_that_brings_them(scheduler: GateScheduler, ledger: Ledger) -> None:

@@ -268,6 +268,13 @@ def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
     assert about_left["best_epoch"] == about_right["best_epoch"]
 
 
+def test_a_last_checkpoint_without_the_best_one_is_refused_with_what_to_do(trial: Trial) -> None:
+    trial.train_and_die(lambda record: record.get("epoch") == 3, None)
+    trial.folder.best.unlink()
+    with pytest.raises(ValueError, match=r"best\.pt: expected the best weights beside last\.pt, got no file; put it"):
+        trial.train()
+
+
 @pytest.mark.parametrize("rules", [RULES, STOPPING], ids=["finished", "early stopped"])
 @pytest.mark.parametrize("again", ["Tune's retry", "the same command"])
 def test_a_survivor_that_died_while_it_predicted_predicts_again_and_does_not_train(
