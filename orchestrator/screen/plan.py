@@ -84,6 +84,6 @@ def rule_lines(config: ExperimentConfig) -> str:
     for gate in config.gates.smoke:
         lines += [f"gate, epoch {gate.epoch}: prune unless {rule}" for rule in gate.prune_unless]
         lines += [f"gate, epoch {gate.epoch}: {rule}, else {config.gates.on_marginal}" for rule in gate.continue_if]
-    lines += [f"final, SUCCESS if {rule}" for rule in config.gates.success_if]
-    lines += [f"final, PRODUCTION READY if {rule}" for rule in config.gates.ready_if]
+    lines += [f"final, REJECT unless {rule}" for rule in config.gates.success_if]
+    lines += [f"final, PRODUCTION READY only if {rule}" for rule in config.gates.ready_if]
     return "\n".join(lines)

@@ -418,7 +418,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert rows["amn"][3:9] == ["1", "2", "32", steps, "x", "2"]
     assert "oracle_recall" in plan
     assert "novel_queries" in plan
-    assert "final, SUCCESS if r@5 >= 0.5" in plan
+    assert "final, REJECT unless r@5 >= 0.5" in plan
     assert everything_here() == []
 
 

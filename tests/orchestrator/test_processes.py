@@ -20,12 +20,12 @@ def imported(modules: str) -> set[str]:
     [
         (
             "driver",
-            "orchestrator.launch, orchestrator.command, orchestrator.pipeline, orchestrator.screen.summary",
+            "orchestrator.launch, orchestrator.command, orchestrator.pipeline, orchestrator.final.outcome",
             set(),
         ),
         ("Tune trial", "orchestrator.trials.trial", set()),
         ("training worker", "orchestrator.trials.train", {"torch"}),
-        ("predictor", "orchestrator.final.evaluate, evaluation.service.predict", {"torch"}),
+        ("predictions of a checkpoint", "evaluation.service.predict", {"torch"}),
         ("evaluator", "evaluation.service.actor", {"faiss"}),
     ],
 )

@@ -49,8 +49,8 @@ def test_every_rule_is_told_with_what_it_decides(prepared: Prepared) -> None:
         "smoke evaluations: epochs [2], 1,000 queries",
         "gate, epoch 2: prune unless r@5 >= 0.1",
         "gate, epoch 2: r@1 >= 0.2, else continue",
-        "final, SUCCESS if r@5 >= 0.3",
-        "final, PRODUCTION READY if p95_ms <= 2",
+        "final, REJECT unless r@5 >= 0.3",
+        "final, PRODUCTION READY only if p95_ms <= 2",
     ]
 
 
