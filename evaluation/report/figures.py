@@ -24,7 +24,11 @@ from evaluation.report.charts import (
 from evaluation.report.run_data import RunData
 from evaluation.results import Row
 
-LEARNING_METRICS = (("val_mrr", "validation MRR"), ("val_cosine", "validation cosine"), ("val_loss", "validation loss"))
+LEARNING_METRICS = (
+    ("val_soft_r@5", "validation soft R@5"),
+    ("val_cosine", "validation cosine"),
+    ("val_loss", "validation loss"),
+)
 Lines = dict[str, list[tuple[float, float]]]
 """Row -> points."""
 PHASE_WORDS = {"start_up": "start-up", "data": "waiting for data", "step": "training steps", "validate": "validation"}

@@ -35,7 +35,7 @@ BEST_BASELINE = "best_baseline"
 STAGE_METRICS = ("r@5", "contain@50")
 """Final gates on these decide whether the next stage starts: latency is for the end."""
 
-EPOCH_METRICS = {"val_loss": "min", "val_cosine": "max", "val_mrr": "max"}
+EpochMetric = Literal["val_soft_r@5", "val_soft_r@50", "val_mrr", "val_cosine", "val_loss"]
 
 RuleText = Annotated[str, BeforeValidator(lambda text: parse_rule(str(text)).text)]
 
@@ -49,13 +49,13 @@ class _Section(BaseModel):
 class EarlyStoppingConfig(_Section):
     """When a trial that no longer improves ends, and which epoch's weights `best.pt` holds."""
 
-    metric: Literal["val_loss", "val_cosine", "val_mrr"] = "val_mrr"
+    metric: EpochMetric = "val_soft_r@5"
     patience: Annotated[int, Field(ge=1)] = 3
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
     def rule(self) -> EarlyStopping:
         """Return the pure rule."""
-        mode: Literal["max", "min"] = "min" if EPOCH_METRICS[self.metric] == "min" else "max"
+        mode: Literal["max", "min"] = "min" if self.metric == "val_loss" else "max"
         return EarlyStopping(metric=self.metric, mode=mode, patience=self.patience, min_delta=self.min_delta)
 
 

@@ -207,7 +207,7 @@ class Trial:
         if "diverged" not in record:
             with watch.time("validate"):
                 record |= self.learner.validate(self.windows.val, self.windows.val_novel)
-            if not math.isfinite(record["val_mrr"]):
+            if not math.isfinite(record["val_soft_r@5"]):
                 record["diverged"] = f"predictions of epoch {record['epoch']} are not finite"
         if "diverged" not in record:
             if record["epoch"] in self.setup.smoke_epochs:

@@ -73,7 +73,10 @@ def records(run: Path, variant: str) -> list[dict[str, Any]]:
 
 def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
     """What must be equal to the last digit."""
-    return [tuple(record[name] for name in ("loss", "val_loss", "val_cosine", "val_mrr")) for record in records]
+    return [
+        tuple(record[name] for name in ("loss", "val_loss", "val_cosine", "val_mrr", "val_soft_r@5"))
+        for record in records
+    ]
 
 
 def predictions(run: Path, variant: str) -> np.ndarray:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.measures.metrics import METRICS, hits, metric, ranks, summarise
+from evaluation.measures.metrics import METRICS, hits, metric, ranks, soft_recall, summarise
 
 NO_DUPLICATES = np.arange(10, dtype=np.int32)
 
@@ -94,3 +94,9 @@ def test_only_times_are_better_when_lower():
         "predict_p95_ms",
         "answer_p95_ms",
     }
+
+
+def test_soft_recall_counts_a_target_at_rank_k_as_half():
+    # 1 / (1 + (5 / 5)^2) = 0.5 and 1 / (1 + (10 / 5)^2) = 0.2.
+    assert soft_recall(np.array([5]), 5) == 0.5
+    assert soft_recall(np.array([5, 10]), 5) == pytest.approx(0.35)

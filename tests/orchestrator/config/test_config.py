@@ -260,7 +260,7 @@ def test_best_weights_are_chosen_by_the_early_stopping_metric_or_its_default(tmp
     assert config.selection(variant) == EarlyStopping(metric="val_loss", mode="min", patience=5, min_delta=0.1)
     config = load(tmp_path, extra, "training.early_stopping=null")
     selection = config.selection(config.resolved_variants["mamba_s"])
-    assert (selection.metric, selection.mode) == ("val_mrr", "max")
+    assert (selection.metric, selection.mode) == ("val_soft_r@5", "max")
 
 
 def test_stop_rules_carry_the_experiments_gates(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_validation_reports_loss_cosine_and_reciprocal_rank_of_novel_windows_and
     made, rows = learner(rotation_payload)
     novel = np.arange(48) < 12
     scores = made.validate(rows[:48], novel)
-    assert set(scores) == {"val_loss", "val_cosine", "val_mrr", "val_mrr_all"}
+    assert set(scores) == {"val_loss", "val_cosine", "val_mrr", "val_mrr_all", "val_soft_r@5", "val_soft_r@50"}
     assert -1.0 <= scores["val_cosine"] <= 1.0
     assert 0.0 < scores["val_mrr_all"] <= 1.0
     others = made.validate(rows[:48], ~novel)["val_mrr"]
@@ -150,7 +150,25 @@ def test_predictions_that_are_no_numbers_have_no_validation_score(rotation_paylo
     made, rows = learner(rotation_payload)
     with torch.no_grad():
         next(made.model.parameters()).fill_(float("nan"))
-    assert np.isnan(made.validate(rows[:48], np.ones(48, bool))["val_mrr"])
+    assert np.isnan(made.validate(rows[:48], np.ones(48, bool))["val_soft_r@5"])
+
+
+def test_the_rank_that_chooses_an_epoch_is_among_all_rows_and_the_context_is_among_them():
+    # Rows at 0, 30, 60 and 90 degrees. A prediction at 10 degrees: the row at 60 degrees is third, that at 0 first.
+    angles = np.radians([0.0, 30.0, 60.0, 90.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    table = GatherTable(vectors, np.arange(4, dtype=np.int32), np.zeros(4, np.int32), torch.device("cpu"))
+    pred = torch.tensor([[np.cos(np.radians(10.0)), np.sin(np.radians(10.0))]] * 2, dtype=torch.float32)
+    np.testing.assert_array_equal(table.ranks(pred, torch.from_numpy(vectors[[2, 0]])), [3, 1])
+
+
+def test_only_novel_windows_choose_an_epoch_where_there_are_enough(rotation_payload):
+    made, rows = learner(rotation_payload)
+    rows = np.concatenate([rows] * (1 + 250 // len(rows)))[:250]
+    novel = np.arange(250) < 120
+    scores, alone = made.validate(rows, novel), made.validate(rows[:120], np.ones(120, bool))
+    assert scores["val_soft_r@5"] == pytest.approx(alone["val_soft_r@5"])
+    assert scores["val_soft_r@5"] != pytest.approx(made.validate(rows, ~novel)["val_soft_r@5"])
 
 
 def test_predictions_are_unit_rows_in_the_order_of_the_windows(rotation_payload):
