@@ -3,10 +3,12 @@
 Letters: N payload rows, D vector dimension, W training windows, V validation windows, Q queries, L context length.
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +21,15 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
 Predict = Callable[[Float32], Float32]
+Setting = TypeVar("Setting")
+Fit = TypeVar("Fit")
 
 MIN_NOVEL = 100  # with fewer novel validation windows the choice is made on all of them
 NUM_QUERIES = 2_048  # of validation, spread evenly; standard error of the score about 0.008
 MOST_PRODUCTS = 600_000_000  # of queries with rows for one score: a large payload is asked less, 584,545 rows 1,026
 CHOICE_K = 5
 BLOCK_BYTES = 64 << 20
+MOST_THREADS = 4  # each holds a block, and ridge's a solution of 0.3 GB
 SMALLEST_NORM = 1e-6
 
 
@@ -110,6 +115,13 @@ def choosing_queries(novel: npt.NDArray[np.bool_], num_rows: int) -> npt.NDArray
     windows = np.flatnonzero(novel) if novel.sum() >= MIN_NOVEL else np.arange(len(novel))
     num = min(len(windows), NUM_QUERIES, max(1, MOST_PRODUCTS // num_rows))
     return windows[np.linspace(0, len(windows) - 1, num).round().astype(np.intp)]
+
+
+def fit_each(fit: Callable[[Setting], Fit], settings: Iterable[Setting]) -> list[Fit]:
+    """Return fit(setting) for each setting, in their order, one thread a core; each fit is the same on one thread."""
+    # Not several threads of BLAS: where another process takes a core, they wait for each other by turning in circles.
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(fit, settings))
 
 
 def blocks(num: int, width: int) -> list[slice]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from evaluation.retrieval.fitted.choice import Float32, TrainingData, unit_or_last
+from evaluation.retrieval.fitted.choice import Float32, TrainingData, fit_each, unit_or_last
 
 DECAYS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -56,6 +56,6 @@ def fit_ewm(data: TrainingData) -> FittedEwm:
         ewm = FittedEwm(decay, share, data.train_mean, float("nan"))
         return FittedEwm(decay, share, data.train_mean, data.score(ewm.predict))
 
-    first = max((fitted(decay, _FIRST_SHARE) for decay in DECAYS), key=lambda ewm: ewm.score)
-    others = [fitted(first.decay, share) for share in SHARES if share != _FIRST_SHARE]
+    first = max(fit_each(lambda decay: fitted(decay, _FIRST_SHARE), DECAYS), key=lambda ewm: ewm.score)
+    others = fit_each(lambda share: fitted(first.decay, share), [share for share in SHARES if share != _FIRST_SHARE])
     return max([first, *others], key=lambda ewm: ewm.score)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, unit_or_last
+from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, fit_each, unit_or_last
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights, weighted_mean
 
 MOST_UNKNOWNS = 6_000  # the normal equations then have 0.3 GB; a solution takes seconds
@@ -68,7 +68,7 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
         ridge = FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
         return replace(ridge, score=data.score(ridge.predict))
 
-    return max(map(fitted, PENALTIES), key=lambda ridge: ridge.score)
+    return max(fit_each(fitted, PENALTIES), key=lambda ridge: ridge.score)
 
 
 def lag_groups(length: int, most: int) -> Float32:
