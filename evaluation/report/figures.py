@@ -31,7 +31,13 @@ LEARNING_METRICS = (
 )
 Lines = dict[str, list[tuple[float, float]]]
 """Row -> points."""
-PHASE_WORDS = {"start_up": "start-up", "data": "waiting for data", "step": "training steps", "validate": "validation"}
+PHASE_WORDS = {
+    "start_up": "start-up",
+    "data": "waiting for data",
+    "step": "training steps",
+    "validate": "validation",
+    "predict": "test predictions",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def slot_freed(trials: Mapping[str, Mapping[str, Any]], slots: int) -> dict[str,
     The first `slots` trials to train waited for none; of the rest, the first got the slot that was freed first.
     """
     whole = {name: trial for name, trial in trials.items() if "ended_s" in trial and "first_step_s" in trial}
-    # A worker that has reported its last epoch returns and frees its slot; Tune hears of the end a little later.
+    # After its last report, an epoch's or its predictions', a trial returns; Tune hears of the end a little later.
     ends = sorted(trial.get("last_report_s", trial["ended_s"]) for trial in whole.values())
     waited = sorted(whole, key=lambda name: float(whole[name]["first_step_s"]))[slots:]
     return dict(zip(waited, ends, strict=False))

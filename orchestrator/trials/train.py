@@ -241,10 +241,12 @@ class Trial:
 
     def predict_test(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Predict the test windows with the best weights, for the final evaluation; nothing here looks at them."""
-        self.learner.model.load_state_dict(self.best.weights)
-        predictions = self.learner.predict(self.windows.test)
-        times_ms = self.learner.time_predictions(self.windows.test[:PREDICT_LATENCY_QUERIES])
-        record = {"predicted": {"best_epoch": self.best.epoch, "predict_ms": times_ms}}
+        watch = Stopwatch()
+        with watch.time("predict"):
+            self.learner.model.load_state_dict(self.best.weights)
+            predictions = self.learner.predict(self.windows.test)
+            times_ms = self.learner.time_predictions(self.windows.test[:PREDICT_LATENCY_QUERIES])
+        record = {"predicted": {"best_epoch": self.best.epoch, "predict_ms": times_ms}, "seconds": watch.seconds}
         return record, {"predictions.npy": predictions}
 
     def agreed(self, verdict: Verdict) -> Verdict:

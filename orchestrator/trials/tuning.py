@@ -21,6 +21,7 @@ from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.trial import run_trial
 
+PREDICTED = -1  # stands for the epoch of the last report, which brings the predictions of the test windows
 # A Tune trial must hold something: while a worker group holds its own, a sliver of the head node and no CPU.
 _GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
 
@@ -72,9 +73,9 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
         result.pop("files", None)
         name, record = trial.config["variant"], from_report(result)
-        if record is None or "epoch" not in record or (name, record["epoch"]) in self._seen:
+        if record is None or not record or (name, record.get("epoch", PREDICTED)) in self._seen:
             return
-        self._seen.add((name, record["epoch"]))
+        self._seen.add((name, record.get("epoch", PREDICTED)))
         self._heard = time.monotonic()
         if record.get("first_step_at"):
             self._timeline.mark(name, "worker_s", record["started_at"])

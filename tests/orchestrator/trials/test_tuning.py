@@ -72,6 +72,19 @@ def test_an_epochs_seconds_are_counted_once_however_often_tune_repeats_it(ledger
     assert events == [pytest.approx(1.0), pytest.approx(2.5), pytest.approx(3.0)]
 
 
+def test_a_trials_predictions_are_its_own_time_and_a_slot_is_free_only_after_them(ledger: Ledger) -> None:
+    stage = Stage(ledger)
+    stage.start("a")
+    stage.report("a", 1)
+    after_epoch = stage.timeline.trials["a"]["last_report_s"]
+    for _ in range(2):
+        report = {"predicted": {}, "seconds": {"predict": 3.0}}
+        stage.keeper.on_trial_result(0, [], trial("a"), to_report(report, {}, "x"))
+    times = stage.timeline.trials["a"]
+    assert times["seconds"] == {"step": 2.0, "predict": 3.0}
+    assert times["last_report_s"] > after_epoch
+
+
 def test_a_report_that_tune_makes_up_is_passed_over(ledger: Ledger) -> None:
     stage = Stage(ledger)
     stage.keeper.on_trial_result(0, [], trial("a"), {"done": True})
