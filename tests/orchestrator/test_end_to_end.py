@@ -18,6 +18,7 @@ import pytest
 
 from data.config import DataConfig
 from data.io import read_json, read_json_lines
+from data.payload.store import write_payload
 from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
 from evaluation.queries import load_queries
@@ -330,3 +331,62 @@ def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_pa
     assert "nan" in rows["diverging"]["reason"] or "inf" in rows["diverging"]["reason"]
     assert (folder / "comparison.md").is_file()
     assert not (folder / "best").exists()
+
+
+def test_with_a_reranker_table_smoke_and_checkpoint_tool_show_reranked_figures(experiment, tmp_path):
+    folder, told = tmp_path / "reranked", tmp_path / "told.json"
+    options = ["--set", "rerank={}", "--set", "training.epochs=2", "--set", "gates.smoke=[]"]
+    done = launch(experiment, folder, "--only", "learner", *options)
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    assert "Results are reranked" in done.stdout.replace("\n", " ")
+    results = read_json(folder / "results.json")
+    rows = {row["variant"]: row for row in results["rows"]}
+    assert results["protocol"]["reranked"]
+    # The chunk after the context stands first, since the reranker knows the corpus' order: nearest vectors do not.
+    assert rows["learner"]["r@1"] > 0.9
+    smoke = read_json(folder / "variants" / "learner" / "smoke_epoch2.json")["metrics"]
+    assert smoke["r@1"] > 0.9
+    tool = [sys.executable, "-m", "evaluation.checkpoint", "--checkpoint", str(folder / "variants/learner/best.pt")]
+    subprocess.run([*tool, "--out", str(told)], cwd=REPOSITORY, capture_output=True, check=False)
+    found = read_json(told)["metrics"]
+    for name in ("r@1", "r@5", "contain@50", "novel.r@5"):
+        assert found[name] == pytest.approx(rows["learner"][name]), name
+
+
+@pytest.fixture(scope="module")
+def boilerplate_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 articles: nine chunks of one of 12 texts that many articles share, after each three one of their own."""
+    rng = np.random.default_rng(11)
+    shared, own = rng.standard_normal((12, 3, 3, 16)), rng.standard_normal((160, 4, 1, 16))
+    parts = np.concatenate([own[:, :3], shared[rng.integers(12, size=160)]], axis=2)  # (160, 3, 4, 16)
+    chunks = np.concatenate([parts.reshape(160, 12, 16), own[:, 3]], axis=1) + 0.5
+    vectors = (chunks / np.linalg.norm(chunks, axis=2, keepdims=True)).reshape(-1, 16)
+    folder = tmp_path_factory.mktemp("payload") / "boilerplate"
+    write_payload(
+        folder,
+        vectors=vectors.astype(np.float32),
+        article_index=np.repeat(np.arange(160, dtype=np.int32), 13),
+        chunk_index=np.tile(np.arange(13, dtype=np.int32), 160),
+        texts=[f"chunk {number}" for number in range(len(vectors))],
+        embedder="boilerplate-16",
+    )
+    return folder
+
+
+def test_of_boilerplate_the_look_up_wins_all_nobody_wins_novel_and_nothing_is_ready(
+    experiment, boilerplate_payload, tmp_path
+):
+    options = ["--only", "learner", "--set", f"data.payload={boilerplate_payload}", "--set", "training.epochs=2"]
+    options += ["--set", "baselines=[last_vector, ridge, nearest_context]", "--set", "gates.smoke=[]"]
+    refused = launch(experiment, tmp_path / "run", *options)
+    assert refused.returncode == 2
+    assert "test_targets_in_train" in refused.stderr
+    done = launch(
+        experiment, tmp_path / "run", *options, "--set", "preflight.waive=[test_targets_in_train, chunk_order]"
+    )
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    rows = {row["variant"]: row for row in read_json(tmp_path / "run" / "results.json")["rows"]}
+    assert max(rows, key=lambda name: rows[name]["r@5"]) == "nearest_context"
+    assert rows["nearest_context"]["copied.r@5"] > 0.95
+    assert max(row["novel.r@5"] for row in rows.values()) < 0.1
+    assert rows["learner"]["verdict"] != "PRODUCTION READY"
