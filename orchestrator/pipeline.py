@@ -96,10 +96,12 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
     admission = admit(prepared.config, found.resources, prepared.data.payload.dim, has_mps=cluster.has_mps())
     session.say(f"resources {admission.device}; {admission.arithmetic}")
     session.timeline.slots = admission.slots
+    evaluator = services.start_evaluator(prepared)
     return Started(
         admission=admission,
-        evaluator=services.start_evaluator(prepared),
+        evaluator=evaluator,
         windows=services.share_windows(prepared),
+        line=services.fit_line(prepared, evaluator),
         orders=services.stream_orders(prepared),
     )
 

@@ -56,6 +56,12 @@ def share_windows(prepared: Prepared) -> Any:
     )
 
 
+def fit_line(prepared: Prepared, evaluator: Any) -> Any:
+    """Return a reference to the line that `residual: fitted` starts from, fitted once a run; None if nobody does."""
+    variants = prepared.config.resolved_variants.values()
+    return evaluator.line.remote() if any(one.spec.residual == "fitted" for one in variants) else None
+
+
 def stream_orders(prepared: Prepared) -> Any:
     """Put the order of every epoch into the object store, for all trials."""
     config = prepared.config

@@ -51,6 +51,8 @@ class Started:
     """Handle of the evaluation actor, which builds the index meanwhile."""
     windows: Any
     """Reference to the row numbers that trials read, see `orchestrator.trials.setup.TrialWindows`."""
+    line: Any
+    """Reference to the line that `residual: fitted` starts from; None where no variant does."""
     orders: Any
     """ray.data.Dataset of row numbers of training windows, in the order of every epoch."""
 

@@ -29,6 +29,7 @@ from evaluation.retrieval.baselines import BASELINES, FITTED, PRIOR_ONLY, Parame
 from evaluation.retrieval.corpus import Corpus, QuerySet, TrainingWindows, corpus_of
 from evaluation.retrieval.evaluate import RetrievalResult, evaluate, evaluate_prior_only
 from evaluation.retrieval.fitted.choice import FittedBaseline, Predict, TrainingData
+from evaluation.retrieval.fitted.ridge import FittedRidge
 from evaluation.retrieval.oracle import neighbourhood_oracle
 from evaluation.retrieval.rerank import Reranker
 from evaluation.retrieval.triage import triage
@@ -72,7 +73,8 @@ class Evaluator:
         self._training = (
             TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel) if training else None
         )
-        self._baselines: dict[str, FittedBaseline | None] = dict.fromkeys(baselines)
+        self._names = tuple(baselines)
+        self._baselines: dict[str, FittedBaseline] = {}
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
         self._answer_one_of: dict[str, dict[str, Callable[[int], object]]] = {name: {} for name in self._query_sets}
@@ -193,7 +195,7 @@ class Evaluator:
         """
         queries = self._query_set(query_set)
         answers = {}
-        for name in self._baselines:
+        for name in self._names:
             fitted = self._fitted(name)
             context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
             timed = _timed_alone(fitted.predict, context)
@@ -207,13 +209,19 @@ class Evaluator:
 
     def _fitted(self, name: str) -> FittedBaseline:
         """Fit a baseline when it is first asked for."""
-        found = self._baselines[name]
+        found = self._baselines.get(name)
         if found is None:
             if name in FITTED and self._training is None:
                 raise UserError(f"baseline.{name}: expected training windows to fit it to, got none; leave it out")
             found = ParameterFree(BASELINES[name]) if self._training is None else fit_baseline(name, self._training)
             self._baselines[name] = found
         return found
+
+    def line(self) -> tuple[Float32, Float32]:
+        """Return ridge as a map for every position, for models that start from it; see `FittedRidge.by_position`."""
+        ridge = self._fitted("ridge")
+        assert isinstance(ridge, FittedRidge)
+        return ridge.by_position()
 
     def reach(self, query_set: str) -> dict[str, float]:
         """Metrics of the oracle of the neighbourhood on a query set; see evaluation.retrieval.oracle."""

@@ -1,7 +1,7 @@
 """The output head: norm, projection to the vectors' space, sum with a base taken from the context, unit norm.
 
 Adding the output to a base (the residual) was measured to matter more than the choice of variant. Training should also
-start from that base, so the projection starts small.
+start from that base, so the projection starts small; at zero on a fitted line, so that the untrained model is the line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.layers import channel_major, rms_norm
+from models.blocks.line import FittedLine
 from models.spec.specs import Residual
 
 START_SHARE = 0.1
@@ -31,6 +32,9 @@ class PredictionHead(nn.Module):
         self.residual = residual
         self.proj = nn.Linear(d_model, dim, bias=False)
         nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
+        if residual == "fitted":
+            self.line = FittedLine()
+            nn.init.zeros_(self.proj.weight)
         if residual == "learned":
             self.mix = nn.Parameter(torch.tensor([0.5, 0.5]))  # weights of the last vector and the prefix mean
 
@@ -54,6 +58,9 @@ class PredictionHead(nn.Module):
         """Return what the prediction is added to (B, L, D); position t sees positions up to t."""
         if self.residual == "none":
             return None
+        if self.residual == "fitted":
+            line: Tensor = self.line(context)
+            return line
         if self.residual == "mean":
             return prefix_mean(context)
         if self.residual == "learned":

@@ -26,7 +26,9 @@ def flops_per_window(spec: VariantSpec, dim: int, context_length: int) -> int:
     """
     L = context_length
     means = L * L * dim  # a prefix mean is a small matrix product
-    head = L * spec.d_model * dim + (means if spec.residual != "none" else 0)
+    line = L * (L + 1) // 2 * dim * dim
+    base = {"none": 0, "fitted": line}.get(spec.residual, means)
+    head = L * spec.d_model * dim + base
     if isinstance(spec, AmnSpec):
         macs = L * _amn_weights(spec, dim) + 2 * L * L * spec.d_model + means
     else:

@@ -71,10 +71,18 @@ def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> Lo
             "use the payload it was trained on or train it on this one"
         )
     model = build_model(spec_from_dict(content["spec"]), content["dim"])
+    if model.spec.residual == "fitted":
+        make_room_for_line(model, content["state"])
     _check_tensors(where, content["state"], model.state_dict())
     model.load_state_dict(content["state"])
     model.to(device).eval()
     return LoadedModel(model, model.spec, model.dim, content["epoch"], content["metrics"], content["provenance"])
+
+
+def make_room_for_line(model: Model, state: dict[str, Any]) -> None:
+    """Give a model with `residual: fitted` a line as long as the state's: its length is that of the contexts."""
+    length = len(state.get("head.line.bias", ()))
+    model.head.line.set(torch.zeros(length, model.dim, model.dim), torch.zeros(length, model.dim))
 
 
 def save_training_state(file: File, state: dict[str, Any]) -> None:

@@ -32,6 +32,8 @@ from orchestrator.config.experiment import TrainingConfig, Variant
 RESIDENT_SHARE = 0.5
 
 
+Line = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights (L, D, D) and biases (L, D) of `FittedRidge.by_position`."""
 Objective = Callable[[Tensor, Tensor], LossOutput]
 
 
@@ -107,6 +109,7 @@ class Learner:
         seed: int,
         rank: int,
         num_workers: int,
+        line: Line | None = None,
     ) -> None:
         self.training: TrainingConfig = variant.training
         self.precision = resolve_precision(self.training.precision, table.device)
@@ -121,12 +124,16 @@ class Learner:
         # The same seed for every variant: none is luckier than another by its place in the file.
         torch.manual_seed(derive_seed(seed, "init"))
         self.model = build_model(variant.spec, table.dim).to(table.device)
+        if variant.spec.residual == "fitted":
+            assert line is not None, "residual: fitted needs the line that the evaluator fits"
+            self.model.head.line.set(*map(torch.tensor, line))
         self.loss = Loss(self.training.loss).to(table.device)
         self._parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
         self._replica: nn.Module = self.model
         if num_workers > 1:
-            self._replica = DistributedDataParallel(self.model)
+            # The line is the only buffer, and all workers were given the same one.
+            self._replica = DistributedDataParallel(self.model, broadcast_buffers=False)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
         self._objective = as_cuda_graphs(self._loss_of) if self.training.compile else self._loss_of

@@ -105,7 +105,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         record = self._timed_again(name, record)
         keep_epoch(folder, record, files)
         self._listener.epoch(name, record)
-        if record["epoch"] > len(self._history[name]):
+        if not self._history[name] or record["epoch"] > self._history[name][-1].epoch:
             self._judge(name, record)
         return self._verdicts.get(name, "continue")
 

@@ -37,7 +37,8 @@ class TrialSetup:
     """Everything that a trial needs. It holds no rule that could end it: the judge in the driver does.
 
     payload_path: the payload's folder; a node that does not see it gets the vectors from the object store.
-    windows: reference to `TrialWindows`. evaluator: handle of the evaluation actor, which also reads the run folder.
+    windows: reference to `TrialWindows`. line: reference to `orchestrator.trials.learner.Line`; None where no variant
+    starts from it. evaluator: handle of the evaluation actor, which also reads the run folder.
     last, best: paths of the trial's checkpoints in the run folder, as the driver's node sees them.
     selection: which epoch's weights are the best.
     """
@@ -46,6 +47,7 @@ class TrialSetup:
     seed: int
     payload_path: Path
     windows: Any
+    line: Any
     smoke_epochs: tuple[int, ...]
     smoke_latency_queries: int
     selection: EarlyStopping

@@ -64,7 +64,7 @@ class Best:
     """The weights of the best epoch so far, by the rule that says which one `best.pt` holds."""
 
     rule: EarlyStopping
-    epoch: int = 0
+    epoch: int | None = None
     value: float = -math.inf
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Best:
         """Note an epoch's value; return whether it is the best, as the first epoch is whatever its value."""
         found = record.get(self.rule.metric)
         value = -math.inf if found is None or math.isnan(found) else found if self.rule.mode == "max" else -found
-        better = value > self.value + self.rule.min_delta or not self.epoch
+        better = value > self.value + self.rule.min_delta or self.epoch is None
         if better:
             self.epoch, self.value = record["epoch"], value
         return better
@@ -92,13 +92,17 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
     keep_freed_memory()
     started = time.time()
     trial = Trial(setup, rank, num_workers, device)
-    first_epoch = trial.resume() + 1
+    last_epoch = trial.resume()
     # An attempt before this one may have been over, and died while it predicted: an empty record asks the judge.
-    verdict: Verdict = trial.agreed(report({}, {})) if first_epoch > 1 else "continue"
-    epochs = range(first_epoch, setup.training.epochs + 1)
+    verdict: Verdict = "continue" if last_epoch is None else trial.agreed(report({}, {}))
     if verdict == "continue":
         # The evaluator answers in order: once it does, its index and the baselines' figures are there.
         ray.get(setup.evaluator.ready.remote())
+        if last_epoch is None and setup.line is not None:
+            verdict = trial.agreed(report(*trial.start()))
+    if verdict == "continue":
+        first_epoch = (last_epoch or 0) + 1
+        epochs = range(first_epoch, setup.training.epochs + 1)
         num_windows = len(trial.windows.train)
         with closing(iter_epochs(orders, num_windows, setup.training.batch_size, epochs)) as stream:
             for epoch, batches in stream:
@@ -133,15 +137,27 @@ class Trial:
             seed=setup.seed,
             rank=rank,
             num_workers=num_workers,
+            line=None if setup.line is None else ray.get(setup.line),
         )
         self.best = Best(setup.selection)
         self.first_step_at: float | None = None
 
-    def resume(self) -> int:
-        """Load the last checkpoint, and the best one with it; return its epoch, 0 for a fresh start."""
+    def start(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return record and checkpoints of epoch 0: a model that starts from a fitted line is one before any step."""
+        record: dict[str, Any] = {
+            "epoch": 0,
+            "steps": 0,
+            "precision": self.learner.precision,
+            "windows_seen": 0,
+            "seconds": {},
+        }
+        return record, self.conclude(record) if self.rank == 0 else {}
+
+    def resume(self) -> int | None:
+        """Load the last checkpoint, and the best one with it; return its epoch, None for a fresh start."""
         state = self._read(self.setup.last)
         if state is None:
-            return 0
+            return None
         self.learner.load_state(state)
         best = self._read(self.setup.best)
         if best is None:

@@ -127,6 +127,7 @@ def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
         seed=config.seed,
         payload_path=payload.path.resolve(),
         windows=started.windows,
+        line=started.line if variant.spec.residual == "fitted" else None,
         smoke_epochs=config.smoke.epochs,
         smoke_latency_queries=config.smoke.latency_queries,
         selection=config.selection(variant),

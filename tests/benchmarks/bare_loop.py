@@ -30,6 +30,8 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     import torch
 
     from data.payload.duplicates import duplicate_ids
+    from evaluation.retrieval.fitted.choice import TrainingData
+    from evaluation.retrieval.fitted.ridge import fit_ridge
     from models.cpu.memory import keep_freed_memory
     from models.training.negatives import ArticleNegatives
     from orchestrator.questions import make_questions
@@ -47,6 +49,10 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     payload, windows = data.payload, data.splits.train.rows
     table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu"))
     num_steps = len(windows) // training.batch_size
+    val = questions.val
+    line = None
+    if variant.spec.residual == "fitted":
+        line = fit_ridge(TrainingData(payload.vectors, windows, val.windows, val.novel)).by_position()
     learner = Learner(
         variant,
         table,
@@ -56,9 +62,22 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
         seed=config.seed,
         rank=0,
         num_workers=1,
+        line=line,
     )
     rules = replace(config.stop_rules(variant, {}), gates=())
     best, records, step_s = Best(config.selection(variant)), [], []
+
+    def conclude(record: dict[str, Any]) -> bool:
+        """Validate, keep the best weights, write a checkpoint to nowhere; return whether the trial is over."""
+        record |= learner.validate(val.windows, val.novel)
+        records.append(record)
+        if best.improves(record):
+            best.weights = {key: tensor.detach().clone() for key, tensor in learner.model.state_dict().items()}
+        torch.save(learner.state(), io.BytesIO())
+        return any(decision.ending for decision in rules.decide([epoch_of(one) for one in records]))
+
+    if line is not None:
+        conclude({"epoch": 0})
     for epoch in range(1, training.epochs + 1):
         learner.start_epoch(epoch)
         order = epoch_order(len(windows), config.seed, epoch)
@@ -69,13 +88,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
             for key, value in learner.step(windows[batch]).items():
                 sums[key] = sums.get(key, 0.0) + value
             step_s.append(time.perf_counter() - start)
-        record = {"epoch": epoch, **{key: value / num_steps for key, value in sums.items()}}
-        record |= learner.validate(questions.val.windows, questions.val.novel)
-        records.append(record)
-        if best.improves(record):
-            best.weights = {key: tensor.detach().clone() for key, tensor in learner.model.state_dict().items()}
-        torch.save(learner.state(), io.BytesIO())
-        if any(decision.ending for decision in rules.decide([epoch_of(one) for one in records])):
+        if conclude({"epoch": epoch, **{key: value / num_steps for key, value in sums.items()}}):
             break
     learner.model.load_state_dict(best.weights)
     predictions = learner.predict(questions.final.windows)

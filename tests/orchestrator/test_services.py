@@ -72,7 +72,9 @@ def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, mo
 
 
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
-    return services.measure(prepared, Started(admission=None, evaluator=evaluator, windows=None, orders=None), session)
+    return services.measure(
+        prepared, Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None), session
+    )
 
 
 def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared_from: Any) -> None:

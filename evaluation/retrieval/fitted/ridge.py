@@ -52,6 +52,18 @@ class FittedRidge:
         flat = np.asarray(context, np.float32).reshape(len(context), -1)
         return unit_or_last(flat @ self.weights + self.bias, context)
 
+    def by_position(self) -> tuple[Float32, Float32]:
+        """Return the map for every shorter context, too, where the mean training chunk stands for what is missing.
+
+        Returns:
+            weights (L, D, D), lag 0 (the last chunk) first; biases (L, D), that of a single chunk first.
+        """
+        dim = len(self.bias)
+        weights = self.weights.reshape(-1, dim, dim)[::-1]
+        stand_ins = np.einsum("i,lij->lj", self.base.mean, weights)  # (L, D)
+        missing = np.cumsum(stand_ins[::-1], axis=0)[::-1] - stand_ins  # position t lacks the lags after t
+        return np.ascontiguousarray(weights), (self.bias + missing).astype(np.float32)
+
 
 def fit_ridge(data: TrainingData) -> FittedRidge:
     """Fit to the training windows for each penalty and keep the one with the best score on validation."""

@@ -212,3 +212,16 @@ def test_of_pure_boilerplate_the_look_up_wins_and_nothing_is_novel():
     rates = {name: hit_rate(fit_baseline(name, data).predict, data, test) for name in ALL}
     assert rates.pop("nearest_context") > 0.95
     assert max(rates.values()) < 0.8
+
+
+def test_ridge_by_position_is_ridge_where_the_mean_chunk_stands_for_what_is_missing():
+    data = world(drift)
+    ridge = fit_ridge(data)
+    weights, biases = ridge.by_position()
+    context = data.context(data.val[:20])
+    for length in (1, 2, 3):
+        lags = context[:, LENGTH - length :][:, ::-1]  # the last chunk first
+        found = unit(np.einsum("qli,lij->qj", lags, weights[:length]) + biases[length - 1])
+        filled = context.copy()
+        filled[:, : LENGTH - length] = data.train_mean
+        np.testing.assert_allclose(found, ridge.predict(filled), atol=1e-5)

@@ -144,7 +144,11 @@ def test_every_field_of_every_spec_is_annotated() -> None:
         ("mamba_s", {"dropout": 1.0}, r"dropout: expected a number in \[0, 1\), got 1.0;"),
         ("mamba_s", {"dropout": float("nan")}, "dropout: expected .* got nan;"),
         ("mamba_s", {"ssm_layers": True}, "ssm_layers: expected an integer >= 1, got True;"),
-        ("mamba_s", {"residual": "sum"}, "residual: expected one of last_mean, mean, learned, none, got 'sum';"),
+        (
+            "mamba_s",
+            {"residual": "sum"},
+            "residual: expected one of fitted, learned, last_mean, mean, none, got 'sum';",
+        ),
         ("mamba_h", {"num_heads": 7}, "d_model: expected d_model divisible by 7, got 320;"),
         ("mamba_h", {"window": 0}, "window: expected an integer >= 1, got 0;"),
         ("mamba_gr", {"gru_hidden": 0}, "gru_hidden: expected an integer >= 1, got 0;"),

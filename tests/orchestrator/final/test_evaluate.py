@@ -59,7 +59,9 @@ def ledger(prepared: Prepared) -> Ledger:
 @pytest.fixture
 def finals(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> FinalEvaluations:
     monkeypatch.setattr(ray, "get", lambda found: found)
-    return FinalEvaluations(prepared, Started(admission=None, evaluator=Evaluator(), windows=None, orders=None))
+    return FinalEvaluations(
+        prepared, Started(admission=None, evaluator=Evaluator(), windows=None, line=None, orders=None)
+    )
 
 
 def trained(**ends: Ending) -> Trained:

@@ -86,7 +86,7 @@ def concluded(
 ) -> dict[str, Any]:
     return conclude(
         run,
-        Started(admission=admission(), evaluator=None, windows=None, orders=None),
+        Started(admission=admission(), evaluator=None, windows=None, line=None, orders=None),
         Measured(index={"index": {"kind": "flat"}}, baselines={}, oracle={}, checks=checks),
         Evaluated(
             ends={name: ends.get(name, FINISHED) for name in run.config.resolved_variants},

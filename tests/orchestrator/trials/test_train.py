@@ -34,6 +34,12 @@ PRUNING = replace(RULES, gates=(Gate(epoch=2, prune_unless=(parse_rule("novel.r@
 # The loss of AMN on these vectors falls: the second epoch is no better by a rule that wants it high.
 STOPPING = replace(RULES, early_stopping=EarlyStopping(metric="loss", mode="max", patience=1))
 
+# The last chunk itself, whatever came before it.
+LINE = (
+    np.eye(16, dtype=np.float32)[None] * np.eye(5, dtype=np.float32)[0][:, None, None],
+    np.zeros((5, 16), np.float32),
+)
+
 
 def remote(function: Callable[..., Any]) -> Any:
     """A method of an actor that answers at once."""
@@ -70,10 +76,12 @@ class Shard:
 class Trial:
     """A trial of AMN on the rotation payload with a run folder and a judge of its own."""
 
-    def __init__(self, path: Path, payload: Path) -> None:
+    def __init__(self, path: Path, payload: Path, **training: Any) -> None:
         data = prepare_data(DataConfig(source="payload", payload=str(payload)), path, seed=3)
         splits, sha256 = data.splits, data.payload.provenance.sha256
-        variant = resolve_variant("amn", {"d_model": 16}, TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE))
+        residual = training.pop("residual", "mean")
+        config = TrainingConfig(epochs=EPOCHS, batch_size=BATCH_SIZE, **training)
+        variant = resolve_variant("amn", {"d_model": 16, "residual": residual}, config)
         assert variant is not None
         self.ledger = Ledger(path / "run")
         self.folder = self.ledger.variant("amn")
@@ -92,6 +100,7 @@ class Trial:
                 smoke=splits.val.rows[:20],
                 test=splits.test.rows[:30],
             ),
+            line=LINE if residual == "fitted" else None,
             smoke_epochs=(2,),
             smoke_latency_queries=0,
             selection=EarlyStopping(metric="val_soft_r@5", mode="max", patience=3),
@@ -135,9 +144,9 @@ class Trial:
 
 
 @pytest.fixture
-def make_trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Trial]:
+def make_trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
     monkeypatch.setattr(train.ray, "get", lambda answer: answer)
-    return lambda name: Trial(tmp_path / name, rotation_payload)
+    return lambda name, **training: Trial(tmp_path / name, rotation_payload, **training)
 
 
 @pytest.fixture
@@ -247,6 +256,33 @@ def test_other_test_windows_change_nothing_but_the_predictions(make_trial: Calla
     assert judged(one) == judged(other)
     assert not np.array_equal(read_predictions(one.folder)[0], read_predictions(other.folder)[0])
     assert {query_set for _, query_set, _ in one.evaluator.asked} == {"smoke"}
+
+
+# ---- a model that starts from a fitted line
+
+
+def test_epoch_0_is_the_line_and_may_be_the_best(make_trial: Callable[..., Trial]) -> None:
+    trial = make_trial("still", residual="fitted", optimizer={"lr": 0.0})
+    records = trial.train()
+    assert [record["epoch"] for record in records] == [0, 1, 2, 3]
+    assert (records[0]["windows_seen"], "loss" in records[0]) == (0, False)
+    assert records[0]["val_soft_r@5"] == records[3]["val_soft_r@5"]
+    predictions, about = read_predictions(trial.folder)
+    assert about["best_epoch"] == load_model(trial.folder.best).epoch == 0
+    last_chunk = open_payload(trial.setup.payload_path).vectors[trial.setup.windows.test[:, -2]]
+    np.testing.assert_allclose(predictions, last_chunk, atol=1e-5)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_trial_on_a_line_that_was_cut_short_goes_on_as_if_it_never_was(
+    make_trial: Callable[..., Trial], epoch: int
+) -> None:
+    whole, cut = make_trial("whole", residual="fitted"), make_trial("cut", residual="fitted")
+    cut.train_and_die(lambda record: record.get("epoch") == epoch, ("best.pt", "last.pt"))
+    cut.judge_by(RULES)
+    expected = [(record["epoch"], record.get("loss"), record["val_soft_r@5"]) for record in whole.train()]
+    assert [(record["epoch"], record.get("loss"), record["val_soft_r@5"]) for record in cut.train()] == expected
+    np.testing.assert_array_equal(read_predictions(cut.folder)[0], read_predictions(whole.folder)[0])
 
 
 # ---- an attempt after another one

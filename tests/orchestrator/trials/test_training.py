@@ -50,7 +50,7 @@ class Stages:
 
         finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor)
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
-        started = Started(admission=admission, evaluator=None, windows=None, orders=None)
+        started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         return train_all(self.prepared, started, measured, finals, Session(stream=io.StringIO()))
 
