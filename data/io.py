@@ -5,13 +5,10 @@ after a crash, finds the old file or the new one, never half of one.
 """
 
 import contextlib
-import errno
 import hashlib
-import itertools
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -122,40 +119,6 @@ def file_sha256(path: str | Path) -> str:
     """Return the digest of a file's bytes, read piece by piece: 0.7 s a GiB."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def replace_folder(temporary: Path, target: Path) -> None:
-    """Move a finished folder into place, whatever is there, even while another process does the same.
-
-    A folder that is not empty cannot be replaced, so it steps aside; maps that others hold of its files stay valid.
-    """
-    temporary.chmod(0o755)  # mkdtemp makes it private
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    try:
-        for attempt in itertools.count():
-            with contextlib.suppress(FileNotFoundError):
-                target.replace(aside / str(attempt))
-            try:
-                temporary.replace(target)
-                return
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise  # else another process put its folder there in between
-    finally:
-        shutil.rmtree(aside)
-
-
-@contextmanager
-def replacing_folder(target: str | Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` when the block ends well; else nothing is left of it."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_array(file: Path, shape: tuple[int, ...]) -> Any:

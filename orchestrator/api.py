@@ -42,7 +42,7 @@ def launch(
         set: Values by dotted key, `{"training.epochs": 2}`, or texts, `["training.epochs=2"]`.
         only: Train these variants only.
         run_dir: The run folder; None: `runs/<name>`, as the experiment says.
-        fresh: Delete what the run folder holds and start over.
+        fresh: Move the run that is in the folder aside and start over.
         address: Join a running Ray cluster instead of starting one.
         verbose: Let Ray's own output through.
         quiet: Print nothing.

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one key; may be repeated")
     parser.add_argument("--only", metavar="NAMES", help="train these variants only, e.g. mamba_s,amn")
     parser.add_argument("--run-dir", type=Path, help="run folder (default: runs/<name>)")
-    parser.add_argument("--fresh", action="store_true", help="delete what the run folder holds and start over")
+    parser.add_argument("--fresh", action="store_true", help="move the run that is in the folder aside and start over")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and train nothing")
     parser.add_argument("--address", help="join a running Ray cluster instead of starting one")
     parser.add_argument("-v", "--verbose", action="store_true", help="let Ray's own output through")

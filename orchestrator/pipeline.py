@@ -57,8 +57,8 @@ def prepare(
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
-    if fresh:
-        ledger.remove()
+    if fresh and (aside := ledger.set_aside()) is not None:
+        session.say(f"fresh     the run that was here is kept as {aside}")
     hashes = input_hashes(config, data)
     ledger.check_same(config.resolved(), config.fingerprint(), hashes)
     return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks), hashes=hashes)

@@ -5,7 +5,6 @@ stop the same call embeds only the missing shards; with another plan it refuses.
 complete.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,9 @@ from data.corpus.embedders import Embedder, load_embedder
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json, replacing, write_json
+from data.output import check_apart, is_json_of, remove_listed
+
+_PLAN, _FORMAT = "plan.json", "next-vector shards"
 
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
@@ -39,7 +41,7 @@ def embed_in_shards(
         UserError: the folder belongs to another plan, or the embedder refuses its name or a text.
     """
     starts = range(0, len(texts), shard_texts)
-    _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts})
+    _check_plan(folder, {"format": _FORMAT, **plan, "num_texts": len(texts), "shard_texts": shard_texts})
     missing = [number for number in range(len(starts)) if not _shard_file(folder, number).is_file()]
     shards = [(number, list(texts[starts[number] : starts[number] + shard_texts])) for number in missing]
     if shards:
@@ -53,9 +55,24 @@ def embed_in_shards(
                     progress.advance(len(vectors))
         except UserError:
             if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
-                shutil.rmtree(folder)  # a plan of nothing would only stand in the way of the next one
+                remove_shards(folder)  # a plan of nothing would only stand in the way of the next one
             raise
     return _join(folder, len(texts), len(starts))
+
+
+def check_shards(folder: Path, sources: Iterable[Path]) -> None:
+    """Refuse a folder of shards that holds anything else, or that overlaps with what is read; UserError."""
+    check_apart(folder, sources)
+    if folder.is_dir() and any(folder.iterdir()) and not is_json_of(folder / _PLAN, _FORMAT):
+        raise UserError(
+            f"{folder}: expected no folder, or one with shards of an earlier call, got a folder of other files; "
+            "move it away, or give another --out"
+        )
+
+
+def remove_shards(folder: Path) -> None:
+    """Remove the files of the shards; the folder stays where it holds something else."""
+    remove_listed(folder, (_PLAN, "shard-" + 5 * "[0-9]" + ".npy", "joined.npy"))
 
 
 def local_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
@@ -170,7 +187,7 @@ def _save_shard(file: Path, vectors: Vectors) -> None:
 
 
 def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
-    file = folder / "plan.json"
+    file = folder / _PLAN
     if not file.is_file():
         write_json(file, plan)
         return

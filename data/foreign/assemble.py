@@ -10,8 +10,8 @@ from data.errors import UserError
 from data.figures import finite, mean, percentile
 from data.foreign.formats import import_payload
 from data.foreign.sequences import AlignedSequences, read_sequences
-from data.io import replacing_folder
-from data.payload.store import UNKNOWN_EMBEDDER, Payload, open_payload
+from data.output import check_output, replacing_folder
+from data.payload.store import PAYLOAD, UNKNOWN_EMBEDDER, Payload, open_payload
 from data.preflight.cause import SAME_COSINE, hint_for
 from data.preflight.check import Check, judge, report
 from data.preflight.provenance import same_embedder
@@ -78,7 +78,8 @@ def build(
         MissingFileError: a file is missing.
         UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
     """
-    with replacing_folder(out) as building:
+    check_output(out, PAYLOAD, [source, keys, *(dict(files.items()).values() if files else ())])
+    with replacing_folder(out, PAYLOAD) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)

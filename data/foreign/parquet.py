@@ -8,8 +8,10 @@ import numpy as np
 from data.errors import UserError
 from data.foreign.rows import Rows, as_int32
 from data.io import replacing
+from data.output import check_file
 from data.payload.store import UNKNOWN_EMBEDDER, Payload
 
+_FORMAT = "next-vector payload"
 _BATCH_ROWS = 16_384
 
 
@@ -46,14 +48,19 @@ def read_parquet(source: Path) -> Rows:
 
 
 def write_parquet(payload: Payload, out: Path) -> None:
-    """Write a payload as one Parquet file with the columns that `read_parquet` reads, in batches."""
+    """Write a payload as one Parquet file with the columns that `read_parquet` reads, in batches.
+
+    Raises:
+        UserError: `out` is there and no file of this function, or one of the payload's own files.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_file(out, out.is_file() and _is_ours(out), [payload.path])
     vector = pa.list_(pa.from_numpy_dtype(payload.vectors.dtype), payload.dim)
     fields = [("vector", vector), ("article_index", pa.int32()), ("chunk_index", pa.int32())]
     fields += [("text", pa.string()), ("title", pa.string())]
-    meta = {"embedder": payload.provenance.embedder, "sha256": payload.provenance.sha256}
+    meta = {"format": _FORMAT, "embedder": payload.provenance.embedder, "sha256": payload.provenance.sha256}
     schema = pa.schema(fields, metadata=meta)
     with replacing(out) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, payload.num_rows, _BATCH_ROWS):
@@ -68,6 +75,17 @@ def write_parquet(payload: Payload, out: Path) -> None:
                 pa.array([payload.article_title(int(article)) for article in payload.article_index[part]]),
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _is_ours(file: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        meta = pq.read_schema(file).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return bool(meta.get(b"format") == _FORMAT.encode())
 
 
 def _vector_column(schema: Any, where: Path) -> tuple[int, "np.dtype[Any]"]:

@@ -25,12 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
-from data.io import open_array, read_json, replacing_folder, write_json
+from data.io import open_array, read_json, write_json
+from data.output import replacing_folder
 from data.payload.keys import Int32, Int64, combine
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
 UNKNOWN_EMBEDDER = "unknown"
+PAYLOAD = "payload"
+"""What the marker of such a folder says, see data.output."""
 
 _ARRAYS = ("vectors.npy", "article_index.npy", "chunk_index.npy", "text_offsets.npy")
 _SOURCE_ROWS = "source_rows.npy"
@@ -150,7 +153,7 @@ def write_payload(
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)
-    with replacing_folder(target) as temporary:
+    with replacing_folder(target, PAYLOAD) as temporary:
         order = np.argsort(combine(article_index, chunk_index), kind="stable")
         articles, chunks = article_index[order].astype(np.int32), chunk_index[order].astype(np.int32)
         ordered = _save_ordered(temporary / "vectors.npy", vectors, order)

@@ -23,6 +23,7 @@ from data.errors import MissingFileError, UserError
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.io import write_json
+from data.output import check_file, is_json_of
 from data.payload.store import Payload, open_payload
 from data.prepare import prepare_splits
 from data.seeding import derive_seed
@@ -40,6 +41,7 @@ from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
 
 Float64 = npt.NDArray[np.float64]
+FORMAT = "next-vector checkpoint evaluation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line: 0 all gates pass, 1 one fails, 2 wrong input."""
     args = _parser().parse_args(argv)
     try:
+        if args.out:
+            check_file(Path(args.out), is_json_of(Path(args.out), FORMAT), [Path(args.checkpoint)])
         with tempfile.TemporaryDirectory() as scratch:
             task = prepare(args, Path(scratch))
             metrics, judged = evaluate(task, args.device)
@@ -241,6 +245,6 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{eval_line(metrics, task.asked.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
-        content = {"metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
+        content = {"format": FORMAT, "metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
         write_json(args.out, content)
     return 0 if all(one.passed for one in judged) else 1

@@ -7,6 +7,7 @@ their place and renamed, so a reader, or a relaunch after a crash, never sees ha
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,8 +19,12 @@ import yaml
 
 from data.errors import UserError
 from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
+from data.output import is_json_of
 from evaluation.ending import RETRIED, Ending, ending_of
 from orchestrator.gates import Epoch, TrialDecision
+
+MANIFEST_FORMAT = "next-vector run"
+KEPT = 2  # runs that --fresh moved aside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +103,16 @@ class Ledger:
 
     def is_claimed(self) -> bool:
         """Return whether a run has made the folder its own."""
-        return self.manifest.is_file()
+        return is_json_of(self.manifest, MANIFEST_FORMAT)
+
+    def _check_free(self) -> None:
+        """Refuse a folder with anything in it but what a launch leaves that died at once."""
+        strange = sorted({*self.path.iterdir()} - {self.config, self.log}) if self.path.is_dir() else []
+        if strange:
+            raise UserError(
+                f"{self.path}: expected a run folder or an empty one, got {strange[0].name} and no manifest.json of "
+                "a run; give another --run-dir, or move it away"
+            )
 
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
         """Refuse a folder that was made with another configuration or other inputs; UserError shows the difference.
@@ -108,6 +122,7 @@ class Ledger:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.is_claimed():
+            self._check_free()
             return
         stored = read_json(self.manifest)
         advice = "give another --run-dir or name, or start over with --fresh"
@@ -127,7 +142,7 @@ class Ledger:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.is_claimed():
             write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
-            write_json(self.manifest, manifest)
+            write_json(self.manifest, {"format": MANIFEST_FORMAT, **manifest})
 
     def discard_unclaimed(self) -> None:
         """Leave no trace of a launch that ended before the folder was its own; Ray's log is all there is by then."""
@@ -136,14 +151,22 @@ class Ledger:
             with contextlib.suppress(OSError):  # not empty: it was there before
                 self.path.rmdir()
 
-    def remove(self) -> None:
-        """Delete the run folder (`--fresh`); refuses a folder that is not one."""
-        if not self.path.is_dir():
-            return
-        # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
-        if not self.is_claimed() and not {self.config, self.log}.issuperset(self.path.iterdir()):
-            raise UserError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
-        shutil.rmtree(self.path)
+    def set_aside(self) -> Path | None:
+        """Move the run to a folder beside it and return that (`--fresh`); refuses a folder that is no run.
+
+        The last KEPT of such folders stay, older ones are removed.
+        """
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return None
+        if not self.is_claimed():
+            self._check_free()
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        aside = self.path.rename(self.path.with_name(f"{self.path.name}.old-{stamp}"))
+        earlier = sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.old-*"))
+        for folder in earlier[:-KEPT]:
+            if Ledger(folder).is_claimed():
+                shutil.rmtree(folder)
+        return aside
 
     def record(self, variant: str, decision: TrialDecision) -> None:
         """Append one decision."""

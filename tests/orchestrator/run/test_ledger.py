@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.errors import UserError
-from data.io import append_json_line, write_json
+from data.io import append_json_line, read_json_lines, write_json
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger, TrialEnd, differences, epoch_of
@@ -139,30 +139,47 @@ def test_differences_are_shown_leaf_by_leaf(before: dict[str, Any], after: dict[
     assert differences(before, after) == found
 
 
-def test_a_run_folder_is_removed_whole(ledger: Ledger) -> None:
-    append_json_line(ledger.decisions, {"a": 1})
-    ledger.remove()
-    assert not ledger.path.exists()
-    ledger.remove()
+def test_fresh_moves_a_run_aside_and_keeps_the_last_two(ledger: Ledger) -> None:
+    kept = []
+    for number in range(4):
+        ledger.open(CONFIG, MANIFEST)
+        append_json_line(ledger.decisions, {"run": number})
+        kept.append(ledger.set_aside())
+        assert not ledger.path.exists()
+    assert ledger.set_aside() is None
+    left = sorted(ledger.path.parent.glob("run.old-*"))
+    assert left == kept[-2:]
+    assert [read_json_lines(folder / "decisions.jsonl") for folder in left] == [[{"run": 2}], [{"run": 3}]]
 
 
-@pytest.mark.parametrize("files", [["thesis.txt"], ["config.yaml", "thesis.txt"]], ids=str)
-def test_a_folder_that_is_no_run_is_not_removed(tmp_path: Path, files: list[str]) -> None:
+def test_an_old_folder_that_is_no_run_is_never_removed(ledger: Ledger) -> None:
+    precious = ledger.path.with_name("run.old-2024")
+    precious.mkdir()
+    for _ in range(4):
+        ledger.open(CONFIG, MANIFEST)
+        ledger.set_aside()
+    assert precious.is_dir()
+
+
+@pytest.mark.parametrize("files", [["thesis.txt"], ["config.yaml", "thesis.txt"], ["manifest.json"]], ids=str)
+def test_a_folder_that_is_no_run_is_neither_moved_nor_adopted(tmp_path: Path, files: list[str]) -> None:
     for name in files:
-        (tmp_path / name).write_text("precious")
-    with pytest.raises(ValueError, match=r"expected a run folder, got one without manifest\.json; remove it by hand"):
-        Ledger(tmp_path).remove()
+        (tmp_path / name).write_text('{"manifest_version": 3}')
+    for refused in (Ledger(tmp_path).set_aside, lambda: Ledger(tmp_path).check_same(CONFIG, "c", {})):
+        with pytest.raises(UserError, match=rf"expected a run folder or an empty one, got {files[-1]} and no manifest"):
+            refused()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
 
 
 @pytest.mark.parametrize("files", [[], ["config.yaml"]], ids=str)
-def test_what_a_launch_that_died_at_once_left_is_removed(tmp_path: Path, files: list[str]) -> None:
+def test_what_a_launch_that_died_at_once_left_is_no_hindrance(tmp_path: Path, files: list[str]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     for name in files:
         (folder / name).write_text("name: x\n")
-    Ledger(folder).remove()
-    assert not folder.exists()
+    Ledger(folder).check_same(CONFIG, "c", {})
+    Ledger(folder).set_aside()
+    assert not folder.exists() or not files
 
 
 @pytest.mark.parametrize("ending", Ending)
