@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from data.corpus.docstrings import RULE_VERSION, docstring_articles, package_ver
 from data.errors import MissingFileError, UserError
 from data.foreign.assemble import SequenceFiles, build
 from data.foreign.formats import import_payload
+from data.lock import held
 from data.payload.duplicates import duplicate_ids
 from data.payload.store import Payload, Vectors, open_payload
 from data.windows.table import (
@@ -55,9 +56,15 @@ def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
         return _without_repeats(payload, cache_dir) if config.drops_repeats else payload
     recipe = docstring_recipe(config)
     folder = cache_dir / recipe_hash(recipe)
+    return _opened_or_made(folder, lambda: _build_docstring_payload(config, recipe, folder))
+
+
+def _opened_or_made(folder: Path, make: Callable[[], Payload]) -> Payload:
+    """Open a cached payload, or make it where nobody else does."""
     if (folder / "payload.json").is_file():
         return open_payload(folder)
-    return _build_docstring_payload(config, recipe, folder)
+    with held(folder, "wait until it is made"):
+        return make()
 
 
 def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits:
@@ -114,12 +121,11 @@ def _given_payload(config: DataConfig, cache_dir: Path) -> Payload:
     if (source / "payload.json").is_file() and config.train is None:
         return open_payload(source)
     folder = cache_dir / recipe_hash(_file_recipe(config))
-    if (folder / "payload.json").is_file():
-        return open_payload(folder)
     if config.train is None or config.val is None or config.eval is None:
-        return import_payload(source, folder, embedder=config.embedder)
+        return _opened_or_made(folder, lambda: import_payload(source, folder, embedder=config.embedder))
     files = SequenceFiles(train=Path(config.train), val=Path(config.val), test=Path(config.eval))
-    return build(source, folder, embedder=config.embedder, files=files, realign=config.realign).payload
+    options: dict[str, Any] = {"embedder": config.embedder, "files": files, "realign": config.realign}
+    return _opened_or_made(folder, lambda: build(source, folder, **options).payload)
 
 
 def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
@@ -131,9 +137,7 @@ def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
         raise UserError(f"repeats: expected keep with the windows in {windows}, got drop; they are fixed: leave it out")
     made = (payload.provenance.sha256, payload.provenance.created_at)
     folder = cache_dir / recipe_hash({"kind": "repeats", "rule": repeats.RULE_VERSION, "payload": made})
-    if (folder / "payload.json").is_file():
-        return open_payload(folder)
-    return repeats.payload_without_repeats(payload, folder)
+    return _opened_or_made(folder, lambda: repeats.payload_without_repeats(payload, folder))
 
 
 def _file_recipe(config: DataConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json
+from data.lock import held
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
@@ -54,6 +55,8 @@ def launch(
     config, ledger = read_experiment(experiment, set, only, run_dir)
     with ExitStack() as stack:
         stream = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if quiet else sys.stdout
+        if fresh or not ledger.is_complete():  # a complete run is read only, perhaps from a disk that is, too
+            stack.enter_context(held(ledger.path, "wait for its end, or give another --run-dir"))
         return _run(config, ledger, stream, fresh=fresh, address=address, verbose=verbose)
 
 

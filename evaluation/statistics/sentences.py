@@ -20,7 +20,13 @@ def headline(evidence: Evidence, words: Mapping[str, Word], best: str | None, ti
         return _without_best(evidence, words)
     others = [name for name in tied if name != best]
     how = f". Tied with {_listed(others)}; {TIE_RULE}" if others else ""
-    return f"{best} is the best variant{_against(evidence, best, words[best])}{how}"
+    still = ", as the fitted line that it starts from" if best in untrained(evidence) else ""
+    return f"{best} is the best variant{still}{_against(evidence, best, words[best])}{how}"
+
+
+def untrained(evidence: Evidence) -> list[str]:
+    """Return the survivors whose best weights are those before the first step: they are the line they start from."""
+    return [name for name in evidence.survivors if evidence.row(name).get("best_epoch") == 0]
 
 
 def _against(evidence: Evidence, best: str, word: Word) -> str:
@@ -76,13 +82,23 @@ def _listed(names: Sequence[str]) -> str:
 
 def advice(evidence: Evidence, words: Mapping[str, Word], best: str | None) -> list[str]:
     """Return sentences of what to try next: nothing where a variant is ready and the corpus does not repeat itself."""
-    found = _repeats(evidence)
+    found = [*_repeats(evidence), *_learned_nothing(evidence)]
     if best is not None and words[best] == "PRODUCTION READY":
         return found
     nearest = best or next(iter(evidence.survivors), None)
     if nearest is not None and isinstance(evidence.reference, str):
         found += _more_articles(evidence, nearest, evidence.reference)
     return [*found, _smaller_step(evidence, nearest), "Try a longer context (data.context_length)."]
+
+
+def _learned_nothing(evidence: Evidence) -> list[str]:
+    names = untrained(evidence)
+    if not names:
+        return []
+    return [
+        f"Training added nothing to {_listed(names)}: best on validation before the first step, when a variant is the "
+        "fitted line itself."
+    ]
 
 
 def _more_articles(evidence: Evidence, nearest: str, reference: str) -> list[str]:

@@ -330,7 +330,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(experiment: Path, capsys: p
     Path("runs").write_text("a file")
     assert main([str(experiment)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"[Errno 20] Not a directory: '{RUN}'; fix the path, its permissions or the disk")
+    assert line.startswith("[Errno 17] File exists: 'runs'; fix the path, its permissions or the disk")
 
 
 def test_an_interruption_is_recorded_for_trials_that_had_begun(

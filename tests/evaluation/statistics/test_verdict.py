@@ -231,3 +231,14 @@ def test_a_look_up_that_leads_over_all_queries_alone_shows_that_the_corpus_repea
         "The corpus repeats itself: nearest_context, a look-up without a model, leads over all queries (R@5 50.0 %) "
         "but not over novel ones; drop the repeats (data.repeats)."
     ]
+
+
+def test_a_variant_that_is_still_its_fitted_line_is_called_so(decide):
+    rows = [row("mamba_s", best_epoch=0), row("mamba_h", best_epoch=2), RIDGE]
+    decision = decide(rows, {"mamba_s": 0.4, "mamba_h": 0.2, "ridge": 0.4})
+    assert decision.headline.startswith(
+        "mamba_s is the best variant, as the fitted line that it starts from; it cannot"
+    )
+    assert decision.advice[0].startswith("Training added nothing to mamba_s: best on validation before the first step")
+    others = decide([row("mamba_s", best_epoch=1), RIDGE], {"mamba_s": 0.4, "ridge": 0.4})
+    assert "line" not in " ".join([others.headline, *others.advice])
