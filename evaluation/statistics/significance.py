@@ -37,6 +37,8 @@ class Difference:
     p: float  # by the sign flip over articles
     p_holm: float
     minimum_detectable: float  # DETECTABLE_ERRORS of its clustered standard error
+    ci_t: Interval  # by Student's t over articles, a cross-check of ci
+    p_t: float  # and of p
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def compare_all(
     found = []
     for pair, (a, b) in enumerate(places):
         difference, resampled = figures[a] - figures[b], drawn[:, a] - drawn[:, b]
+        by_t = cluster_t(sums, a, b)
         metrics = {
             name: Difference(
                 difference=float(difference[metric]),
@@ -142,6 +145,8 @@ def compare_all(
                 p=float(p[pair, metric]),
                 p_holm=float(adjusted[pair, metric]),
                 minimum_detectable=float(detectable[pair, metric]),
+                ci_t=by_t[metric][0],
+                p_t=by_t[metric][1],
             )
             for metric, name in enumerate(names)
         }

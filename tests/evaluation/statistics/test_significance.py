@@ -147,7 +147,8 @@ def test_a_pair_becomes_plain_json(planted, queries):
         "n_articles": 25,
         "better": None,
     }
-    assert set(plain["metrics"]["novel.r@5"]) == {"difference", "ci", "p", "p_holm", "minimum_detectable"}
+    figures = {"difference", "ci", "p", "p_holm", "minimum_detectable", "ci_t", "p_t"}
+    assert set(plain["metrics"]["novel.r@5"]) == figures
 
 
 def test_nothing_to_compare_is_no_pair():
