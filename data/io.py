@@ -1,7 +1,7 @@
 """The one way to write, read and digest files: whole or not at all, JSON without NaN, errors that say what to do.
 
-A file is written beside its place under a name of its own, flushed to the disk, then renamed: a reader, or a relaunch
-after a crash, finds the old file or the new one, never half of one.
+A file is written beside its place under another name, flushed to the disk, then renamed. So a reader, or a relaunch
+after a crash, finds the old file or the new one and never half of one.
 """
 
 import contextlib

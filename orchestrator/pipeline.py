@@ -42,8 +42,8 @@ def prepare(
 ) -> Prepared:
     """Make and check the data; UserError when a check fails or the run folder holds another run. Writes nothing there.
 
-    `offered`: what this machine offers, to refuse a variant that cannot fit before Ray starts; None when the cluster is
-    elsewhere, and its resources are known only once it is joined.
+    `offered`: what this machine offers, so that a variant that cannot fit is refused before Ray starts. None for a
+    cluster elsewhere, whose resources are known only once it is joined.
     """
     check_tracking(config.tracking)
     session.timeline.phase("data")

@@ -1,7 +1,7 @@
 """Read pickled numpy data from strangers without running a line of theirs.
 
 A pickle is a program: it may name any function and call it. Here it may name only what numpy needs to describe an array
-or a number, and even these names lead to the small stand-ins below, never to numpy's own unpickling code: they accept
+or a number. Even these names lead to the small stand-ins below and never to numpy's own unpickling code. They accept
 plain numbers, strings and lists, and refuse the rest. So nothing that the file asks for is imported or called.
 
 Covered: code execution through any global, through __reduce__, __setstate__, extension codes and persistent ids, and

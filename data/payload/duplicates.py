@@ -13,8 +13,8 @@ _CACHED_ROWS = 1_024
 def duplicate_ids(vectors: Vectors) -> Int32:
     """Return for each row the smallest row number with an identical vector, (N,) int32.
 
-    Rows are grouped by a 64-bit fingerprint and compared byte for byte only inside a group, in blocks: no copy of the
-    vectors is made, so it runs over a memory map larger than memory.
+    Rows are grouped by a 64-bit fingerprint and compared byte for byte only inside a group, in blocks. No copy of the
+    vectors is made: a memory map may be larger than memory.
     """
     fingerprints = _fingerprints(vectors)
     order = np.argsort(fingerprints, kind="stable")

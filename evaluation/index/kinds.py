@@ -22,8 +22,8 @@ PQ_COMPONENTS_PER_CODE = 4  # D / 4 codes of 4 bits, as in the measured IVF2048,
 
 
 def auto_nlist(num_rows: int) -> int:
-    """The power of two at or below 4 sqrt(N), with at least 39 rows a cell: 2,048 for the 584,545 rows of the
-    original protocol, 512 for 26,500.
+    """The power of two at or below 4 sqrt(N), with at least 39 rows a cell. That is 2,048 for the 584,545 rows of the
+    original protocol, and 512 for 26,500.
     """
     cells = min(4.0 * num_rows**0.5, num_rows / ROWS_PER_CELL)
     return 1 << max(int(np.log2(max(cells, 1.0))), 0)

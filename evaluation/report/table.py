@@ -1,9 +1,9 @@
 """The comparison table as one object: the content of results.json in, Markdown, plain text, CSV, LaTeX and HTML out.
 
 What people decide from comes first: every evaluated row, baselines too, sorted by novel R@5, with intervals and
-verdicts. Below follow what to try next, the reasons of the verdicts, the pairs, the remaining figures, what ended early
-with the rule and value that ended it, and the protocol. Shares are 0..1 in files and per cent here; CSV keeps every
-figure as it is in results.json.
+verdicts. Below follow: what to try next, the reasons of the verdicts, the pairs, the other figures, what ended early
+and by which rule, and the protocol. Shares are 0..1 in files and per cent here; CSV keeps every figure as it is in
+results.json.
 """
 
 import csv

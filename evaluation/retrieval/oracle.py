@@ -15,11 +15,11 @@ SMALLEST_NORM = 1e-3  # shorter projections have no direction beyond rounding
 def neighbourhood_oracle(corpus: Corpus, queries: QuerySet) -> Float32:
     """The point nearest to each target that its neighbours span, (Q, D) of norm 1.
 
-    Neighbours are the L chunks of context and up to L chunks after the target in its article. The best weights of
-    their sum are found with the target in hand, and half of them lie in the future, so a model, which sees the context
-    alone, falls well short of it: on 1,000 validation queries of 26,998 real chunks the oracle has R@5 0.497 and
-    Contain@50 0.774, trained models about 0.33 and 0.57. It is no strict bound: a model may say what no neighbour
-    says. Simpler oracles are too weak: the span of the context alone has R@5 0.298, the mean of all neighbours 0.122.
+    Neighbours are the L chunks of context and up to L chunks after the target in its article. The weights of their sum
+    are found with the target in hand, and half of the neighbours lie in the future. A model sees the context alone and
+    falls well short of this. On 1,000 validation queries of 26,998 real chunks the oracle has R@5 0.497 and Contain@50
+    0.774, trained models about 0.33 and 0.57. It is no strict bound: a model may say what no neighbour says. Simpler
+    oracles are too weak: the span of the context alone has R@5 0.298, the mean of all neighbours 0.122.
 
     Where the neighbours say nothing of the target, the last chunk of the context stands in.
     """

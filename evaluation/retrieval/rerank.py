@@ -12,8 +12,8 @@ the last context row's article that are nearest to p ("shard assist").
 
 The pool of Contain@k is that of the search, before shard assist, so Eff@5 may exceed 1 with the reranker on.
 
-Since the sequence prior alone can find the next chunk, `prior_only` ranks by it without any model: whoever turns the
-reranker on sees in that row what is the prior's merit and not the model's.
+The sequence prior alone can find the next chunk. `prior_only` ranks by it without any model, so its row shows what is
+the prior's merit and not the model's.
 """
 
 import numpy as np

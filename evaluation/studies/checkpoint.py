@@ -3,8 +3,8 @@
     python -m evaluation.checkpoint --checkpoint runs/phase5/variants/mamba_s/best.pt --limit 1000 --epoch 4
     python -m evaluation.checkpoint --checkpoint best.pt --payload corpus.npy --eval queries.npz --index ivf_flat
 
-A checkpoint inside a run folder brings its payload, queries, index and gates with it: with --epoch the smoke queries
-and the gates of that epoch, without it the final ones. Elsewhere --payload and --eval name the files, and the gates
+A checkpoint inside a run folder brings its payload, queries, index and gates with it. With --epoch these are the smoke
+queries and the gates of that epoch, else the final ones. Elsewhere --payload and --eval name the files, and the gates
 are those of the original protocol, or of --gate. FAISS is in this process, torch in another.
 """
 

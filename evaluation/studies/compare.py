@@ -3,9 +3,9 @@
     python -m evaluation.compare RUN_A RUN_B [--metric novel.r@5]
 
 Rows that both runs have are compared query by query; if the runs share none, their best variants are. Brackets are 95 %
-intervals over articles; p is that of the sign flip over articles, corrected by Holm over the rows, so that a false
-alarm for any of them has a chance of 5 %. Exit codes: 0 nothing is worse, 4 B is worse beyond chance on the metric for
-some row, 2 the runs cannot be compared.
+intervals over articles. p is that of the sign flip over articles, corrected by Holm over the rows: the chance of a
+false alarm for any of them is 5 %. Exit codes: 0 nothing is worse, 4 B is worse beyond chance on the metric for some
+row, 2 the runs cannot be compared.
 """
 
 import argparse

@@ -77,8 +77,8 @@ class MambaBlock(nn.Module):
         """Map u (B, L, d_model) to (B, L, d_model), causally.
 
         Short windows on a CPU go through the fused form, everything else through the composed one. Their results are
-        equal up to rounding. The fused form works on memory in the order (d_model, L, B): it does not copy an input in
-        that order, and it returns its output in that order.
+        equal up to rounding. The fused form works on memory in the order (d_model, L, B). It returns its output in that
+        order, and does not copy an input that has it.
         """
         if not takes_fused_form(u, self.norm_weight):
             return self.forward_composed(u)

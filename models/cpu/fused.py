@@ -3,8 +3,8 @@
 It computes the same as `MambaBlock.forward_composed`: a test compares the output and every gradient. It exists because
 at L = 5 much of a block's time is spent on elementwise work that waits for memory. It saves that time in four ways:
 
-- Tensors are channel-major, (channels, L, B). The parts of the projection and of its gradient are then contiguous:
-  nothing is split, concatenated or copied, and a shift by k positions is another row.
+- Tensors are channel-major, (channels, L, B). The parts of the projection and of its gradient are then contiguous.
+  Nothing is split, joined or copied, and a shift by k positions is another row.
 - Between the two projections `models.cpu.kernels` does all steps of one channel before it starts the next channel.
 - Of the large tensors only the projection and its gated result are kept for the backward pass.
 - The norm multiplies each token by one number, so it is applied after the output projection, where columns are shorter.

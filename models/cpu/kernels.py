@@ -14,11 +14,10 @@ Arrays are channel-major with the windows innermost. Pairs (t, s), s <= t, of po
     y[t]       = sum over s of M[h, ts] x[s]
     gated[t]   = y[t] z[t] sigmoid(z[t])
 
-Letters: H heads, P head_dim, I = H P, N d_state, K taps, L positions, B windows, Q = L (L + 1) / 2 pairs.
-Arrays are float32 or float64. Those that go into or come from a matrix product (projected, gated and their gradients)
-may also be bfloat16, given as int16 arrays with the same bits; they are converted one channel at a time. `first` and
-`last` are a range of heads. Each range writes its own part of every result, so ranges may run in threads: the kernels
-release the interpreter's lock.
+Letters: H heads, P head_dim, I = H P, N d_state, K taps, L positions, B windows, Q = L (L + 1) / 2 pairs. Arrays are
+float32 or float64. Those of the matrix products (projected, gated and their gradients) may also be bfloat16, given as
+int16 arrays with the same bits. They are converted one channel at a time. `first` and `last` are a range of heads. Each
+range writes its own part of every result, so ranges may run in threads: the kernels release the interpreter's lock.
 
 All compiled code is in this one file, since the cache on disk notices changes of a kernel's own file only.
 """

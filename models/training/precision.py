@@ -1,7 +1,7 @@
 """In which precision a device multiplies matrices fastest.
 
-Where a device cannot multiply bfloat16 by itself, the CPU emulates it: measured on a CPU with AVX2 only, a product of
-(900, 192) and (192, 1280) takes 370 ms in bfloat16 and 8.3 ms in float32.
+A CPU that cannot multiply bfloat16 emulates it. On one with AVX2 only, a product of (900, 192) and (192, 1280) takes
+370 ms in bfloat16 and 8.3 ms in float32.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What fits where: concurrency from what the cluster really has, and a refusal with the arithmetic for what cannot fit.
 
-A trial's workers hold whole CPUs (and GPUs); its controller, its Tune actor and the evaluation actor hold none, and
-the stream's blocks are already in the object store, so nothing of theirs can starve behind the trials. From four CPUs
-on, one is kept for the evaluation actor and one for Ray's own processes; on fewer there is none to spare.
+Trials hold whole CPUs (and GPUs). The evaluation actor holds none, nor do the controller and the Tune actor of a trial
+with a worker group, and the stream's blocks are in the object store already. So none of these can wait for ever behind
+the trials. From four CPUs on, one is kept for the evaluation actor and one for Ray's own processes; on fewer there is
+none to spare.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Admission:
 def memory_gib(variant: Variant, dim: int, context_length: int) -> float:
     """Return the estimated resident memory of one trial's processes, in GiB.
 
-    Weights, gradients and AdamW's two moments are four float32 copies; an epoch's activations are bounded by one batch:
-    some 16 values of the block's width per layer input, in both directions.
+    Weights, gradients and AdamW's two moments are four float32 copies. Activations are those of one batch: about 16
+    values of the block's width for each layer's input, in both directions.
     """
     parameters = num_parameters(variant.spec, dim)
     width = max(dim, 2 * getattr(variant.spec, "d_model", dim))

@@ -89,7 +89,8 @@ def _name_cluster() -> None:
     """Tell the processes of the cluster that is about to start where it is, by choosing its port.
 
     Ray Train asks Ray's state API whether a trial's controller lives. Without an address that API takes any cluster it
-    finds on the machine, or the last one that `ray start` wrote down: with a dead one every trial's end took 12 s.
+    finds on the machine, or the last one that `ray start` wrote down. When that one was dead, every trial's end took 12
+    s.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

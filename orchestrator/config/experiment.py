@@ -1,8 +1,8 @@
 """The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
 
-Packages own their settings (`DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
-dataclasses there); this file nests them and adds what belongs to the run as a whole. What one section says about
-another is checked in `orchestrator.config.references`.
+Packages own their settings: `DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
+dataclasses there. This file nests them and adds what belongs to the run as a whole. What one section says about another
+is checked in `orchestrator.config.references`.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ class GateConfig(_Section):
 class GatesConfig(_Section):
     """Gates while training and at the end.
 
-    At the end every rule of `success_if` must pass (else REJECT), and R@5 is held against `reference`: the best
-    baseline of the run, a row by its name, or a published share. `ready_if` are further conditions of PRODUCTION READY.
+    At the end every rule of `success_if` must pass, else the verdict is REJECT. Then novel R@5 is held against
+    `reference`: the best baseline of the run, a row by its name, or a published share. `ready_if` are further
+    conditions of PRODUCTION READY.
     """
 
     mode: Literal["enforce", "shadow"] = "enforce"

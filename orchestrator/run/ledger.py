@@ -191,8 +191,8 @@ class Ledger:
     def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
         """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.
 
-        Rules and not epochs: a crash may fall between two rules of one gate, and that a trial failed or was
-        interrupted at an epoch says nothing of the rules of that epoch.
+        Rules and not epochs: a crash may fall between two rules of one gate. And a trial that failed at an epoch may
+        not have been judged by the rules of that epoch.
         """
         return {(line["epoch"], line["rule"]) for line in self.decisions_of(variant)}
 

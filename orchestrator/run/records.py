@@ -1,7 +1,7 @@
 """What the driver keeps of a trial's reports, in `variants/<variant>/`. The driver is the only one that writes there.
 
-A crash may fall between any two of these writes: an epoch whose checkpoint is missing is trained again, gives the same
-record, and takes the place of the first one.
+A crash may fall between any two of these writes. An epoch whose checkpoint is missing is trained again; its record is
+the same and takes the place of the first one.
 """
 
 from __future__ import annotations

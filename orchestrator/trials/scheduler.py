@@ -1,8 +1,8 @@
 """The judge: a thin Tune shell over the pure rules in gates.py, and the one writer of what trials report.
 
-Every report is written, judged once, recorded and answered; the trial waits for the answer and returns by itself when
-it is over, so that its slot comes back through Tune's ordinary end of a trial. Tune is never told to stop one: a STOP
-kills a worker group and with Ray 2.60 leaves its placement group behind.
+Every report is written, judged once, recorded and answered. The trial waits for the answer and returns by itself when
+it is over. So its slot comes back by Tune's ordinary end of a trial. Tune is never told to stop one: a STOP kills a
+worker group and with Ray 2.60 leaves its placement group behind.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One trial as Tune runs it: in the process that holds its slot, or with a group of workers.
 
-A trial of one worker runs in Tune's own actor, by Ray Train's local mode: the process holds the slot's CPUs or GPU and
-is reused by the next trial, so torch, kernels, vectors and the GPU's context are paid once a slot. Several workers are
+A trial of one worker runs in Tune's own actor, by Ray Train's local mode. The process holds the slot's CPUs or GPU, and
+the next trial takes it over. So torch, kernels, vectors and the GPU's context are paid once a slot. Several workers are
 a worker group of Ray Train. Both run `orchestrator.trials.train.train`.
 
 This module imports neither torch nor Ray Train at its top: the driver, which imports it, needs neither.

@@ -5,11 +5,11 @@ With f(x) the context's chunks one after the other, centred on the training wind
     unit( ewm(x) - share * mean + W' f(x) ),   W = (F'F + penalty I)^-1 F'R,
 
 F the f of all training windows and R what ewm leaves of their targets, centred too. At an infinite penalty it is
-context_ewm. The centring matters: on 27,000 real chunks (256-D, novel targets) a map with an intercept of its own
-brings back the mean that the share takes away: R@5 15.7 and Contain@50 37.9 instead of 17.8 and 44.2.
+context_ewm. The centring matters. A map with an intercept of its own brings back the mean that the share takes away: on
+27,000 real chunks (256-D, novel targets) R@5 is then 15.7 and Contain@50 37.9, instead of 17.8 and 44.2.
 
-Where L * D is more than MOST_UNKNOWNS, neighbouring lags share their weights: f holds means over groups of lags, single
-chunks at the end of the context and ever longer groups before them.
+Where L * D is more than MOST_UNKNOWNS, neighbouring lags share their weights. Then f holds means over groups of lags:
+single chunks at the end of the context, ever longer groups before them.
 
 Letters: Q queries, W training windows, L context length, D vector dimension, K groups of lags, F = K * D unknowns.
 """
@@ -86,8 +86,8 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
 def lag_groups(length: int, most: int) -> Float32:
     """Return the means over groups of lags as a matrix (K, L), K at most `most`; columns from the oldest lag to lag 0.
 
-    One lag a group where that is enough; else the groups end at lags that grow as powers: 7 groups of 32 lags have
-    1, 1, 1, 3, 4, 8, 14.
+    One lag a group where that is enough. Else later groups hold ever more lags: 7 groups of 32 lags have 1, 1, 1, 3, 4,
+    8 and 14.
     """
     num = min(most, length)
     ends = np.maximum(np.arange(1, num + 1), np.floor(np.geomspace(1, length, num) + 0.5))
