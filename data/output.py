@@ -1,7 +1,7 @@
 """What this project may overwrite: nothing but what it made itself.
 
 A folder that it makes holds MARKER, which says the format and lists the files. Such a folder is replaced as a whole,
-unless it holds a file that is not listed; any other folder with something in it is left alone.
+unless it holds a file that is not listed. Any other folder with something in it is left alone.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """The preflight as the launcher sees it: run every check, show them, stop on a failed one that is not waived.
 
 What needs no index is checked before Ray starts, an index file included (`check_data`). Once the evaluator has its
-index, `check_retrieval` tells how much of an exact search it finds, and how far the gates lie from what can be reached.
-No trial has begun by then.
+index, `check_retrieval` tells how much of an exact search the index finds. It also tells how far the gates lie from
+what can be reached. No trial has begun by then.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 | older     | sequences            | targets            | truth_keys           |                           |
 
 Shapes: context (M, L, D), target (M, D), keys (M, 2) integers; provenance is a JSON string in an array. A target's row
-is found through its truth key; the context is the L chunks before it in the same article. The copied vectors serve only
-to be compared with the rows they stand for, in blocks, so a file larger than the memory is no trouble.
+is found through its truth key; the context is the L chunks before it in the same article. The copied vectors are only
+compared with the rows they stand for. This is done in blocks, so a file may be larger than memory.
 """
 
 from dataclasses import dataclass

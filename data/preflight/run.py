@@ -1,7 +1,7 @@
 """Checks before anything trains: is what the models learn from what the index holds?
 
 The failure that this guards against: targets from another encoding than the payload, a fine validation cosine, and not
-one target found. Every check has a value, a limit, a verdict and what to do; a failed one stops the launch unless it is
+one target found. Every check has a value, a limit, a verdict and what to do. A failed one stops the launch unless it is
 waived by name.
 """
 

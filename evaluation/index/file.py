@@ -82,10 +82,10 @@ def _numbered_alike(
 def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
     """Search a sample of the payload's rows: each, or an exact copy of it, must be found under its own row number.
 
-    Searching and not reconstructing, since it works for every kind: an ID map does not reconstruct, and FAISS 1.15
-    crashes when it reconstructs fast-scan product codes. Where the index keeps 8 bits a component or more the score
-    must be that of the row with itself; coarser codes are judged by the row number alone. A neighbour graph may miss
-    a row or two, hence the limit.
+    The rows are searched and not reconstructed, since that works for every kind. An ID map does not reconstruct, and
+    FAISS 1.15 crashes when it reconstructs fast-scan product codes. Where the index keeps 8 bits a component or more,
+    the score must be that of the row with itself. Coarser codes are judged by the row number alone. A neighbour graph
+    may miss a row or two, hence the limit.
     """
     rng = np.random.default_rng(index.config.seed)
     rows = np.sort(rng.choice(len(vectors), min(NUM_SAMPLED, len(vectors)), replace=False))  # (Q,)

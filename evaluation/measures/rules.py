@@ -1,5 +1,5 @@
-"""Rules on metrics as text, `r@5 >= 0.35` or, relative to a baseline measured on the same queries and index,
-`r@5 >= 1.2 * baseline.last_vector`. A missing or NaN value fails its rule: nothing passes for want of evidence.
+"""Rules on metrics as text: `r@5 >= 0.35`, or `r@5 >= 1.2 * baseline.last_vector`, a factor times a baseline on the
+same queries and index. A missing or NaN value fails its rule: nothing passes for want of evidence.
 """
 
 from __future__ import annotations

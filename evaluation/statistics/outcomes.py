@@ -1,4 +1,4 @@
-"""What is known of each query, and each row's outcome on it; every figure is a mean of these, or a ratio of means.
+"""What is known of each query, and each row's outcome on it. Every figure is a mean of these, or a ratio of means.
 
 Q queries. A metric's prefix chooses the queries or the way of counting: `novel.r@5` is R@5 over novel queries alone.
 """

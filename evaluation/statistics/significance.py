@@ -1,7 +1,7 @@
 """Tests of pairs of rows on the same queries, and the groups of rows that they cannot separate.
 
-The sign flip over articles decides, on every metric; Holm's step-down keeps the chance of any false alarm in the
-family of all compared pairs at 5 %. Two rows that the test cannot separate are tied, not ranked.
+The sign flip over articles decides, on every metric. Holm's step-down keeps the chance of a false alarm at 5 % for all
+compared pairs together. Two rows that the test cannot separate are tied, not ranked.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m evaluation.seeds RUN RUN RUN [--against base] [--metrics novel.r@5,r@5] [--format md|csv]
 
 Each seed holds out other articles and trains anew. Brackets are 95 % intervals over articles, see
-evaluation.statistics.resampling; the runs' own differences stand beside them, since only they show what another
-training changes. Exit codes: 0 the table is printed, 2 the runs do not fit together.
+evaluation.statistics.resampling. The runs' own differences stand beside them: only these show what another training
+changes. Exit codes: 0 the table is printed, 2 the runs do not fit together.
 """
 
 from __future__ import annotations

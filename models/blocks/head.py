@@ -1,7 +1,8 @@
 """The output head: norm, projection to the vectors' space, sum with a base taken from the context, unit norm.
 
 Adding the output to a base (the residual) was measured to matter more than the choice of variant. Training should also
-start from that base, so the projection starts small; at zero on a fitted line, so that the untrained model is the line.
+start from that base, so the projection starts small. On a fitted line it starts at zero: the untrained model is the
+line.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Trials hold whole CPUs (and GPUs). The evaluation actor holds none, nor do the controller and the Tune actor of a trial
 with a worker group, and the stream's blocks are in the object store already. So none of these can wait for ever behind
-the trials. From four CPUs on, one is kept for the evaluation actor and one for Ray's own processes; on fewer there is
-none to spare.
+the trials. With four CPUs or more, one is kept for the evaluation actor and one for Ray's own processes. With fewer
+there is none to spare.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The payload's vectors on a worker's node: by path where the node sees it, else from Ray's object store.
 
-The store keeps one copy a node, and every worker there maps that copy. Nothing is put into it until a worker asks, so a
+The store keeps one copy a node, and every worker there maps that copy. Nothing is put into it until a worker asks. So a
 run on one node, or with storage that all nodes see, copies nothing.
 """
 

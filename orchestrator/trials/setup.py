@@ -1,4 +1,4 @@
-"""What a trial is given, what it reports and what it is answered; all of it picklable, none of it needs torch."""
+"""What a trial is given, what it reports and what it is answered. All of it can be pickled; none of it needs torch."""
 
 from __future__ import annotations
 
