@@ -1,0 +1,84 @@
+"""The whole pipeline against known truth: every world of data.worlds, each row as a share of what its oracle finds.
+
+    python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # all seven: about a quarter of an hour on two cores
+
+Each world is a run of experiments/worlds.yaml, and its oracle is evaluated on the run's final queries as a row is.
+Written into worlds.json: {world: {row: share of the oracle's novel R@5}}; printed: the table with verdicts.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from data.io import write_json
+from data.payload.store import open_payload
+from data.worlds import WORLDS, make_world, write_world
+from evaluation.config import IndexConfig
+from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.queries import load_queries
+from evaluation.retrieval.corpus import QuerySet
+from evaluation.service.actor import Evaluator
+from orchestrator import launch
+
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "worlds.yaml"
+
+
+def oracle_figures(name: str, payload: Path, run: Path) -> dict[str, float]:
+    """Return the oracle's metrics on the final queries of a run."""
+    world, queries = make_world(name), load_queries(run)
+    asked = QuerySet("final", queries.windows, queries.novel)
+    vectors = open_payload(payload).vectors
+    evaluator = Evaluator(str(payload), IndexConfig(kind="flat"), [asked])
+    predictions = world.oracle(np.asarray(vectors[asked.context]))
+    found: dict[str, float] = evaluator.evaluate("oracle", "final", predictions)["metrics"]
+    return found
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Make a world, run the experiment on it, and return its results and the oracle's figures."""
+    payload, run = folder / name / "payload", folder / name / "run"
+    world = make_world(name)
+    if not payload.is_dir():
+        write_world(world, payload, name)
+    settings = {"name": f"world-{name}", "data.payload": str(payload), "data.context_length": world.context_length}
+    results = launch(EXPERIMENT, set=settings, run_dir=run)
+    return {"results": results, "oracle": oracle_figures(name, payload, run)}
+
+
+def shares(found: dict[str, Any]) -> dict[str, float]:
+    """Return each evaluated row's share of the oracle's novel R@5."""
+    best = found["oracle"][DECISION_METRIC]
+    rows = [row for row in found["results"]["rows"] if row.get(DECISION_METRIC) is not None]
+    return {row["variant"]: row[DECISION_METRIC] / best if best else float("nan") for row in rows}
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table world x row: shares of the oracle in per cent, and the headline of each run below it."""
+    names = list(dict.fromkeys(row for one in found.values() for row in shares(one)))
+    lines = []
+    for world, one in found.items():
+        share = shares(one)
+        cells = [f"{100 * share[name]:.0f}" if name in share else "-" for name in names]
+        lines.append([world, f"{100 * one['oracle'][DECISION_METRIC]:.1f}", *cells])
+    headlines = "\n".join(f"{world}: {one['results']['verdict']}" for world, one in found.items())
+    return f"{tabulate(lines, headers=['world', 'oracle R@5 %', *names], disable_numparse=True)}\n\n{headlines}\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named worlds, all of them by default."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.worlds", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", default=list(WORLDS))
+    parser.add_argument("--out", type=Path, default=Path("artifacts/worlds"))
+    options = parser.parse_args(arguments)
+    found = {name: measure(name, options.out) for name in options.names}
+    write_json(options.out / "worlds.json", {name: shares(one) for name, one in found.items()})
+    sys.stdout.write(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
