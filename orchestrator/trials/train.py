@@ -99,7 +99,9 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
         # The evaluator answers in order: once it does, its index and the baselines' figures are there.
         ray.get(setup.evaluator.ready.remote())
         if last_epoch is None and setup.line is not None:
-            verdict = trial.agreed(report(*trial.start()))
+            began = time.time()
+            record, files = trial.start()
+            verdict = trial.agreed(report({**record, "started_at": started, "first_epoch_at": began}, files))
     if verdict == "continue":
         first_epoch = (last_epoch or 0) + 1
         epochs = range(first_epoch, setup.training.epochs + 1)

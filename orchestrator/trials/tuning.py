@@ -21,6 +21,7 @@ from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.trial import run_trial
 
+_EVENTS = {"started_at": "worker_s", "first_epoch_at": "first_epoch_s", "first_step_at": "first_step_s"}
 PREDICTED = -1  # stands for the epoch of the last report, which brings the predictions of the test windows
 # A Tune trial must hold something: while a worker group holds its own, a sliver of the head node and no CPU.
 _GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
@@ -77,10 +78,9 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             return
         self._seen.add((name, record.get("epoch", PREDICTED)))
         self._heard = time.monotonic()
-        if record.get("first_step_at"):
-            self._timeline.mark(name, "worker_s", record["started_at"])
-            self._timeline.mark(name, "first_epoch_s", record["first_epoch_at"])
-            self._timeline.mark(name, "first_step_s", record["first_step_at"])
+        for key, event in _EVENTS.items():
+            if record.get(key):
+                self._timeline.mark(name, event, record[key])
         self._timeline.add(name, record["seconds"])
         self._timeline.update(name, "last_report_s")
 
