@@ -19,13 +19,14 @@ from data.corpus.embedders import WORDLLAMA
 from data.corpus.shards import local_runner, ray_runner
 from data.errors import UserError
 from data.interrupt import Interrupt
+from data.output import held
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the payload is written, 2 when the input is refused, 130 when stopped."""
     options = _parser().parse_args(arguments)
     try:
-        with Interrupt():
+        with Interrupt(), held(options.out, "payload"):
             payload = embed_corpus(
                 options.corpus,
                 options.out,

@@ -15,6 +15,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that a person named, or that an earlier command should have made, is not there."""
 
 
+class DamagedError(UserError):
+    """What this program wrote is not as it was written; where it can be made again, it is."""
+
+
 def did_you_mean(word: str, legal: Iterable[str], otherwise: str) -> str:
     """Return `did you mean X?` for the legal word nearest to `word`, or `otherwise` when none is near."""
     near = difflib.get_close_matches(word, list(legal), n=1, cutoff=0.6)

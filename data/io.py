@@ -145,19 +145,6 @@ def replace_folder(temporary: Path, target: Path) -> None:
         shutil.rmtree(aside)
 
 
-@contextmanager
-def replacing_folder(target: str | Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` when the block ends well; else nothing is left of it."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def open_array(file: Path, shape: tuple[int, ...]) -> Any:
     """Map one array read-only and check its shape; numpy itself notices a file that is shorter than its header says."""
     try:

@@ -55,6 +55,7 @@ def _launch(options: argparse.Namespace, only: list[str]) -> int:
         run_dir=options.run_dir,
         fresh=options.fresh,
         address=options.address,
+        verify=options.verify,
         verbose=options.verbose,
     )
     return exit_code(results)
@@ -77,9 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one key; may be repeated")
     parser.add_argument("--only", metavar="NAMES", help="train these variants only, e.g. mamba_s,amn")
     parser.add_argument("--run-dir", type=Path, help="run folder (default: runs/<name>)")
-    parser.add_argument("--fresh", action="store_true", help="delete what the run folder holds and start over")
+    parser.add_argument(
+        "--fresh", action="store_true", help="move the old run aside (the last two are kept) and start over"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and train nothing")
     parser.add_argument("--address", help="join a running Ray cluster instead of starting one")
+    parser.add_argument("--verify", action="store_true", help="compare the hashes of all data files, not only samples")
     parser.add_argument("-v", "--verbose", action="store_true", help="let Ray's own output through")
     return parser
 

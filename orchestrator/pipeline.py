@@ -38,17 +38,18 @@ def prepare(
     session: Session,
     *,
     fresh: bool,
+    verify: bool = False,
     offered: ClusterResources | None = None,
 ) -> Prepared:
     """Make and check the data; UserError when a check fails or the run folder holds another run. Writes nothing there.
 
     `offered`: what this machine offers, to refuse a variant that cannot fit before Ray starts; None when the cluster is
-    elsewhere, and its resources are known only once it is joined.
+    elsewhere, and its resources are known only once it is joined. `verify`: read all of the payload's files.
     """
     check_tracking(config.tracking)
     session.timeline.phase("data")
     check_inputs(config)
-    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed, verify=verify)
     session.timeline.phase("preflight")
     checks = check_data(config, data)
     stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors
@@ -58,7 +59,9 @@ def prepare(
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if fresh:
-        ledger.remove()
+        aside = ledger.move_aside()
+        if aside is not None:
+            session.say(f"the run before is kept in {aside}")
     hashes = input_hashes(config, data)
     ledger.check_same(config.resolved(), config.fingerprint(), hashes)
     return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks), hashes=hashes)

@@ -1,6 +1,5 @@
 """A corpus of texts to a payload: read, cut, embed in shards, write."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,11 @@ from data.corpus.chunking import ChunkRule, chunk
 from data.corpus.embedders import WORDLLAMA, embedder_id
 from data.corpus.reading import read_corpus
 from data.corpus.repeats import drop_repeats
+from data.corpus.shards import KIND as SHARDS_KIND
 from data.corpus.shards import Runner, embed_in_shards, ray_runner
 from data.errors import UserError
-from data.payload.store import Payload, Vectors
+from data.output import check_folder, remove_made
+from data.payload.store import KIND, Payload, Vectors
 
 SHARD_CHUNKS = 8_192
 
@@ -44,9 +45,13 @@ def embed_corpus(
 
     Raises:
         MissingFileError: the corpus is missing.
-        UserError: the corpus has another form, no chunk is long enough, or the shards belong to other options.
+        UserError: `out` holds what we did not make, the corpus has another form, no chunk is long enough, or the
+            shards belong to other options.
     """
     rule = rule or ChunkRule()
+    folder = out.resolve().with_name(f"{out.resolve().name}.embedding")
+    check_folder(out, KIND, [corpus])
+    check_folder(folder, SHARDS_KIND, [corpus])
     articles = [Article(article.title, chunk(article.paragraphs, rule)) for article in read_corpus(corpus)]
     articles = [article for article in articles if article.paragraphs]
     if not articles:
@@ -62,7 +67,6 @@ def embed_corpus(
         "corpus_sha256": corpus_sha256(articles),
     }
     identity = embedder_id(embedder)
-    folder = out.with_name(f"{out.name}.embedding")
     vectors: Vectors = embed_in_shards(
         texts_of(articles),
         folder,
@@ -75,5 +79,5 @@ def embed_corpus(
         articles, vectors, found = drop_repeats(articles, vectors)
         source["repeats"] = asdict(found)
     payload = write_articles(out, articles, vectors.astype(np.dtype(dtype), copy=False), identity, source)
-    shutil.rmtree(folder)
+    remove_made(folder, SHARDS_KIND)
     return payload

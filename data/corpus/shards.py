@@ -5,7 +5,6 @@ stop the same call embeds only the missing shards; with another plan it refuses.
 complete.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,10 @@ from data.corpus.embedders import Embedder, load_embedder
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json, replacing, write_json
+from data.output import remove_made, write_marker
 
+KIND = "folder of shards"
+"""What its marker calls it, see data.output."""
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
 Vectors = NDArray[np.float32]
@@ -39,7 +41,7 @@ def embed_in_shards(
         UserError: the folder belongs to another plan, or the embedder refuses its name or a text.
     """
     starts = range(0, len(texts), shard_texts)
-    _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts})
+    _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts}, len(starts))
     missing = [number for number in range(len(starts)) if not _shard_file(folder, number).is_file()]
     shards = [(number, list(texts[starts[number] : starts[number] + shard_texts])) for number in missing]
     if shards:
@@ -53,7 +55,7 @@ def embed_in_shards(
                     progress.advance(len(vectors))
         except UserError:
             if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
-                shutil.rmtree(folder)  # a plan of nothing would only stand in the way of the next one
+                remove_made(folder, KIND)  # a plan of nothing would only stand in the way of the next one
             raise
     return _join(folder, len(texts), len(starts))
 
@@ -169,9 +171,11 @@ def _save_shard(file: Path, vectors: Vectors) -> None:
         np.save(opened, vectors)
 
 
-def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
+def _check_plan(folder: Path, plan: dict[str, Any], num_shards: int) -> None:
     file = folder / "plan.json"
     if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_marker(folder, KIND, [file.name, "joined.npy", *(_shard_file(folder, i).name for i in range(num_shards))])
         write_json(file, plan)
         return
     found = read_json(file)

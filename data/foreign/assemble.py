@@ -10,8 +10,8 @@ from data.errors import UserError
 from data.figures import finite, mean, percentile
 from data.foreign.formats import import_payload
 from data.foreign.sequences import AlignedSequences, read_sequences
-from data.io import replacing_folder
-from data.payload.store import UNKNOWN_EMBEDDER, Payload, open_payload
+from data.output import output_folder
+from data.payload.store import KIND, UNKNOWN_EMBEDDER, Payload, open_payload
 from data.preflight.cause import SAME_COSINE, hint_for
 from data.preflight.check import Check, judge, report
 from data.preflight.provenance import same_embedder
@@ -76,9 +76,11 @@ def build(
 
     Raises:
         MissingFileError: a file is missing.
-        UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
+        UserError: `out` holds what we did not make, a file is damaged, or its vectors are not those of the payload and
+            `realign` is false.
     """
-    with replacing_folder(out) as building:
+    sources = [source, *([keys] if keys is not None else []), *(path for _, path in (files.items() if files else []))]
+    with output_folder(out, KIND, sources) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)

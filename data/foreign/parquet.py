@@ -1,5 +1,6 @@
 """Payloads as Parquet: vector (fixed-size list of float16 or float32), article_index, chunk_index, text, title."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 from data.errors import UserError
 from data.foreign.rows import Rows, as_int32
 from data.io import replacing
-from data.payload.store import UNKNOWN_EMBEDDER, Payload
+from data.output import check_file, mark
+from data.payload.store import KIND, UNKNOWN_EMBEDDER, Payload
 
 _BATCH_ROWS = 16_384
 
@@ -50,10 +52,15 @@ def write_parquet(payload: Payload, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_file(out, KIND, _read_mark, [payload.path])
     vector = pa.list_(pa.from_numpy_dtype(payload.vectors.dtype), payload.dim)
     fields = [("vector", vector), ("article_index", pa.int32()), ("chunk_index", pa.int32())]
     fields += [("text", pa.string()), ("title", pa.string())]
-    meta = {"embedder": payload.provenance.embedder, "sha256": payload.provenance.sha256}
+    meta = {
+        "embedder": payload.provenance.embedder,
+        "sha256": payload.provenance.sha256,
+        "made_by": json.dumps(mark(KIND)),
+    }
     schema = pa.schema(fields, metadata=meta)
     with replacing(out) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, payload.num_rows, _BATCH_ROWS):
@@ -68,6 +75,12 @@ def write_parquet(payload: Payload, out: Path) -> None:
                 pa.array([payload.article_title(int(article)) for article in payload.article_index[part]]),
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _read_mark(file: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    return json.loads((pq.read_schema(file).metadata or {}).get(b"made_by", b"null"))
 
 
 def _vector_column(schema: Any, where: Path) -> tuple[int, "np.dtype[Any]"]:

@@ -23,6 +23,7 @@ from data.errors import MissingFileError, UserError
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.io import write_json
+from data.output import check_file, json_mark, mark
 from data.payload.store import Payload, open_payload
 from data.prepare import prepare_splits
 from data.seeding import derive_seed
@@ -38,6 +39,9 @@ from evaluation.retrieval.baselines import ALL_BASELINES
 from evaluation.retrieval.corpus import QuerySet, TrainingWindows
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
+
+KIND = "evaluation of a checkpoint"
+"""What the file of --out calls itself, see data.output."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -233,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line: 0 all gates pass, 1 one fails, 2 wrong input."""
     args = _parser().parse_args(argv)
     try:
+        if args.out:
+            check_file(Path(args.out), KIND, json_mark, [Path(args.checkpoint)])
         with tempfile.TemporaryDirectory() as scratch:
             task = prepare(args, Path(scratch))
             metrics, judged = evaluate(task, args.device)
@@ -241,6 +247,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{eval_line(metrics, task.asked.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
-        content = {"metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
+        content = {
+            "made_by": mark(KIND),
+            "metrics": metrics,
+            "gates": [asdict(one) for one in judged],
+            "epoch": args.epoch,
+        }
         write_json(args.out, content)
     return 0 if all(one.passed for one in judged) else 1

@@ -7,7 +7,6 @@ their place and renamed, so a reader, or a relaunch after a crash, never sees ha
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,18 @@ import yaml
 
 from data.errors import UserError
 from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
+from data.output import MARKER, made_names, move_aside, write_marker
 from evaluation.ending import RETRIED, Ending, ending_of
 from orchestrator.gates import Epoch, TrialDecision
+
+KIND = "run"
+"""What a run folder's marker calls it, see data.output."""
+MADE = (
+    *("config.yaml", "manifest.json", "preflight.json", "queries.npz", "decisions.jsonl", "timeline.json", "ray.log"),
+    *("results.json", "comparison.md", "comparison.csv", "comparison.html", "comparison.tex", "report.html"),
+    *("variants", "best", ".best", "ray"),
+)
+"""All that a run makes in its folder; only this is ever removed with an old run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,9 +117,14 @@ class Ledger:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.is_claimed():
+            self._refuse_foreign()
             return
         stored = read_json(self.manifest)
         advice = "give another --run-dir or name, or start over with --fresh"
+        if not isinstance(stored, dict) or not isinstance(stored.get("config_sha256"), str):
+            raise UserError(
+                f"{self.manifest}: expected the manifest of a run, got another file; give another --run-dir"
+            )
         if stored["config_sha256"] != fingerprint:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             changes = differences(before, resolved) or ["one that another version of this program resolved"]
@@ -126,6 +140,7 @@ class Ledger:
         """Create the folder with its configuration and manifest, or keep the ones it has."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.is_claimed():
+            write_marker(self.path, KIND, MADE)
             write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
             write_json(self.manifest, manifest)
 
@@ -136,14 +151,29 @@ class Ledger:
             with contextlib.suppress(OSError):  # not empty: it was there before
                 self.path.rmdir()
 
-    def remove(self) -> None:
-        """Delete the run folder (`--fresh`); refuses a folder that is not one."""
+    def move_aside(self) -> Path | None:
+        """Rename the run folder (`--fresh`) and return its new place; None: there is none. UserError: it is no run.
+
+        Nothing but an older run that stood aside before is removed, and of that only what a run makes.
+        """
+        if not self.path.is_dir():
+            return None
+        if made_names(self.path, KIND) is None:
+            self._refuse_foreign()
+            return None
+        return move_aside(self.path, KIND)
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that no run has claimed and that holds more than a launch which died at once leaves."""
         if not self.path.is_dir():
             return
-        # Many projects have a config.yaml; only a run has it beside its manifest (or alone, after an early crash).
-        if not self.is_claimed() and not {self.config, self.log}.issuperset(self.path.iterdir()):
-            raise UserError(f"{self.path}: expected a run folder, got one without manifest.json; remove it by hand")
-        shutil.rmtree(self.path)
+        # Many projects have a config.yaml or a manifest.json; only a run has our marker beside them.
+        others = sorted({path.name for path in self.path.iterdir()} - {self.config.name, self.log.name, MARKER})
+        if others:
+            raise UserError(
+                f"{self.path}: expected a run folder with its mark, {MARKER}, got {', '.join(others[:3])} without one; "
+                "give another --run-dir, or move the folder"
+            )
 
     def record(self, variant: str, decision: TrialDecision) -> None:
         """Append one decision."""

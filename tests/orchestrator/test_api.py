@@ -10,6 +10,7 @@ import pytest
 from data.errors import UserError
 from data.io import write_json
 from orchestrator import launch, pipeline
+from orchestrator.api import read_experiment
 from orchestrator.faults import RunError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,7 +48,9 @@ def test_a_wrong_value_is_refused_like_one_that_was_typed(experiment: Path, valu
 def test_a_complete_run_is_returned_and_printed_unless_quiet(
     experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], quiet: bool
 ) -> None:
-    write_json(tmp_path / "run" / "results.json", RESULTS)
+    config, ledger = read_experiment(experiment, run_dir=tmp_path / "run")
+    ledger.open(config.resolved(), {"config_sha256": config.fingerprint()})
+    write_json(ledger.results, RESULTS)
     assert launch(str(experiment), run_dir=tmp_path / "run", quiet=quiet) == RESULTS
     shown = capsys.readouterr().out
     assert shown == "" if quiet else "complete since noon" in shown

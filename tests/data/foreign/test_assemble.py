@@ -336,10 +336,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_payload_folder_can_be_cut_again_in_place(payload: Payload) -> None:
-    before = payload.provenance.sha256
-    built = build(payload.path, payload.path, rule=CutRule(context_length=2, min_article_chunks=3))
-    assert built.payload.provenance.sha256 == before
+def test_a_payload_folder_is_cut_again_beside_itself_and_not_in_place(payload: Payload, tmp_path: Path) -> None:
+    rule = CutRule(context_length=2, min_article_chunks=3)
+    with pytest.raises(ValueError, match="expected an output apart from its source"):
+        build(payload.path, payload.path, rule=rule)
+    built = build(payload.path, tmp_path / "cut", rule=rule)
+    assert built.payload.provenance.sha256 == payload.provenance.sha256
     assert sum(len(table) for _, table in built.splits.items()) == 60 * 4
 
 

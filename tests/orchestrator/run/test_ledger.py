@@ -139,30 +139,51 @@ def test_differences_are_shown_leaf_by_leaf(before: dict[str, Any], after: dict[
     assert differences(before, after) == found
 
 
-def test_a_run_folder_is_removed_whole(ledger: Ledger) -> None:
+def test_a_run_moves_aside_with_all_that_is_in_it(ledger: Ledger) -> None:
     append_json_line(ledger.decisions, {"a": 1})
-    ledger.remove()
-    assert not ledger.path.exists()
-    ledger.remove()
+    (ledger.path / "notes.txt").write_text("mine")
+    aside = ledger.move_aside()
+    assert aside is not None and not ledger.path.exists()
+    assert aside.name.startswith(f"{ledger.path.name}.old-")
+    assert Ledger(aside).decisions.is_file()
+    assert (aside / "notes.txt").read_text() == "mine"
+    assert ledger.move_aside() is None
 
 
-@pytest.mark.parametrize("files", [["thesis.txt"], ["config.yaml", "thesis.txt"]], ids=str)
-def test_a_folder_that_is_no_run_is_not_removed(tmp_path: Path, files: list[str]) -> None:
+def test_the_last_two_runs_stay_aside_and_of_older_ones_what_no_run_makes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "x")
+    asides = []
+    for number in range(4):
+        ledger.open({"number": number}, {})
+        ledger.variant("a").path.mkdir(parents=True)
+        if number == 1:
+            (ledger.path / "notes.txt").write_text("mine")
+        asides.append(ledger.move_aside())
+    first, second, third, fourth = (path for path in asides if path is not None)
+    assert sorted(tmp_path.iterdir()) == [second, third, fourth]
+    assert [path.name for path in second.iterdir()] == ["notes.txt"]
+    assert Ledger(third).is_claimed() and Ledger(fourth).is_claimed() and not first.exists()
+
+
+@pytest.mark.parametrize(
+    "files", [["thesis.txt"], ["config.yaml", "thesis.txt"], ["manifest.json"], ["variants"]], ids=str
+)
+def test_a_folder_that_is_no_run_is_neither_moved_nor_adopted(tmp_path: Path, files: list[str]) -> None:
     for name in files:
-        (tmp_path / name).write_text("precious")
-    with pytest.raises(ValueError, match=r"expected a run folder, got one without manifest\.json; remove it by hand"):
-        Ledger(tmp_path).remove()
+        (tmp_path / name).write_text('{"name": "extension"}')
+    with pytest.raises(ValueError, match=r"expected (a run folder with its mark|the run's own configuration)"):
+        Ledger(tmp_path).move_aside()
+    with pytest.raises(ValueError, match=r"expected (a run folder with its mark|the manifest of a run)"):
+        Ledger(tmp_path).check_same({}, "c", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
 
 
 @pytest.mark.parametrize("files", [[], ["config.yaml"]], ids=str)
-def test_what_a_launch_that_died_at_once_left_is_removed(tmp_path: Path, files: list[str]) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_what_a_launch_that_died_at_once_left_stands_in_nobodys_way(tmp_path: Path, files: list[str]) -> None:
     for name in files:
-        (folder / name).write_text("name: x\n")
-    Ledger(folder).remove()
-    assert not folder.exists()
+        (tmp_path / name).write_text("name: x\n")
+    assert Ledger(tmp_path).move_aside() is None
+    Ledger(tmp_path).check_same({}, "c", {})
 
 
 @pytest.mark.parametrize("ending", Ending)
