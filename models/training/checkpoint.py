@@ -1,11 +1,14 @@
 """Checkpoints: a model with all that rebuilds it, and the state that a training continues from.
 
 Both hold only tensors and plain values and are read with `weights_only=True`: opening one runs no code. Both go to a
-path or to an open binary file, such as `io.BytesIO`. A path is replaced in one step: no reader sees half a file.
+path or to an open binary file, such as `io.BytesIO`. A path is replaced in one step: no reader sees half a file. Each
+ends with its own sha256, which is compared when it is read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,9 @@ from models.spec.specs import VariantSpec
 File = str | Path | IO[bytes]
 
 FORMAT = 1
+_TRAILER = b"\nsha256 "
+_TRAILER_BYTES = len(_TRAILER) + 64
+"""A checkpoint ends with the sha256 of all before it; torch.load, which reads a zip from its end, passes over that."""
 MODEL_KEYS = {"format", "spec", "dim", "epoch", "metrics", "provenance", "state"}
 
 
@@ -79,18 +85,23 @@ def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> Lo
 
 def save_training_state(file: File, state: dict[str, Any]) -> None:
     """Write what continues a training: tensors in plain containers (model, optimizer, random state, cursor)."""
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    whole.write(_TRAILER + hashlib.sha256(whole.getbuffer()).hexdigest().encode())
     if isinstance(file, str | Path):
         with replacing(file) as opened:
-            torch.save(state, opened)
+            opened.write(whole.getbuffer())
     else:
-        torch.save(state, file)
+        file.write(whole.getbuffer())
 
 
 def load_training_state(file: File) -> dict[str, Any]:
     """Read what `save_training_state` wrote, onto the CPU; same errors as `load_model`."""
     where = _name(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        whole = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
+        _check_sha256(whole)
+        content = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
             f"{where}: expected a checkpoint, got no such file; check the path or train the variant first"
@@ -104,6 +115,18 @@ def load_training_state(file: File) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a checkpoint, got a {type(content).__name__}; save it with save_model")
     return content
+
+
+def _check_sha256(whole: bytes) -> None:
+    """Raise ValueError when the file's own sha256 is not that of what stands before it; one without it is let through.
+
+    A file that was cut short has lost the hash with its end, where torch itself finds that the end is missing.
+    """
+    content, trailer = whole[:-_TRAILER_BYTES], whole[-_TRAILER_BYTES:]
+    if _TRAILER in trailer and not trailer.startswith(_TRAILER):
+        raise ValueError("it was cut off in its sha256")
+    if trailer.startswith(_TRAILER) and hashlib.sha256(content).hexdigest().encode() != trailer[len(_TRAILER) :]:
+        raise ValueError("its content has another sha256 than it says")
 
 
 def _name(file: File) -> str:

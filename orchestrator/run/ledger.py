@@ -48,6 +48,7 @@ class VariantFolder:
         self.metrics = path / "metrics.jsonl"
         self.best = path / "best.pt"
         self.last = path / "last.pt"
+        self.before_last = path / "last.prev.pt"
         self.final = path / "final.json"
         self.ranks = path / "ranks.npy"
         self.predicted = path / "predicted.json"

@@ -27,6 +27,8 @@ def keep_epoch(folder: VariantFolder, record: Mapping[str, Any], files: Mapping[
     write_text(folder.metrics, "".join(lines))
     # Last, since a relaunch goes on from here.
     if "last.pt" in files:
+        if folder.last.is_file():
+            folder.last.replace(folder.before_last)  # where a damaged last.pt goes back to
         write_bytes(folder.last, files["last.pt"])
 
 

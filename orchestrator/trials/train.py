@@ -106,6 +106,7 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
                 record = trial.train_epoch(batches)
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
+                    record |= {"went_back": trial.went_back} if trial.went_back else {}
                 files = trial.conclude(record) if rank == 0 else {}
                 verdict = trial.agreed(report(record, files))
                 if verdict != "continue":
@@ -136,10 +137,11 @@ class Trial:
         )
         self.best = Best(setup.selection)
         self.first_step_at: float | None = None
+        self.went_back = ""  # from which checkpoint to the one before it, and why
 
     def resume(self) -> int:
         """Load the last checkpoint, and the best one with it; return its epoch, 0 for a fresh start."""
-        state = self._read(self.setup.last)
+        state = self._last_state()
         if state is None:
             return 0
         self.learner.load_state(state)
@@ -152,6 +154,22 @@ class Trial:
         # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
         self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
         return int(state["epoch"])
+
+    def _last_state(self) -> dict[str, Any] | None:
+        """Return the state to go on from: last.pt, the one before where that is damaged or missing; None: from scratch.
+
+        What was lost is trained again and gives the same records.
+        """
+        last = self.setup.last
+        for path in (last, last.with_name("last.prev.pt")):
+            try:
+                state = self._read(path)
+            except UserError as error:
+                self.went_back = f"{path}: {error}; went back to the checkpoint before it"
+                continue
+            if state is not None:
+                return state
+        return None
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""

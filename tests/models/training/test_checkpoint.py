@@ -108,3 +108,12 @@ def test_a_training_state_returns_as_it_was_and_leaves_no_other_file(tmp_path: P
     moments = loaded["optimizer"]["state"][0]
     assert torch.equal(moments["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_carries_its_own_sha256_which_is_compared(tmp_path: Path) -> None:
+    save_training_state(tmp_path / "last.pt", {"weights": torch.zeros(4_096)})
+    content = (tmp_path / "last.pt").read_bytes()
+    where = content.index(bytes(4_096)) + 2_048  # a weight, which nothing else would notice
+    (tmp_path / "last.pt").write_bytes(content[:where] + b"\x01" + content[where + 1 :])
+    with pytest.raises(ValueError, match=r"last\.pt: expected a complete checkpoint .*another sha256 than it says"):
+        load_training_state(tmp_path / "last.pt")

@@ -301,3 +301,20 @@ def test_the_best_weights_are_those_of_the_epoch_that_last_improved(
     improved = [best.improves({"epoch": one.epoch, **one.metrics}) for one in scored(*values)]
     assert best.epoch == epoch == max(number for number, better in enumerate(improved, start=1) if better)
     assert improved[0]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[: len(content) // 2], lambda content: b""], ids=["half", "empty"]
+)
+def test_a_damaged_last_checkpoint_goes_back_to_the_one_before_and_says_so(
+    make_trial: Callable[[str], Trial], damage: Callable[[bytes], bytes]
+) -> None:
+    whole, cut = make_trial("whole"), make_trial("cut")
+    expected = whole.train()
+    cut.train_and_die(lambda record: record.get("epoch") == 3, None)
+    cut.folder.last.write_bytes(damage(cut.folder.last.read_bytes()))
+    cut.judge_by(RULES)
+    assert [record["loss"] for record in cut.train()] == [record["loss"] for record in expected]
+    said = [record["went_back"] for record in cut.folder.records() if "went_back" in record]
+    assert [text.partition(": expected a complete checkpoint")[0] for text in said] == [f"{cut.setup.last}: checkpoint"]
+    np.testing.assert_array_equal(read_predictions(cut.folder)[0], read_predictions(whole.folder)[0])
