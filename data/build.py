@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from data.foreign.assemble import CutRule, SequenceFiles, build
 from data.foreign.parquet import write_parquet
 from data.output import held
@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with held(options.out, "payload"):
             _build(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     return 0
 

@@ -144,9 +144,9 @@ def check_file(target: Path, kind: str, read_mark: Callable[[Path], Any], source
 
 def check_apart(target: Path, sources: Iterable[Path]) -> None:
     """Refuse an output that is a source, lies in one, or holds one: what is read must not be written."""
-    out = target.resolve()
+    out = Path(os.path.realpath(target))  # Path.resolve raises for links in a circle
     for source in sources:
-        given = source.resolve()
+        given = Path(os.path.realpath(source))
         if out == given or out in given.parents or given in out.parents:
             raise UserError(
                 f"{target}: expected an output apart from its source, got {source}; write to a path outside it"

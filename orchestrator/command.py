@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from data.preflight.run import blocking
 from evaluation.ending import RETRIED
 from orchestrator.api import launch, read_experiment
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PreflightError as error:
         text, code = f"{error.table}\n{error}", BAD_INPUT
     except UserError as error:
-        text, code = " ".join(str(error).split()), BAD_INPUT
+        text, code = one_line(error), BAD_INPUT
     except RunError as error:
         text, code = str(error), FAULT
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import UserError
+from data.errors import UserError, check_range
 from data.figures import finite, mean, percentile
 from data.foreign.formats import import_payload
 from data.foreign.sequences import AlignedSequences, read_sequences
@@ -50,6 +50,14 @@ class CutRule:
     val_share: float = 0.1
     test_share: float = 0.1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no window could be cut by."""
+        check_range("--context-length", self.context_length, 1, 10_000)
+        check_range("--min-article-chunks", self.min_article_chunks, 1)
+        check_range("--val-share", self.val_share, 1e-9, 0.999)
+        check_range("--test-share", self.test_share, 1e-9, 0.999 - self.val_share)
+        check_range("--seed", self.seed, 0, 2**63 - 1)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

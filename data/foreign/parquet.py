@@ -21,6 +21,8 @@ def read_parquet(source: Path) -> Rows:
 
     try:
         files = [pq.ParquetFile(file) for file in (sorted(source.glob("*.parquet")) if source.is_dir() else [source])]
+        if not files:
+            raise ValueError("no .parquet in the folder")
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: expected Parquet, got a damaged file ({error}); fetch it again") from None
     dim, dtype = _vector_column(files[0].schema_arrow, source)

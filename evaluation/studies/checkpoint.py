@@ -9,6 +9,7 @@ are those of the original protocol, or of --gate. FAISS is in this process, torc
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from data.errors import MissingFileError, UserError
+from data.errors import MissingFileError, UserError, check_range, one_line
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.io import write_json
@@ -237,13 +238,17 @@ def main(argv: list[str] | None = None) -> int:
     """Command line: 0 all gates pass, 1 one fails, 2 wrong input."""
     args = _parser().parse_args(argv)
     try:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", args.device):
+            raise UserError(f"--device: expected cpu, cuda, cuda:<number> or mps, got {args.device}; name one of them")
+        check_range("--limit", args.limit, 1)
+        check_range("--epoch", args.epoch, 1)
         if args.out:
             check_file(Path(args.out), KIND, json_mark, [Path(args.checkpoint)])
         with tempfile.TemporaryDirectory() as scratch:
             task = prepare(args, Path(scratch))
             metrics, judged = evaluate(task, args.device)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     sys.stdout.write(f"{eval_line(metrics, task.asked.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
