@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from data.foreign.assemble import CutRule, SequenceFiles, build
 from data.foreign.parquet import write_parquet
+from data.output import held
 from data.payload.store import open_payload
 from data.preflight.check import table_of
 
@@ -26,33 +27,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when built, 2 when the input is refused."""
     options = _parser().parse_args(arguments)
     try:
-        if options.out.suffix == ".parquet":
-            write_parquet(open_payload(options.payload), options.out)
-            _say(f"wrote {options.out}")
-            return 0
-        built = build(
-            options.payload,
-            options.out,
-            keys=options.keys,
-            embedder=options.embedder,
-            files=_files(options),
-            realign=options.realign,
-            rule=CutRule(
-                context_length=options.context_length,
-                min_article_chunks=options.min_article_chunks,
-                val_share=options.val_share,
-                test_share=options.test_share,
-                seed=options.seed,
-            ),
-        )
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        with held(options.out, "payload"):
+            _build(options)
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
+    return 0
+
+
+def _build(options: argparse.Namespace) -> None:
+    if options.out.suffix == ".parquet":
+        write_parquet(open_payload(options.payload), options.out)
+        _say(f"wrote {options.out}")
+        return
+    built = build(
+        options.payload,
+        options.out,
+        keys=options.keys,
+        embedder=options.embedder,
+        files=_files(options),
+        realign=options.realign,
+        rule=CutRule(
+            context_length=options.context_length,
+            min_article_chunks=options.min_article_chunks,
+            val_share=options.val_share,
+            test_share=options.test_share,
+            seed=options.seed,
+        ),
+    )
     _say(built.summary)
     if built.checks:
         _say(table_of(built.checks))
     _say(f"use it    source: payload, payload: {options.out}")
-    return 0
 
 
 def _say(text: str) -> None:

@@ -17,15 +17,17 @@ from data.corpus.chunking import ChunkRule
 from data.corpus.embed import SHARD_CHUNKS, embed_corpus
 from data.corpus.embedders import WORDLLAMA
 from data.corpus.shards import local_runner, ray_runner
-from data.errors import UserError
+from data.errors import UserError, check_range, one_line
 from data.interrupt import Interrupt
+from data.output import held
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 when the payload is written, 2 when the input is refused, 130 when stopped."""
     options = _parser().parse_args(arguments)
     try:
-        with Interrupt():
+        check_range("--shard-chunks", options.shard_chunks, 1)
+        with Interrupt(), held(options.out, "payload"):
             payload = embed_corpus(
                 options.corpus,
                 options.out,
@@ -36,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 repeats=options.repeats,
                 runner=local_runner if options.local else ray_runner,
             )
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on at the next shard\n")

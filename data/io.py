@@ -1,14 +1,18 @@
 """The one way to write, read and digest files: whole or not at all, JSON without NaN, errors that say what to do.
 
-A file is written beside its place under another name, flushed to the disk, then renamed. So a reader, or a relaunch
-after a crash, finds the old file or the new one and never half of one.
+A file is written beside its place under a name of its own, flushed to the disk, then renamed: a reader, or a relaunch
+after a crash, finds the old file or the new one, never half of one.
 """
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import math
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
+
+LARGEST_JSON = 64 << 20
 
 
 @contextmanager
@@ -61,6 +67,28 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
+def check_file(path: str | Path, what: str, most_bytes: int | None = None) -> None:
+    """Refuse what cannot be read as a whole before it is opened: a pipe would block, a device would never end.
+
+    Raises:
+        MissingFileError: there is nothing.
+        UserError: it is no plain file, or larger than `most_bytes`.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: expected {what}, got no file; check the path") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected {what}, got {error}; check the path") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path}: expected {what}, got no plain file; name a file")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise UserError(
+            f"{path}: expected {what} of at most {most_bytes:,} bytes, got {found.st_size:,}; is it another?"
+        )
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -69,11 +97,14 @@ def read_json(path: str | Path) -> Any:
         UserError: it is no JSON.
     """
     path = Path(path)
+    check_file(path, "a JSON file", LARGEST_JSON)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: expected a JSON file, got no file; check the path") from None
-    except ValueError as error:
+        content = path.read_bytes()
+        found = json.loads(content)
+        if b"\\ud" in content.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        return found
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, got {error}; restore the file, or make it again") from None
 
 
@@ -92,10 +123,20 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         return []
+    check_file(path, "JSON lines", LARGEST_JSON)
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if line.startswith(b"{"):
+                continue  # a crash cut it short
+            record = None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: expected a JSON object, got another line; restore the file")
+        records.append(record)
     return records
 
 
@@ -121,6 +162,27 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def replace_folder(temporary: Path, target: Path) -> None:
+    """Move a finished folder into place, whatever is there, even while another process does the same.
+
+    A folder that is not empty cannot be replaced, so it steps aside; maps that others hold of its files stay valid.
+    """
+    temporary.chmod(0o755)  # mkdtemp makes it private
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    try:
+        for attempt in itertools.count():
+            with contextlib.suppress(FileNotFoundError):
+                target.replace(aside / str(attempt))
+            try:
+                temporary.replace(target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise  # else another process put its folder there in between
+    finally:
+        shutil.rmtree(aside)
+
+
 def open_array(file: Path, shape: tuple[int, ...]) -> Any:
     """Map one array read-only and check its shape; numpy itself notices a file that is shorter than its header says."""
     try:
@@ -129,7 +191,7 @@ def open_array(file: Path, shape: tuple[int, ...]) -> Any:
         raise MissingFileError(
             f"{file}: expected an array of shape {shape}, got no file; build the payload again"
         ) from None
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, TypeError) as error:
         raise UserError(
             f"{file}: expected an array of shape {shape}, got a damaged file ({error}); build the payload again"
         ) from error

@@ -12,10 +12,10 @@ from data.config import DataConfig
 from data.corpus import embedders, repeats
 from data.corpus.articles import corpus_sha256, texts_of, write_articles
 from data.corpus.docstrings import RULE_VERSION, docstring_articles, package_versions
-from data.errors import MissingFileError, UserError
+from data.errors import DamagedError, MissingFileError, UserError
 from data.foreign.assemble import SequenceFiles, build
 from data.foreign.formats import import_payload
-from data.lock import held
+from data.output import held
 from data.payload.duplicates import duplicate_ids
 from data.payload.store import Payload, Vectors, open_payload
 from data.windows.table import (
@@ -37,13 +37,16 @@ class PreparedData:
     splits: Splits
 
 
-def prepare_data(config: DataConfig, cache_dir: Path, *, seed: int) -> PreparedData:
-    """Prepare the payload and its windows; cutting the windows of 27,000 chunks takes 10 ms, so that is not cached."""
-    payload = prepare_payload(config, cache_dir)
+def prepare_data(config: DataConfig, cache_dir: Path, *, seed: int, verify: bool = False) -> PreparedData:
+    """Prepare the payload and its windows; cutting the windows of 27,000 chunks takes 10 ms, so that is not cached.
+
+    `verify`: read all of the payload's files and compare their hashes; else only sizes and samples of them.
+    """
+    payload = prepare_payload(config, cache_dir, verify=verify)
     return PreparedData(payload, prepare_splits(payload, config, seed=seed))
 
 
-def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
+def prepare_payload(config: DataConfig, cache_dir: Path, *, verify: bool = False) -> Payload:
     """Open the payload of a configuration, building it the first time.
 
     A cache folder's name is a hash of what it is built from: the rule, the packages' versions and the embedder, or the
@@ -52,18 +55,25 @@ def prepare_payload(config: DataConfig, cache_dir: Path) -> Payload:
     """
     if config.source == "payload":
         check_files(config)
-        payload = _given_payload(config, cache_dir)
-        return _without_repeats(payload, cache_dir) if config.drops_repeats else payload
+        payload = _given_payload(config, cache_dir, verify=verify)
+        return _without_repeats(payload, cache_dir, verify=verify) if config.drops_repeats else payload
     recipe = docstring_recipe(config)
     folder = cache_dir / recipe_hash(recipe)
-    return _opened_or_made(folder, lambda: _build_docstring_payload(config, recipe, folder))
+    return _cached(folder, lambda: _build_docstring_payload(config, recipe, folder), verify=verify)
 
 
-def _opened_or_made(folder: Path, make: Callable[[], Payload]) -> Payload:
-    """Open a cached payload, or make it where nobody else does."""
-    if (folder / "payload.json").is_file():
-        return open_payload(folder)
-    with held(folder, "wait until it is made"):
+def _cached(folder: Path, make: Callable[[], Payload], *, verify: bool) -> Payload:
+    """Open a cached payload; make it where there is none yet, or where ours is damaged. One process at a time makes it.
+
+    Raises:
+        UserError: another process is making it; the line says which.
+    """
+    if folder.is_dir():
+        try:
+            return open_payload(folder, verify=verify)
+        except (DamagedError, MissingFileError) as error:
+            sys.stderr.write(f"{str(error).rpartition(';')[0]}; damaged, built again\n")
+    with held(folder, "cache entry"):
         return make()
 
 
@@ -110,25 +120,27 @@ def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> 
     named = {**config.files(), **(others or {})}
     missing = [f"{name}: {path}" for name, path in named.items() if not Path(path).exists()]
     raise MissingFileError(
-        f"data: expected existing files, got none at {', '.join(missing)}; correct the paths, or make a payload "
-        "from text with python -m data.embed, from files with python -m data.build"
+        f"data: expected existing files, got none at {', '.join(missing)}; fix the paths, or see data/README.md"
     )
 
 
-def _given_payload(config: DataConfig, cache_dir: Path) -> Payload:
+def _given_payload(config: DataConfig, cache_dir: Path, *, verify: bool) -> Payload:
     assert config.payload is not None, "DataConfig refuses source: payload without a payload"
     source = Path(config.payload)
     if (source / "payload.json").is_file() and config.train is None:
-        return open_payload(source)
+        return open_payload(source, verify=verify)
     folder = cache_dir / recipe_hash(_file_recipe(config))
     if config.train is None or config.val is None or config.eval is None:
-        return _opened_or_made(folder, lambda: import_payload(source, folder, embedder=config.embedder))
+        return _cached(folder, lambda: import_payload(source, folder, embedder=config.embedder), verify=verify)
     files = SequenceFiles(train=Path(config.train), val=Path(config.val), test=Path(config.eval))
-    options: dict[str, Any] = {"embedder": config.embedder, "files": files, "realign": config.realign}
-    return _opened_or_made(folder, lambda: build(source, folder, **options).payload)
+    return _cached(
+        folder,
+        lambda: build(source, folder, embedder=config.embedder, files=files, realign=config.realign).payload,
+        verify=verify,
+    )
 
 
-def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
+def _without_repeats(payload: Payload, cache_dir: Path, *, verify: bool) -> Payload:
     """Return the payload itself where repeats were dropped before, else one without them, cached."""
     if "repeats" in payload.provenance.source:
         return payload
@@ -137,7 +149,7 @@ def _without_repeats(payload: Payload, cache_dir: Path) -> Payload:
         raise UserError(f"repeats: expected keep with the windows in {windows}, got drop; they are fixed: leave it out")
     made = (payload.provenance.sha256, payload.provenance.created_at)
     folder = cache_dir / recipe_hash({"kind": "repeats", "rule": repeats.RULE_VERSION, "payload": made})
-    return _opened_or_made(folder, lambda: repeats.payload_without_repeats(payload, folder))
+    return _cached(folder, lambda: repeats.payload_without_repeats(payload, folder), verify=verify)
 
 
 def _file_recipe(config: DataConfig) -> dict[str, Any]:

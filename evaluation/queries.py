@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import MissingFileError, UserError
-from data.io import replacing
+from data.io import check_file, replacing
 from data.windows.novelty import max_train_cosine
 from data.windows.table import WindowTable
 from evaluation.statistics.outcomes import Queries
@@ -71,6 +71,8 @@ def load_queries(run: str | Path) -> RunQueries:
     """
     path = Path(run) / QUERIES_FILE
     again = "launch the run again"
+    if path.exists():
+        check_file(path, "the queries of a run")
     try:
         with np.load(path, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in RunQueries.__dataclass_fields__}

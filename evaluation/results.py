@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import MissingFileError, UserError
-from data.io import read_json, replacing
+from data.io import check_file, read_json, replacing
 from evaluation.ending import SURVIVED
+from evaluation.measures.metrics import K_MAX, METRICS
 
 if TYPE_CHECKING:
     from data.config import DataConfig
@@ -27,6 +28,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
+AGAIN = "restore the file, or run it again"
 ARRAYS = (
     "ranks",
     "ranks_pool",
@@ -67,7 +69,20 @@ def load_arrays(folder: str | Path, needed: Sequence[str] = OUTCOME_ARRAYS) -> A
                 "only rows that were evaluated at the end have them"
             )
     present = [name for name in ARRAYS if (folder / f"{name}.npy").is_file()]
-    return {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in present}
+    return {name: _array(folder / f"{name}.npy") for name in present}
+
+
+def _array(file: Path) -> npt.NDArray[Any]:
+    check_file(file, "a per-query array")
+    try:
+        found: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, TypeError) as error:
+        raise UserError(f"{file}: expected a per-query array, got a damaged file ({error}); {AGAIN}") from None
+    if found.ndim not in (1, 2) or found.dtype.kind not in "fiu":
+        raise UserError(f"{file}: expected a per-query array, got {found.dtype} of shape {found.shape}; {AGAIN}")
+    if file.stem.startswith("ranks") and (found.dtype.kind == "f" or not ((found >= 0) & (found <= K_MAX)).all()):
+        raise UserError(f"{file}: expected whole ranks from 0 to {K_MAX}, got others; {AGAIN}")
+    return found
 
 
 def load_all_arrays(run: str | Path, rows: Sequence[Row]) -> dict[str, Arrays]:
@@ -93,10 +108,22 @@ def load_results(run: str | Path) -> dict[str, Any]:
             f"{path}: expected the results of a run, got no file; let the run finish or name another folder"
         )
     content = read_json(path)
-    missing = [key for key in ("protocol", "rows") if key not in content]
+    missing = [key for key in ("protocol", "rows") if not isinstance(content, dict) or key not in content]
     if missing:
         raise UserError(f"{path}: expected the keys protocol and rows, got no {' and '.join(missing)}; run it again")
+    if not isinstance(content["protocol"], dict) or not isinstance(content["rows"], list):
+        raise UserError(f"{path}: expected protocol and a list of rows, got others; {AGAIN}")
+    for number, row in enumerate(content["rows"]):
+        _check_row(path, number, row)
     return dict(content)
+
+
+def _check_row(path: Path, number: int, row: Any) -> None:
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("variant", "status")):
+        raise UserError(f"{path}: rows[{number}]: expected variant and status, got another row; {AGAIN}")
+    for key, value in row.items():
+        if key in METRICS and not (value is None or isinstance(value, int | float)):
+            raise UserError(f"{path}: rows[{number}].{key}: expected a number, got {value!r:.40}; {AGAIN}")
 
 
 def load_config(run: str | Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json
-from data.lock import held
+from data.output import held
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
@@ -31,6 +31,7 @@ def launch(
     run_dir: str | Path | None = None,
     fresh: bool = False,
     address: str | None = None,
+    verify: bool = False,
     verbose: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -43,8 +44,9 @@ def launch(
         set: Values by dotted key, `{"training.epochs": 2}`, or texts, `["training.epochs=2"]`.
         only: Train these variants only.
         run_dir: The run folder; None: `runs/<name>`, as the experiment says.
-        fresh: Move the run that is in the folder aside and start over.
+        fresh: Move the old run to `<run_dir>.old-<time>`, where the last two are kept, and start over.
         address: Join a running Ray cluster instead of starting one.
+        verify: Read all of the payload's files and compare their hashes; else sizes and samples.
         verbose: Let Ray's own output through.
         quiet: Print nothing.
 
@@ -55,9 +57,9 @@ def launch(
     config, ledger = read_experiment(experiment, set, only, run_dir)
     with ExitStack() as stack:
         stream = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if quiet else sys.stdout
-        if fresh or not ledger.is_complete():  # a complete run is read only, perhaps from a disk that is, too
-            stack.enter_context(held(ledger.path, "wait for its end, or give another --run-dir"))
-        return _run(config, ledger, stream, fresh=fresh, address=address, verbose=verbose)
+        if fresh or not ledger.is_complete():  # a complete run is only read
+            stack.enter_context(held(ledger.path, "run"))
+        return _run(config, ledger, stream, fresh=fresh, address=address, verify=verify, verbose=verbose)
 
 
 def read_experiment(
@@ -76,7 +78,14 @@ def read_experiment(
 
 
 def _run(
-    config: ExperimentConfig, ledger: Ledger, stream: Any, *, fresh: bool, address: str | None, verbose: bool
+    config: ExperimentConfig,
+    ledger: Ledger,
+    stream: Any,
+    *,
+    fresh: bool,
+    address: str | None,
+    verify: bool,
+    verbose: bool,
 ) -> dict[str, Any]:
     cluster.set_environment(address)  # before anything imports Ray
     from orchestrator import pipeline
@@ -88,7 +97,7 @@ def _run(
         check_interpreter()
         offered = cluster.local_resources()
     session = Session(stream=stream)
-    prepared = pipeline.prepare(config, ledger, session, fresh=fresh, offered=offered)
+    prepared = pipeline.prepare(config, ledger, session, fresh=fresh, verify=verify, offered=offered)
     if ledger.is_complete():
         results: dict[str, Any] = read_json(ledger.results)
         summary.show_complete(ledger, results, session)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from data.preflight.run import blocking
 from evaluation.ending import RETRIED
 from orchestrator.api import launch, read_experiment
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PreflightError as error:
         text, code = f"{error.table}\n{error}", BAD_INPUT
     except UserError as error:
-        text, code = " ".join(str(error).split()), BAD_INPUT
+        text, code = one_line(error), BAD_INPUT
     except RunError as error:
         text, code = str(error), FAULT
     except OSError as error:
@@ -55,6 +55,7 @@ def _launch(options: argparse.Namespace, only: list[str]) -> int:
         run_dir=options.run_dir,
         fresh=options.fresh,
         address=options.address,
+        verify=options.verify,
         verbose=options.verbose,
     )
     return exit_code(results)
@@ -77,9 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="override one key; may be repeated")
     parser.add_argument("--only", metavar="NAMES", help="train these variants only, e.g. mamba_s,amn")
     parser.add_argument("--run-dir", type=Path, help="run folder (default: runs/<name>)")
-    parser.add_argument("--fresh", action="store_true", help="move the run that is in the folder aside and start over")
+    parser.add_argument(
+        "--fresh", action="store_true", help="move the old run aside (the last two are kept) and start over"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and train nothing")
     parser.add_argument("--address", help="join a running Ray cluster instead of starting one")
+    parser.add_argument("--verify", action="store_true", help="compare the hashes of all data files, not only samples")
     parser.add_argument("-v", "--verbose", action="store_true", help="let Ray's own output through")
     return parser
 

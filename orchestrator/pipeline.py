@@ -38,17 +38,18 @@ def prepare(
     session: Session,
     *,
     fresh: bool,
+    verify: bool = False,
     offered: ClusterResources | None = None,
 ) -> Prepared:
     """Make and check the data; UserError when a check fails or the run folder holds another run. Writes nothing there.
 
     `offered`: what this machine offers, so that a variant that cannot fit is refused before Ray starts. None for a
-    cluster elsewhere, whose resources are known only once it is joined.
+    cluster elsewhere, whose resources are known only once it is joined. `verify`: read all of the payload's files.
     """
     check_tracking(config.tracking)
     session.timeline.phase("data")
     check_inputs(config)
-    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed, verify=verify)
     session.timeline.phase("preflight")
     checks = check_data(config, data)
     stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors
@@ -57,8 +58,10 @@ def prepare(
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
-    if fresh and (aside := ledger.set_aside()) is not None:
-        session.say(f"fresh     the run that was here is kept as {aside}")
+    if fresh:
+        aside = ledger.move_aside()
+        if aside is not None:
+            session.say(f"the run before is kept in {aside}")
     hashes = input_hashes(config, data)
     ledger.check_same(config.resolved(), config.fingerprint(), hashes)
     return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks), hashes=hashes)

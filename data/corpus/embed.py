@@ -11,10 +11,11 @@ from data.corpus.chunking import ChunkRule, chunk
 from data.corpus.embedders import WORDLLAMA, embedder_id
 from data.corpus.reading import read_corpus
 from data.corpus.repeats import drop_repeats
-from data.corpus.shards import Runner, check_shards, embed_in_shards, ray_runner, remove_shards
+from data.corpus.shards import KIND as SHARDS_KIND
+from data.corpus.shards import Runner, embed_in_shards, ray_runner
 from data.errors import UserError
-from data.output import check_output
-from data.payload.store import PAYLOAD, Payload, Vectors
+from data.output import check_folder, remove_made
+from data.payload.store import KIND, Payload, Vectors
 
 SHARD_CHUNKS = 8_192
 
@@ -44,13 +45,13 @@ def embed_corpus(
 
     Raises:
         MissingFileError: the corpus is missing.
-        UserError: the corpus has another form, no chunk is long enough, the shards belong to other options, or `out` or
-            the folder beside it holds what we did not make.
+        UserError: `out` holds what we did not make, the corpus has another form, no chunk is long enough, or the
+            shards belong to other options.
     """
     rule = rule or ChunkRule()
-    folder = out.with_name(f"{out.name}.embedding")
-    check_output(out, PAYLOAD, [corpus])
-    check_shards(folder, [corpus])
+    folder = out.resolve().with_name(f"{out.resolve().name}.embedding")
+    check_folder(out, KIND, [corpus])
+    check_folder(folder, SHARDS_KIND, [corpus])
     articles = [Article(article.title, chunk(article.paragraphs, rule)) for article in read_corpus(corpus)]
     articles = [article for article in articles if article.paragraphs]
     if not articles:
@@ -78,5 +79,5 @@ def embed_corpus(
         articles, vectors, found = drop_repeats(articles, vectors)
         source["repeats"] = asdict(found)
     payload = write_articles(out, articles, vectors.astype(np.dtype(dtype), copy=False), identity, source)
-    remove_shards(folder)
+    remove_made(folder, SHARDS_KIND)
     return payload

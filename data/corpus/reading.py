@@ -9,6 +9,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,7 @@ from typing import IO, Any
 from data.corpus.articles import Article
 from data.corpus.chunking import split_paragraphs
 from data.errors import MissingFileError, UserError
+from data.io import check_file
 
 
 def read_corpus(path: Path) -> Iterator[Article]:
@@ -29,7 +31,9 @@ def read_corpus(path: Path) -> Iterator[Article]:
         raise MissingFileError(f"{path}: expected a corpus, got nothing there; check the path")
     if path.is_dir():
         yield from _read_folder(path)
-    elif path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".ndjson")):
+        return
+    check_file(path, "a corpus")
+    if path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".ndjson")):
         yield from _read_lines(path)
     elif path.suffix == ".parquet":
         yield from _read_parquet(path)
@@ -46,7 +50,7 @@ def _read_lines(path: Path) -> Iterator[Article]:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _article(f"{path}:{number}", json.loads(line))
-        except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
             raise UserError(
                 f"{path}:{number}: expected a line of JSON, got {type(error).__name__} ({error}); fetch the file again"
             ) from None

@@ -21,10 +21,10 @@ from data.corpus.embedders import Embedder, load_embedder
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json, replacing, write_json
-from data.output import check_apart, is_json_of, remove_listed
+from data.output import remove_made, write_marker
 
-_PLAN, _FORMAT = "plan.json", "next-vector shards"
-
+KIND = "folder of shards"
+"""What its marker calls it, see data.output."""
 Shard = tuple[int, list[str]]
 """Number and texts of a shard."""
 Vectors = NDArray[np.float32]
@@ -41,7 +41,7 @@ def embed_in_shards(
         UserError: the folder belongs to another plan, or the embedder refuses its name or a text.
     """
     starts = range(0, len(texts), shard_texts)
-    _check_plan(folder, {"format": _FORMAT, **plan, "num_texts": len(texts), "shard_texts": shard_texts})
+    _check_plan(folder, {**plan, "num_texts": len(texts), "shard_texts": shard_texts}, len(starts))
     missing = [number for number in range(len(starts)) if not _shard_file(folder, number).is_file()]
     shards = [(number, list(texts[starts[number] : starts[number] + shard_texts])) for number in missing]
     if shards:
@@ -55,24 +55,9 @@ def embed_in_shards(
                     progress.advance(len(vectors))
         except UserError:
             if not any(_shard_file(folder, number).is_file() for number in range(len(starts))):
-                remove_shards(folder)  # a plan of nothing would only stand in the way of the next one
+                remove_made(folder, KIND)  # a plan of nothing would only stand in the way of the next one
             raise
     return _join(folder, len(texts), len(starts))
-
-
-def check_shards(folder: Path, sources: Iterable[Path]) -> None:
-    """Refuse a folder of shards that holds anything else, or that overlaps with what is read; UserError."""
-    check_apart(folder, sources)
-    if folder.is_dir() and any(folder.iterdir()) and not is_json_of(folder / _PLAN, _FORMAT):
-        raise UserError(
-            f"{folder}: expected no folder, or one with shards of an earlier call, got a folder of other files; "
-            "move it away, or give another --out"
-        )
-
-
-def remove_shards(folder: Path) -> None:
-    """Remove the files of the shards; the folder stays where it holds something else."""
-    remove_listed(folder, (_PLAN, "shard-" + 5 * "[0-9]" + ".npy", "joined.npy"))
 
 
 def local_runner(shards: list[Shard], embedder: str) -> Iterator[tuple[int, Vectors]]:
@@ -186,9 +171,11 @@ def _save_shard(file: Path, vectors: Vectors) -> None:
         np.save(opened, vectors)
 
 
-def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
-    file = folder / _PLAN
+def _check_plan(folder: Path, plan: dict[str, Any], num_shards: int) -> None:
+    file = folder / "plan.json"
     if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_marker(folder, KIND, [file.name, "joined.npy", *(_shard_file(folder, i).name for i in range(num_shards))])
         write_json(file, plan)
         return
     found = read_json(file)

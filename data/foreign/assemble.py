@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import UserError
+from data.errors import UserError, check_range
 from data.figures import finite, mean, percentile
 from data.foreign.formats import import_payload
 from data.foreign.sequences import AlignedSequences, read_sequences
-from data.output import check_output, replacing_folder
-from data.payload.store import PAYLOAD, UNKNOWN_EMBEDDER, Payload, open_payload
+from data.output import output_folder
+from data.payload.store import KIND, UNKNOWN_EMBEDDER, Payload, open_payload
 from data.preflight.cause import SAME_COSINE, hint_for
 from data.preflight.check import Check, judge, report
 from data.preflight.provenance import same_embedder
@@ -51,6 +51,14 @@ class CutRule:
     test_share: float = 0.1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no window could be cut by."""
+        check_range("--context-length", self.context_length, 1, 10_000)
+        check_range("--min-article-chunks", self.min_article_chunks, 1)
+        check_range("--val-share", self.val_share, 1e-9, 0.999)
+        check_range("--test-share", self.test_share, 1e-9, 0.999 - self.val_share)
+        check_range("--seed", self.seed, 0, 2**63 - 1)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Built:
@@ -76,10 +84,11 @@ def build(
 
     Raises:
         MissingFileError: a file is missing.
-        UserError: a file is damaged, or its vectors are not those of the payload and `realign` is false.
+        UserError: `out` holds what we did not make, a file is damaged, or its vectors are not those of the payload and
+            `realign` is false.
     """
-    check_output(out, PAYLOAD, [source, keys, *(dict(files.items()).values() if files else ())])
-    with replacing_folder(out, PAYLOAD) as building:
+    sources = [source, *([keys] if keys is not None else []), *(path for _, path in (files.items() if files else []))]
+    with output_folder(out, KIND, sources) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)

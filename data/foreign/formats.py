@@ -10,6 +10,7 @@
 Vectors are taken as they are and never normalised here. The preflight checks their norms.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,7 @@ from data.errors import MissingFileError, UserError
 from data.foreign.parquet import read_parquet
 from data.foreign.rows import Rows, as_float, as_int32
 from data.foreign.unpickle import load_pickle
-from data.io import file_sha256
+from data.io import check_file, file_sha256
 from data.payload.store import Payload, open_payload, write_payload
 
 
@@ -54,8 +55,10 @@ def import_payload(source: Path, out: Path, *, keys: Path | None = None, embedde
 
 def read_rows(source: Path, *, keys: Path | None = None) -> Rows:
     """Read a payload in any known form; see the table of this module."""
-    if not source.exists():
+    if not os.path.lexists(source):
         raise MissingFileError(f"{source}: expected a payload file, got none; check the path")
+    if not source.is_dir():
+        check_file(source, "a payload file")
     if source.suffix == ".parquet" or (source.is_dir() and any(source.glob("*.parquet"))):
         return read_parquet(source)
     if (source / "payload.json").is_file():
@@ -175,6 +178,7 @@ def _rows_of_payload(payload: Payload) -> Rows:
 
 
 def _load_numbers(file: Path, *, mapped: bool) -> NDArray[Any]:
+    check_file(file, "an array")
     try:
         array: NDArray[Any] = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:

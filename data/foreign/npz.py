@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data.errors import MissingFileError, UserError
 from data.foreign.formats import read_npy_header
 from data.foreign.unpickle import load_pickle
+from data.io import check_file
 
 _BLOCK_BYTES = 32 << 20
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
@@ -29,6 +30,7 @@ class Npz:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise MissingFileError(f"{path}: expected a .npz of sequences, got no file; check the path")
+        check_file(path, "a .npz of sequences")
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)

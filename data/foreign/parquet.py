@@ -1,5 +1,6 @@
 """Payloads as Parquet: vector (fixed-size list of float16 or float32), article_index, chunk_index, text, title."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,9 @@ import numpy as np
 from data.errors import UserError
 from data.foreign.rows import Rows, as_int32
 from data.io import replacing
-from data.output import check_file
-from data.payload.store import UNKNOWN_EMBEDDER, Payload
+from data.output import check_file, mark
+from data.payload.store import KIND, UNKNOWN_EMBEDDER, Payload
 
-_FORMAT = "next-vector payload"
 _BATCH_ROWS = 16_384
 
 
@@ -21,6 +21,8 @@ def read_parquet(source: Path) -> Rows:
 
     try:
         files = [pq.ParquetFile(file) for file in (sorted(source.glob("*.parquet")) if source.is_dir() else [source])]
+        if not files:
+            raise ValueError("no .parquet in the folder")
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: expected Parquet, got a damaged file ({error}); fetch it again") from None
     dim, dtype = _vector_column(files[0].schema_arrow, source)
@@ -48,19 +50,19 @@ def read_parquet(source: Path) -> Rows:
 
 
 def write_parquet(payload: Payload, out: Path) -> None:
-    """Write a payload as one Parquet file with the columns that `read_parquet` reads, in batches.
-
-    Raises:
-        UserError: `out` is there and no file of this function, or one of the payload's own files.
-    """
+    """Write a payload as one Parquet file with the columns that `read_parquet` reads, in batches."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    check_file(out, out.is_file() and _is_ours(out), [payload.path])
+    check_file(out, KIND, _read_mark, [payload.path])
     vector = pa.list_(pa.from_numpy_dtype(payload.vectors.dtype), payload.dim)
     fields = [("vector", vector), ("article_index", pa.int32()), ("chunk_index", pa.int32())]
     fields += [("text", pa.string()), ("title", pa.string())]
-    meta = {"format": _FORMAT, "embedder": payload.provenance.embedder, "sha256": payload.provenance.sha256}
+    meta = {
+        "embedder": payload.provenance.embedder,
+        "sha256": payload.provenance.sha256,
+        "made_by": json.dumps(mark(KIND)),
+    }
     schema = pa.schema(fields, metadata=meta)
     with replacing(out) as file, pq.ParquetWriter(file, schema) as writer:
         for start in range(0, payload.num_rows, _BATCH_ROWS):
@@ -77,15 +79,10 @@ def write_parquet(payload: Payload, out: Path) -> None:
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def _is_ours(file: Path) -> bool:
-    import pyarrow as pa
+def _read_mark(file: Path) -> Any:
     import pyarrow.parquet as pq
 
-    try:
-        meta = pq.read_schema(file).metadata or {}
-    except (OSError, pa.ArrowException):
-        return False
-    return bool(meta.get(b"format") == _FORMAT.encode())
+    return json.loads((pq.read_schema(file).metadata or {}).get(b"made_by", b"null"))
 
 
 def _vector_column(schema: Any, where: Path) -> tuple[int, "np.dtype[Any]"]:

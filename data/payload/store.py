@@ -24,17 +24,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import MissingFileError, UserError
+from data.errors import DamagedError, MissingFileError, UserError
 from data.io import open_array, read_json, write_json
-from data.output import replacing_folder
+from data.output import GONE, find_damage, output_folder
 from data.payload.keys import Int32, Int64, combine
 
 Vectors = NDArray[np.float32] | NDArray[np.float16]
 
 UNKNOWN_EMBEDDER = "unknown"
-PAYLOAD = "payload"
-"""What the marker of such a folder says, see data.output."""
 
+KIND = "payload"
+"""What its folder's marker calls it, see data.output."""
+
+AGAIN = "build the payload again"
 _ARRAYS = ("vectors.npy", "article_index.npy", "chunk_index.npy", "text_offsets.npy")
 _SOURCE_ROWS = "source_rows.npy"
 _BLOCK_BYTES = 64 << 20
@@ -109,19 +111,25 @@ class Payload:
 
 
 def open_payload(folder: str | Path, *, verify: bool = False) -> Payload:
-    """Open a payload folder without reading its vectors; `verify` reads them once and compares their sha256.
+    """Open a payload folder without reading its vectors: sizes and samples of its files; `verify` reads all of them.
 
     Raises:
+        DamagedError: a file is not as its marker says it was written.
         MissingFileError: the folder or one of its files is missing.
         UserError: a file is truncated, has another shape than payload.json says, or (verify) another content.
     """
+    damage = find_damage(Path(folder), KIND, fully=verify)
+    if damage is not None:
+        name, what = damage
+        error = MissingFileError if what == GONE else DamagedError
+        raise error(f"{Path(folder) / name}: expected the file as it was written, got {what}; {AGAIN}")
     payload = Payload(Path(folder))
     if verify:
         found = content_sha256(payload.vectors, payload.article_index, payload.chunk_index)
         if found != payload.provenance.sha256:
             raise UserError(
                 f"{payload.path}: expected content sha256 {payload.provenance.sha256[:12]}, got {found[:12]}; "
-                "a file was altered after it was written, build the payload again"
+                f"a file was altered after it was written, {AGAIN}"
             )
     return payload
 
@@ -141,7 +149,7 @@ def write_payload(
     """Write a payload folder in one step: a reader sees all of it or nothing.
 
     Args:
-        folder: Where it goes; an existing payload there is replaced.
+        folder: Where it goes; an existing payload of ours there is replaced, see data.output.
         vectors: (N, D) float32 or float16; written as they are, so normalise them before.
         article_index: (N,) article of each row.
         chunk_index: (N,) position of each row in its article.
@@ -153,7 +161,7 @@ def write_payload(
     """
     target = Path(folder)
     _check_rows(target, vectors, article_index, chunk_index, texts)
-    with replacing_folder(target, PAYLOAD) as temporary:
+    with output_folder(target, KIND) as temporary:
         order = np.argsort(combine(article_index, chunk_index), kind="stable")
         articles, chunks = article_index[order].astype(np.int32), chunk_index[order].astype(np.int32)
         ordered = _save_ordered(temporary / "vectors.npy", vectors, order)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data.errors import MissingFileError, UserError
 from data.io import read_json, write_json
-from data.output import replacing_folder
+from data.output import output_folder
 from data.payload.keys import Int32, combine
 from data.seeding import derive_seed
 
@@ -164,7 +164,7 @@ def take_sample(table: WindowTable, num: int, rng: np.random.Generator) -> Windo
 
 def save_windows(folder: str | Path, splits: Splits, provenance: WindowProvenance) -> None:
     """Write the splits as npy files with their provenance, as one folder: all of it, or nothing."""
-    with replacing_folder(folder, "windows") as target:
+    with output_folder(folder, "windows") as target:
         for name, table in splits.items():
             np.save(target / f"{name}_rows.npy", table.rows)
             np.save(target / f"{name}_article_index.npy", table.article_index)

@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import MissingFileError, UserError
+from data.errors import MissingFileError, UserError, one_line
 from data.payload.store import open_payload
 from data.preflight.check import Check, judge, table_of
 from data.preflight.run import blocking, stamp_waived
@@ -114,6 +114,8 @@ def check_vectors(index: SearchIndex, vectors: Vectors) -> Check:
 
 def _read(file: Path) -> Any | None:
     """Map an index; None for what FAISS cannot read. It notices a file that is shorter than its lists."""
+    if not file.is_file():
+        return None
     try:
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError:
@@ -192,8 +194,8 @@ def main(argv: list[str] | None = None) -> int:
         if not Path(args.file).is_file():
             raise MissingFileError(f"{args.file}: expected a FAISS index, got no file; check the path")
         checks = check_file(IndexConfig(file=args.file, nprobe=args.nprobe), args.payload)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     sys.stdout.write(f"{table_of(checks)}\n")
     return 2 if blocking(checks) else 0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.report import figures, notes
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m evaluation.report
     try:
         for path in write_all(args.run, args.payload):
             sys.stdout.write(f"{path}\n")
-    except UserError as error:
-        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     return 0

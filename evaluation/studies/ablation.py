@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex
@@ -90,8 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         configured = rerank_of(args.run)
         subject = load_subject(args.run, args.variant, args.payload, args.queries)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     origin = "the run's" if configured else "the default (the run has none)"
     sys.stdout.write(f"{subject.queries.name}, {len(subject.queries)} queries, flat index, full: {origin}\n")

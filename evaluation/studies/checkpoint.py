@@ -3,12 +3,13 @@
     python -m evaluation.checkpoint --checkpoint runs/phase5/variants/mamba_s/best.pt --limit 1000 --epoch 4
     python -m evaluation.checkpoint --checkpoint best.pt --payload corpus.npy --eval queries.npz --index ivf_flat
 
-A checkpoint inside a run folder brings its payload, queries, index and gates with it. With --epoch these are the smoke
-queries and the gates of that epoch, else the final ones. Elsewhere --payload and --eval name the files, and the gates
+A checkpoint inside a run folder brings its payload, queries, index and gates with it: with --epoch the smoke queries
+and the gates of that epoch, without it the final ones. Elsewhere --payload and --eval name the files, and the gates
 are those of the original protocol, or of --gate. FAISS is in this process, torch in another.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -19,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from data.errors import MissingFileError, UserError
+from data.errors import MissingFileError, UserError, check_range, one_line
 from data.foreign.formats import import_payload
 from data.foreign.sequences import read_sequences
 from data.io import write_json
-from data.output import check_file, is_json_of
+from data.output import check_file, json_mark, mark
 from data.payload.store import Payload, open_payload
 from data.prepare import prepare_splits
 from data.seeding import derive_seed
@@ -40,8 +41,10 @@ from evaluation.retrieval.corpus import QuerySet, TrainingWindows
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
 
+KIND = "evaluation of a checkpoint"
+"""What the file of --out calls itself, see data.output."""
+
 Float64 = npt.NDArray[np.float64]
-FORMAT = "next-vector checkpoint evaluation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +238,25 @@ def main(argv: list[str] | None = None) -> int:
     """Command line: 0 all gates pass, 1 one fails, 2 wrong input."""
     args = _parser().parse_args(argv)
     try:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", args.device):
+            raise UserError(f"--device: expected cpu, cuda, cuda:<number> or mps, got {args.device}; name one of them")
+        check_range("--limit", args.limit, 1)
+        check_range("--epoch", args.epoch, 1)
         if args.out:
-            check_file(Path(args.out), is_json_of(Path(args.out), FORMAT), [Path(args.checkpoint)])
+            check_file(Path(args.out), KIND, json_mark, [Path(args.checkpoint)])
         with tempfile.TemporaryDirectory() as scratch:
             task = prepare(args, Path(scratch))
             metrics, judged = evaluate(task, args.device)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     sys.stdout.write(f"{eval_line(metrics, task.asked.truth_cosine)}\n{gate_lines(judged)}\n")
     if args.out:
-        content = {"format": FORMAT, "metrics": metrics, "gates": [asdict(one) for one in judged], "epoch": args.epoch}
+        content = {
+            "made_by": mark(KIND),
+            "metrics": metrics,
+            "gates": [asdict(one) for one in judged],
+            "epoch": args.epoch,
+        }
         write_json(args.out, content)
     return 0 if all(one.passed for one in judged) else 1

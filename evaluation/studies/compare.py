@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from tabulate import tabulate
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from evaluation.measures.metrics import DECISION_METRIC, METRICS, split_prefix
 from evaluation.queries import load_queries
 from evaluation.results import load_all_arrays, load_results
@@ -146,8 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         compared = compare_runs(args.run_a, args.run_b)
         _check_defined(compared, args.metric)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     worse = [one.label for one in compared if one.verdict(args.metric) == "worse"]
     sys.stdout.write(f"A {args.run_a}\nB {args.run_b}\n{render(compared)}\n")

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from evaluation.measures.metrics import METRICS, split_prefix
 from evaluation.report import render
 from evaluation.report.columns import NAME, Column, Section
@@ -161,8 +161,8 @@ def main(argv: list[str] | None = None) -> int:
                 raise UserError(f"--metrics: expected some of {known}, got {metric!r}; correct the name")
         runs = load_runs(args.runs)
         pooled = pool(runs, metrics, args.against)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     if args.format == "csv":
         sys.stdout.write(csv_text(pooled))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from data.errors import UserError
+from data.errors import UserError, check_range
 from data.payload.store import open_payload
 from evaluation.config import RerankConfig
 from evaluation.queries import load_queries
@@ -32,6 +32,7 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     Raises:
         MissingFileError, UserError: in one line.
     """
+    check_range("--queries", limit, 1)
     variant = variant or load_results(run).get("best")
     if variant is None:
         raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
 
-from data.errors import UserError
+from data.errors import UserError, one_line
 from evaluation.config import IndexConfig, IndexKind
 from evaluation.index.auto import K_FACTORS, NPROBES
 from evaluation.index.fidelity import exact_neighbours, overlap
@@ -106,8 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         subject = load_subject(args.run, args.variant, args.payload, args.queries)
         points = list(sweep(subject, args.kinds))
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
         return 2
     sys.stdout.write(
         f"{subject.queries.name}, {len(subject.queries)} queries, {len(subject.corpus.vectors):,} rows, one thread\n"

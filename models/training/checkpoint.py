@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from data.errors import MissingFileError, UserError
-from data.io import replacing
+from data.io import check_file, replacing
 from models.blocks.build import Model, build_model
 from models.spec.registry import spec_from_dict, spec_to_dict
 from models.spec.specs import VariantSpec
@@ -106,6 +106,8 @@ def save_training_state(file: File, state: dict[str, Any]) -> None:
 def load_training_state(file: File) -> dict[str, Any]:
     """Read what `save_training_state` wrote, onto the CPU; same errors as `load_model`."""
     where = _name(file)
+    if isinstance(file, str | Path) and Path(file).exists() and not Path(file).is_dir():
+        check_file(file, "a checkpoint")
     try:
         whole = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
         _check_sha256(whole)
@@ -114,7 +116,16 @@ def load_training_state(file: File) -> dict[str, Any]:
         raise MissingFileError(
             f"{where}: expected a checkpoint, got no such file; check the path or train the variant first"
         ) from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        pickle.UnpicklingError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{where}: expected a complete checkpoint of tensors and plain values, got an unreadable one "

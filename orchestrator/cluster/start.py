@@ -19,6 +19,8 @@ from orchestrator.cluster.admission import GIB, ClusterResources
 _PACKAGES = ("orchestrator", "models", "data", "evaluation")
 
 # Read by Ray when it is imported or when its processes start, so they are set before.
+LISTEN_S = 15
+"""A cluster that does not answer for so long is not there."""
 _ENVIRONMENT = {
     # A report reaches the scheduler after this poll; the default of 2 s would be a fifth of a short epoch.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -74,8 +76,10 @@ def start(address: str | None, verbose: bool) -> Cluster:
         options |= {"address": "local", "include_dashboard": True}
         _name_cluster()
     try:
+        if address:
+            _check_listens(address)
         context = ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"--address {address}: expected a Ray cluster, got {first}; "
@@ -83,6 +87,13 @@ def start(address: str | None, verbose: bool) -> Cluster:
         ) from error
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
+
+
+def _check_listens(address: str) -> None:
+    """Raise ConnectionError where nobody listens; Ray itself would try for two minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit() and int(port) < 65_536:
+        socket.create_connection((host, int(port)), timeout=LISTEN_S).close()
 
 
 def _name_cluster() -> None:

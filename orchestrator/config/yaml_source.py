@@ -9,7 +9,10 @@ from typing import Any
 import yaml
 
 from data.errors import UserError
+from data.io import check_file
 
+LARGEST = 1 << 20
+MOST_NODES = 20_000
 _FLOAT = re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
 
 
@@ -30,10 +33,28 @@ def _parse(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
+        if _num_nodes(node, {}) > MOST_NODES:
+            raise UserError(f"expected at most {MOST_NODES:,} values, aliases resolved, got more; write them out")
         _reject_duplicates(node, "")
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _num_nodes(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return how many values a node stands for once aliases are resolved; UserError for one that holds itself."""
+    if id(node) in known:
+        found = known[id(node)]
+        if found is None:
+            raise UserError(
+                f"line {node.start_mark.line + 1}: expected no value that holds itself, got one; cut the alias"
+            )
+        return found
+    known[id(node)] = None
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    pairs = [one for entry in inner for one in (entry if isinstance(entry, tuple) else (entry,))]
+    known[id(node)] = total = 1 + sum(_num_nodes(one, known) for one in pairs)
+    return total
 
 
 def _reject_duplicates(node: yaml.Node, path: str) -> None:
@@ -65,13 +86,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: expected an experiment file, got no such file; see experiments/ for examples")
     try:
+        check_file(path, "an experiment file", LARGEST)
         # _StrictLoader derives from SafeLoader, so no object of any other kind can be made.
         content = _parse(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}:{where} expected YAML, got {error.problem}; fix the syntax") from error
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected YAML in UTF-8, got {error}; fix the syntax") from error
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: expected a mapping of keys, got {type(content).__name__}; see experiments/phase5.yaml"
@@ -106,7 +130,7 @@ def apply_override(raw: dict[str, Any], assignment: str) -> dict[str, Any]:
         value: Any = _parse(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {assignment}: expected a YAML value after '=', got {text!r}; quote it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--set {assignment}: {error}") from error
     for key in reversed(keys):
         value = {key: value}

@@ -7,8 +7,6 @@ their place and renamed, so a reader, or a relaunch after a crash, never sees ha
 from __future__ import annotations
 
 import contextlib
-import glob
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,12 +17,18 @@ import yaml
 
 from data.errors import UserError
 from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
-from data.output import is_json_of
+from data.output import MARKER, made_names, move_aside, write_marker
 from evaluation.ending import RETRIED, Ending, ending_of
 from orchestrator.gates import Epoch, TrialDecision
 
-MANIFEST_FORMAT = "next-vector run"
-KEPT = 2  # runs that --fresh moved aside
+KIND = "run"
+"""What a run folder's marker calls it, see data.output."""
+MADE = (
+    *("config.yaml", "manifest.json", "preflight.json", "queries.npz", "decisions.jsonl", "timeline.json", "ray.log"),
+    *("results.json", "comparison.md", "comparison.csv", "comparison.html", "comparison.tex", "report.html"),
+    *("variants", "best", ".best", "ray"),
+)
+"""All that a run makes in its folder; only this is ever removed with an old run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,16 +108,7 @@ class Ledger:
 
     def is_claimed(self) -> bool:
         """Return whether a run has made the folder its own."""
-        return is_json_of(self.manifest, MANIFEST_FORMAT)
-
-    def _check_free(self) -> None:
-        """Refuse a folder with anything in it but what a launch leaves that died at once."""
-        strange = sorted({*self.path.iterdir()} - {self.config, self.log}) if self.path.is_dir() else []
-        if strange:
-            raise UserError(
-                f"{self.path}: expected a run folder or an empty one, got {strange[0].name} and no manifest.json of "
-                "a run; give another --run-dir, or move it away"
-            )
+        return self.manifest.is_file()
 
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
         """Refuse a folder that was made with another configuration or other inputs; UserError shows the difference.
@@ -123,10 +118,14 @@ class Ledger:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.is_claimed():
-            self._check_free()
+            self._refuse_foreign()
             return
         stored = read_json(self.manifest)
         advice = "give another --run-dir or name, or start over with --fresh"
+        if not isinstance(stored, dict) or not isinstance(stored.get("config_sha256"), str):
+            raise UserError(
+                f"{self.manifest}: expected the manifest of a run, got another file; give another --run-dir"
+            )
         if stored["config_sha256"] != fingerprint:
             before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             changes = differences(before, resolved) or ["one that another version of this program resolved"]
@@ -142,8 +141,9 @@ class Ledger:
         """Create the folder with its configuration and manifest, or keep the ones it has."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.is_claimed():
+            write_marker(self.path, KIND, MADE)
             write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
-            write_json(self.manifest, {"format": MANIFEST_FORMAT, **manifest})
+            write_json(self.manifest, manifest)
 
     def discard_unclaimed(self) -> None:
         """Leave no trace of a launch that ended before the folder was its own; Ray's log is all there is by then."""
@@ -152,22 +152,29 @@ class Ledger:
             with contextlib.suppress(OSError):  # not empty: it was there before
                 self.path.rmdir()
 
-    def set_aside(self) -> Path | None:
-        """Move the run to a folder beside it and return that (`--fresh`); refuses a folder that is no run.
+    def move_aside(self) -> Path | None:
+        """Rename the run folder (`--fresh`) and return its new place; None: there is none. UserError: it is no run.
 
-        The last KEPT of such folders stay, older ones are removed.
+        Nothing but an older run that stood aside before is removed, and of that only what a run makes.
         """
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir():
             return None
-        if not self.is_claimed():
-            self._check_free()
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        aside = self.path.rename(self.path.with_name(f"{self.path.name}.old-{stamp}"))
-        earlier = sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.old-*"))
-        for folder in earlier[:-KEPT]:
-            if Ledger(folder).is_claimed():
-                shutil.rmtree(folder)
-        return aside
+        if made_names(self.path, KIND) is None:
+            self._refuse_foreign()
+            return None
+        return move_aside(self.path, KIND)
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that no run has claimed and that holds more than a launch which died at once leaves."""
+        if not self.path.is_dir():
+            return
+        # Many projects have a config.yaml or a manifest.json; only a run has our marker beside them.
+        others = sorted({path.name for path in self.path.iterdir()} - {self.config.name, self.log.name, MARKER})
+        if others:
+            raise UserError(
+                f"{self.path}: expected a run folder with its mark, {MARKER}, got {', '.join(others[:3])} without one; "
+                "give another --run-dir, or move the folder"
+            )
 
     def record(self, variant: str, decision: TrialDecision) -> None:
         """Append one decision."""
@@ -192,8 +199,8 @@ class Ledger:
     def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
         """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.
 
-        Rules and not epochs: a crash may fall between two rules of one gate. And a trial that failed at an epoch may
-        not have been judged by the rules of that epoch.
+        Rules and not epochs: a crash may fall between two rules of one gate, and that a trial failed or was
+        interrupted at an epoch says nothing of the rules of that epoch.
         """
         return {(line["epoch"], line["rule"]) for line in self.decisions_of(variant)}
 

@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from data.io import write_json
 from data.payload.store import open_payload
-from data.worlds import WORLDS, make_world, write_world
+from data.worlds.make import WORLDS, make_world, write_world
 from evaluation.config import IndexConfig
 from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.queries import load_queries

@@ -1,157 +1,174 @@
-"""Nothing that others made is replaced or removed."""
+"""What a command may write over, and who may write at one time."""
 
-from concurrent.futures import ThreadPoolExecutor
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data import build as build_command
-from data import embed as embed_command
-from data.corpus import shards
+from data import build, embed
 from data.errors import UserError
-from data.output import MARKER, check_output, replace_folder, replacing_folder
-from tests.data.helpers import MakePayload
+from data.output import MARKER, check_file, find_damage, held, json_mark, mark, output_folder, remove_made, write_marker
+from tests.data.helpers import MakePayload, unit_rows
 
 
-def make(target: Path, content: str = "new") -> None:
-    with replacing_folder(target, "thing") as folder:
-        (folder / "part").mkdir()
-        (folder / "part" / "file").write_text(content)
+def write(target: Path, name: str = "a.bin") -> None:
+    with output_folder(target, "payload") as folder:
+        (folder / name).write_bytes(b"made")
 
 
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_an_absent_an_empty_and_an_own_folder_are_replaced(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for name in ("absent", "empty", "absent"):
-        make(tmp_path / name, name)
-        assert (tmp_path / name / "part/file").read_text() == name
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["absent", "empty"]
+def test_a_folder_of_ours_is_replaced_and_carries_its_marker(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    write(tmp_path / "out", "b.bin")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [MARKER, "b.bin", "out"]
+    marker = json.loads((tmp_path / "out" / MARKER).read_text())
+    assert (marker["format"], marker["version"], list(marker["files"])) == ("next-vector", 1, ["b.bin"])
 
 
 @pytest.mark.parametrize(
-    "marker", [None, "{}", "no JSON", '{"format": "next-vector other", "version": 1, "files": []}']
+    "marker", [None, {}, {"format": "webpack", "version": 1}, {**mark("run"), "files": {}}], ids=str
 )
-def test_a_folder_of_others_is_refused_before_anything_is_made(tmp_path: Path, marker: str | None) -> None:
+def test_a_folder_without_our_marker_is_refused_and_left_as_it_is(tmp_path: Path, marker: Any) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     if marker is not None:
-        (tmp_path / MARKER).write_text(marker)
-    before = everything(tmp_path)
-    with pytest.raises(
-        UserError, match="expected no folder, an empty one, or a thing of this program, got a folder of"
-    ):
-        make(tmp_path)
-    assert everything(tmp_path) == before
+        (tmp_path / MARKER).write_text(json.dumps(marker))
+    with pytest.raises(UserError, match=r"expected an empty folder or a payload of this program, got .*thesis\.txt"):
+        write(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years"
 
 
-def test_a_file_that_someone_put_into_an_own_folder_keeps_it(tmp_path: Path) -> None:
-    make(tmp_path / "out")
-    (tmp_path / "out/part/notes.txt").write_text("mine")
-    before = everything(tmp_path)
-    with pytest.raises(UserError, match=r"expected the files of a thing alone, got part/notes\.txt among them"):
-        make(tmp_path / "out")
-    assert everything(tmp_path) == before
+def test_a_file_that_somebody_put_into_our_folder_is_named_and_kept(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "out/inner").mkdir()
+    (tmp_path / "out/inner/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"expected only what this program made, got also inner/notes\.txt; move"):
+        write(tmp_path / "out")
+    remove_made(tmp_path / "out", "payload")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["inner", "notes.txt"]
 
 
-def test_a_file_and_a_link_are_no_output_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("years")
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    for name in ("file", "link"):
-        with pytest.raises(UserError, match="expected a folder to make, got a file or a link"):
-            make(tmp_path / name)
+@pytest.mark.parametrize("names", [["../thesis.txt"], ["/thesis.txt"], ["a/../../thesis.txt"]], ids=str)
+def test_a_marker_reaches_nothing_outside_its_folder(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    (tmp_path / "out").mkdir()
+    write_marker(
+        tmp_path / "out", "payload", [name.replace("/thesis", f"{tmp_path}/thesis", name[0] == "/") for name in names]
+    )
+    remove_made(tmp_path / "out", "payload")
+    assert (tmp_path / "thesis.txt").is_file()
 
 
-@pytest.mark.parametrize(("out", "source"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/b/../c")])
-def test_source_and_output_must_not_overlap(tmp_path: Path, out: str, source: str) -> None:
-    with pytest.raises(UserError, match="expected an output apart from the source"):
-        check_output(tmp_path / out, "thing", [tmp_path / source])
-    check_output(tmp_path / "ab", "thing", [tmp_path / "a", None])
+def test_the_current_folder_and_those_above_are_no_output(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for target in (".", ".."):
+        with pytest.raises(UserError, match="expected a folder of its own"):
+            write(Path(target))
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for name in ("one", "two"):
-        paragraphs = [f"Paragraph {number} of {name}, long enough to be a chunk of its own." for number in range(8)]
-        (folder / f"{name}.txt").write_text("\n\n".join(paragraphs))
-    return folder
-
-
-@pytest.mark.parametrize("out", ["texts", "texts/out", "important", "mine"])
-def test_embed_touches_neither_its_source_nor_the_folders_of_others(
-    tmp_path: Path, corpus: Path, out: str, capsys: pytest.CaptureFixture[str]
+def test_build_refuses_a_folder_with_foreign_files_and_its_own_source(
+    make_payload: MakePayload, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("important", "mine.embedding"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "thesis.txt").write_text("years")
-    before = everything(tmp_path)
-    assert embed_command.main(["--corpus", str(corpus), "--out", str(tmp_path / out), "--local"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(str(tmp_path / out))
-    assert everything(tmp_path) == before
-
-
-def test_embed_removes_its_shards_and_nothing_beside_them(tmp_path: Path) -> None:
-    folder = tmp_path / "mine.embedding"
-    plan = {"embedder": "x"}
-    vectors = np.eye(3, 4, dtype=np.float32)
-
-    def runner(work: list[shards.Shard], embedder: str):  # type: ignore[no-untyped-def]
-        return ((number, vectors[: len(texts)]) for number, texts in work)
-
-    shards.embed_in_shards(["a", "b", "c"], folder, embedder="x", plan=plan, shard_texts=2, runner=runner)
-    shards.check_shards(folder, [])
-    (folder / "notes.txt").write_text("mine")
-    shards.remove_shards(folder)
-    assert everything(folder) == {"notes.txt": b"mine"}
-
-
-@pytest.mark.parametrize("out", ["important", "corpus.npy", "important/thesis.parquet"])
-def test_build_touches_neither_its_source_nor_the_files_of_others(
-    tmp_path: Path, make_payload: MakePayload, out: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    np.save(tmp_path / "corpus.npy", np.eye(4, dtype=np.float32))
-    np.save(tmp_path / "keys.npy", np.stack([np.zeros(4, np.int64), np.arange(4)], axis=1))
+    np.save(tmp_path / "ok.npy", unit_rows(4, 8))
+    before = (tmp_path / "ok.npy").read_bytes()
     (tmp_path / "important").mkdir()
-    (tmp_path / "important" / "thesis.parquet").write_text("years")
-    payload = str(make_payload([8, 8]).path)
-    before = everything(tmp_path)
-    source = [payload] if out.endswith("parquet") else [str(tmp_path / "corpus.npy"), "--keys"]
-    keys = [] if out.endswith("parquet") else [str(tmp_path / "keys.npy")]
-    assert build_command.main(["--payload", *source, *keys, "--out", str(tmp_path / out)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(str(tmp_path / out))
-    assert everything(tmp_path) == before
+    (tmp_path / "important/thesis.txt").write_text("years")
+    source = str(make_payload([20] * 20).path)
+    for out, arguments in {
+        "important": ["--payload", source],
+        "ok.npy": ["--payload", str(tmp_path / "ok.npy")],
+        ".": ["--payload", str(tmp_path / "ok.npy")],
+    }.items():
+        assert build.main([*arguments, "--out", str(tmp_path / out)]) == 2
+        assert "expected" in capsys.readouterr().err
+    assert (tmp_path / "ok.npy").read_bytes() == before
+    assert (tmp_path / "important/thesis.txt").read_text() == "years"
 
 
-def test_build_writes_over_its_own_parquet_file(tmp_path: Path, make_payload: MakePayload) -> None:
-    payload = str(make_payload([8, 8]).path)
-    for _ in range(2):
-        assert build_command.main(["--payload", payload, "--out", str(tmp_path / "out.parquet")]) == 0
+def test_parquet_is_written_over_our_own_and_not_over_another_file(make_payload: MakePayload, tmp_path: Path) -> None:
+    arguments = ["--payload", str(make_payload([3]).path), "--out", str(tmp_path / "x.parquet")]
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 somebody's PAR1")
+    assert build.main(arguments) == 2
+    assert (tmp_path / "x.parquet").read_bytes() == b"PAR1 somebody's PAR1"
+    (tmp_path / "x.parquet").unlink()
+    assert [build.main(arguments) for _ in range(2)] == [0, 0]
 
 
-def test_writers_of_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
-    def write(number: int) -> None:
-        finished = tmp_path / f"finished-{number}"
-        finished.mkdir()
-        (finished / "content").write_text(str(number))
-        replace_folder(finished, tmp_path / "target")
+def test_embed_refuses_its_source_and_a_foreign_folder_of_shards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("texts", "mine.embedding"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("One paragraph that is longer than forty characters, I think.\n")
+    for out, said in {"texts": "apart from its source", "mine": "an empty folder or a folder of shards"}.items():
+        assert embed.main(["--corpus", str(tmp_path / "texts"), "--out", str(tmp_path / out), "--local"]) == 2
+        assert f"expected {'an output ' if out == 'texts' else ''}{said}" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "a.txt", "mine.embedding", "texts"]
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(300)))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
-    assert int((tmp_path / "target/content").read_text()) in range(300)
+
+def test_a_file_is_written_over_only_where_it_carries_our_mark(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    check_file(file, "evaluation", json_mark)
+    for content in ("", json.dumps({"made_by": mark("evaluation")})):
+        file.write_text(content)
+        check_file(file, "evaluation", json_mark)
+    for content in ("{}", "thesis", json.dumps({"made_by": mark("run")})):
+        file.write_text(content)
+        with pytest.raises(UserError, match=r"expected a new file or one that this program made \(evaluation\), got"):
+            check_file(file, "evaluation", json_mark)
 
 
-def test_a_folder_that_cannot_be_moved_says_so(tmp_path: Path) -> None:
-    (tmp_path / "finished").mkdir()
-    (tmp_path / "target").write_text("a file, not a folder")
-    replace_folder(tmp_path / "finished", tmp_path / "target")
-    assert (tmp_path / "target").is_dir()
-    with pytest.raises(FileNotFoundError):
-        replace_folder(tmp_path / "finished", tmp_path / "target")
+def test_damage_is_found_by_samples_and_the_smallest_by_reading_all(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(1 << 20)
+    with output_folder(tmp_path / "out", "payload") as folder:
+        (folder / "a.bin").write_bytes(content)
+    file = tmp_path / "out/a.bin"
+    assert find_damage(file.parent, "payload", fully=True) is None
+    file.write_bytes(content[: 1 << 19] + bytes(1 << 19))
+    assert find_damage(file.parent, "payload") == ("a.bin", "another content")
+    file.write_bytes(content[:9_000] + bytes([content[9_000] ^ 1]) + content[9_001:])
+    assert find_damage(file.parent, "payload") is None
+    assert find_damage(file.parent, "payload", fully=True) == ("a.bin", "another content")
+    file.write_bytes(content[:-1])
+    assert find_damage(file.parent, "payload") == ("a.bin", "1048575 bytes instead of 1048576")
+    file.unlink()
+    assert find_damage(file.parent, "payload") == ("a.bin", "no file")
+
+
+# ---- one at a time
+
+HOLD = """import sys, pathlib
+from data.output import held
+with held(pathlib.Path(sys.argv[1]), "run"):
+    print(1, flush=True)
+    input()"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_second_is_told_who_holds_it_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "x"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "1\n"
+        said = rf"runs/x: expected nobody else at work on this run, got process {holder.pid} on \S+ since 20\S+; wait"
+        with pytest.raises(UserError, match=said), held(path, "run"):
+            pass
+        holder.kill()
+    assert names(path.parent) == [".x.holder.json", ".x.lock"]  # what the dead one left
+    with held(path, "run"):
+        assert json.loads((path.parent / ".x.holder.json").read_text())["pid"] == os.getpid()
+    assert names(path.parent) == []
+
+
+def test_a_lock_leaves_no_folder_behind_that_it_made(tmp_path: Path) -> None:
+    with held(tmp_path / "runs" / "deep" / "x", "run"):
+        pass
+    assert names(tmp_path) == []

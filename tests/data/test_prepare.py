@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +10,9 @@ import pytest
 from data import prepare
 from data.config import DataConfig
 from data.corpus.articles import Article
+from data.errors import UserError
 from data.foreign.parquet import write_parquet
+from data.output import held
 from data.preflight.run import blocking, run_preflight
 from data.prepare import docstring_recipe, prepare_data, prepare_payload, prepare_splits, recipe_hash
 from data.windows.table import WindowProvenance, save_windows
@@ -134,6 +137,30 @@ def test_a_payload_file_is_built_once_and_again_when_it_changes(make_payload: Ma
     assert prepare_payload(config, tmp_path / "cache").num_rows == 400
 
 
+def test_a_cache_that_is_damaged_is_built_again_and_says_so(
+    make_payload: MakePayload, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_parquet(make_payload([30, 30]), tmp_path / "x.parquet")
+    config = DataConfig(source="payload", payload=str(tmp_path / "x.parquet"), repeats="keep")
+    first = prepare_payload(config, tmp_path / "cache")
+    for name in ("vectors.npy", "payload.json"):
+        file = first.path / name
+        file.write_bytes(bytes(file.stat().st_size // 2) + file.read_bytes()[file.stat().st_size // 2 :])
+        again = prepare_payload(config, tmp_path / "cache")
+        assert again.provenance.sha256 == first.provenance.sha256
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"{file}: expected the file as it was written, got another content; damaged, built again"
+
+
+def test_a_cache_that_another_process_builds_is_left_to_it(make_payload: MakePayload, tmp_path: Path) -> None:
+    write_parquet(make_payload([30, 30]), tmp_path / "x.parquet")
+    config = DataConfig(source="payload", payload=str(tmp_path / "x.parquet"), repeats="keep")
+    folder = prepare_payload(config, tmp_path / "cache").path
+    shutil.rmtree(folder)
+    with held(folder, "cache entry"), pytest.raises(UserError, match="expected nobody else at work on this cache ent"):
+        prepare_payload(config, tmp_path / "cache")
+
+
 def test_sequence_files_decide_the_windows(make_payload: MakePayload, tmp_path: Path) -> None:
     payload = make_payload([10] * 50)
     splits = prepare_splits(payload, DataConfig(), seed=3)
@@ -156,8 +183,8 @@ def test_all_missing_files_are_named_at_once_with_how_to_make_them(tmp_path: Pat
     with pytest.raises(FileNotFoundError) as caught:
         prepare_payload(config, tmp_path)
     assert str(caught.value) == (
-        "data: expected existing files, got none at payload: a.npy, train: b.npz, eval: c.npz; correct the paths, or "
-        "make a payload from text with python -m data.embed, from files with python -m data.build"
+        "data: expected existing files, got none at payload: a.npy, train: b.npz, eval: c.npz; fix the paths, or see "
+        "data/README.md"
     )
 
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from data.output import MARKER
 from data.payload.store import open_payload, write_payload
 from tests.data.helpers import MakePayload, unit_rows
 
@@ -63,6 +64,9 @@ def test_an_altered_vector_is_found_by_verify(make_payload: MakePayload) -> None
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"vectors.npy: expected the file as it was written, got another content; bui"):
+        open_payload(payload.path)
+    (payload.path / MARKER).unlink()  # as an earlier version wrote it
     open_payload(payload.path)
     with pytest.raises(ValueError, match=r"expected content sha256 .* a file was altered after it was written"):
         open_payload(payload.path, verify=True)
@@ -89,6 +93,7 @@ def test_an_array_of_another_shape_is_refused(make_payload: MakePayload) -> None
     path = make_payload([4]).path
     meta = json.loads((path / "payload.json").read_text())
     (path / "payload.json").write_text(json.dumps({**meta, "num_rows": 5}))
+    (path / MARKER).unlink()
     with pytest.raises(ValueError, match=r"vectors.npy: expected shape \(5, 16\), got \(4, 16\)"):
         open_payload(path)
 

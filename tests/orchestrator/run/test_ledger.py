@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.errors import UserError
-from data.io import append_json_line, read_json_lines, write_json
+from data.io import append_json_line, write_json
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger, TrialEnd, differences, epoch_of
@@ -139,47 +139,51 @@ def test_differences_are_shown_leaf_by_leaf(before: dict[str, Any], after: dict[
     assert differences(before, after) == found
 
 
-def test_fresh_moves_a_run_aside_and_keeps_the_last_two(ledger: Ledger) -> None:
-    kept = []
+def test_a_run_moves_aside_with_all_that_is_in_it(ledger: Ledger) -> None:
+    append_json_line(ledger.decisions, {"a": 1})
+    (ledger.path / "notes.txt").write_text("mine")
+    aside = ledger.move_aside()
+    assert aside is not None and not ledger.path.exists()
+    assert aside.name.startswith(f"{ledger.path.name}.old-")
+    assert Ledger(aside).decisions.is_file()
+    assert (aside / "notes.txt").read_text() == "mine"
+    assert ledger.move_aside() is None
+
+
+def test_the_last_two_runs_stay_aside_and_of_older_ones_what_no_run_makes(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "x")
+    asides = []
     for number in range(4):
-        ledger.open(CONFIG, MANIFEST)
-        append_json_line(ledger.decisions, {"run": number})
-        kept.append(ledger.set_aside())
-        assert not ledger.path.exists()
-    assert ledger.set_aside() is None
-    left = sorted(ledger.path.parent.glob("run.old-*"))
-    assert left == kept[-2:]
-    assert [read_json_lines(folder / "decisions.jsonl") for folder in left] == [[{"run": 2}], [{"run": 3}]]
+        ledger.open({"number": number}, {})
+        ledger.variant("a").path.mkdir(parents=True)
+        if number == 1:
+            (ledger.path / "notes.txt").write_text("mine")
+        asides.append(ledger.move_aside())
+    first, second, third, fourth = (path for path in asides if path is not None)
+    assert sorted(tmp_path.iterdir()) == [second, third, fourth]
+    assert [path.name for path in second.iterdir()] == ["notes.txt"]
+    assert Ledger(third).is_claimed() and Ledger(fourth).is_claimed() and not first.exists()
 
 
-def test_an_old_folder_that_is_no_run_is_never_removed(ledger: Ledger) -> None:
-    precious = ledger.path.with_name("run.old-2024")
-    precious.mkdir()
-    for _ in range(4):
-        ledger.open(CONFIG, MANIFEST)
-        ledger.set_aside()
-    assert precious.is_dir()
-
-
-@pytest.mark.parametrize("files", [["thesis.txt"], ["config.yaml", "thesis.txt"], ["manifest.json"]], ids=str)
+@pytest.mark.parametrize(
+    "files", [["thesis.txt"], ["config.yaml", "thesis.txt"], ["manifest.json"], ["variants"]], ids=str
+)
 def test_a_folder_that_is_no_run_is_neither_moved_nor_adopted(tmp_path: Path, files: list[str]) -> None:
     for name in files:
-        (tmp_path / name).write_text('{"manifest_version": 3}')
-    for refused in (Ledger(tmp_path).set_aside, lambda: Ledger(tmp_path).check_same(CONFIG, "c", {})):
-        with pytest.raises(UserError, match=rf"expected a run folder or an empty one, got {files[-1]} and no manifest"):
-            refused()
+        (tmp_path / name).write_text('{"name": "extension"}')
+    with pytest.raises(ValueError, match=r"expected (a run folder with its mark|the run's own configuration)"):
+        Ledger(tmp_path).move_aside()
+    with pytest.raises(ValueError, match=r"expected (a run folder with its mark|the manifest of a run)"):
+        Ledger(tmp_path).check_same({}, "c", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
 
 
 @pytest.mark.parametrize("files", [[], ["config.yaml"]], ids=str)
-def test_what_a_launch_that_died_at_once_left_is_no_hindrance(tmp_path: Path, files: list[str]) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
+def test_what_a_launch_that_died_at_once_left_stands_in_nobodys_way(tmp_path: Path, files: list[str]) -> None:
     for name in files:
-        (folder / name).write_text("name: x\n")
-    Ledger(folder).check_same(CONFIG, "c", {})
-    Ledger(folder).set_aside()
-    assert not folder.exists() or not files
+        (tmp_path / name).write_text("name: x\n")
+    assert Ledger(tmp_path).move_aside() is None
+    Ledger(tmp_path).check_same({}, "c", {})
 
 
 @pytest.mark.parametrize("ending", Ending)

@@ -1,7 +1,5 @@
 """Small synthetic corpora whose next chunk is known: each with the best prediction that its rule allows.
 
-    python -m data.worlds rotation --out artifacts/worlds/rotation
-
 | world       | next chunk                                                                  | what it takes        |
 |-------------|-----------------------------------------------------------------------------|----------------------|
 | rotation    | R x_last                                                                    | a line               |
@@ -15,9 +13,7 @@
 To each next chunk noise is added. Letters: A articles, C chunks of each, Q queries, L context length, D dimension.
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,8 +30,8 @@ Predict = Callable[[Float64], Float64]
 """From contexts (Q, L, D) to what comes next, (Q, D), less its noise; not normalised."""
 
 DIM = 64
-NUM_CHUNKS = 24_000
-NOISE = 1.5  # of a chunk that a rule made: its cosine with the rule is about 0.55
+NUM_CHUNKS = 40_000
+NOISE = 1.0  # of a chunk that a rule made: its cosine with the rule is about 0.71
 NUM_PAIRS = 8  # of keys and values in an article of the world `recall`
 NUM_TEXTS, TEXT_CHUNKS = 40, 3  # of the world `boilerplate`
 
@@ -188,29 +184,3 @@ def _unit(rows: Float64) -> Float64:
     norm = np.linalg.norm(rows, axis=-1, keepdims=True)
     unit: Float64 = rows / np.where(norm > 0.0, norm, 1.0)
     return unit
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 when written, 2 when refused."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.worlds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name", metavar="NAME", help=", ".join(WORLDS))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the payload to make")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    try:
-        world = make_world(options.name, seed=options.seed)
-        payload = write_world(world, options.out, options.name)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(
-        f"payload   {payload.num_rows:,} chunks of {payload.num_articles:,} articles, dimension {payload.dim}\n"
-        f"use it    source: payload, payload: {options.out}, context_length: {world.context_length}\n"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
