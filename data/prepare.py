@@ -120,7 +120,7 @@ def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> 
     named = {**config.files(), **(others or {})}
     missing = [f"{name}: {path}" for name, path in named.items() if not Path(path).exists()]
     raise MissingFileError(
-        f"data: expected existing files, got none at {', '.join(missing)}; fix the paths, or see data/README.md"
+        f"data: expected files, got none at {', '.join(missing)}; fix the paths, or see data/README.md"
     )
 
 

@@ -183,7 +183,7 @@ def test_all_missing_files_are_named_at_once_with_how_to_make_them(tmp_path: Pat
     with pytest.raises(FileNotFoundError) as caught:
         prepare_payload(config, tmp_path)
     assert str(caught.value) == (
-        "data: expected existing files, got none at payload: a.npy, train: b.npz, eval: c.npz; fix the paths, or see "
+        "data: expected files, got none at payload: a.npy, train: b.npz, eval: c.npz; fix the paths, or see "
         "data/README.md"
     )
 

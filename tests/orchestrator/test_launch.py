@@ -66,7 +66,7 @@ def num_windows(payload: Path) -> dict[str, int]:
         ("gates.success_if=['rr@5 >= 1']", "{file}: gates.success_if[0]: unknown metric 'rr@5'; did you mean"),
         ("smoke.epochs=[2, 9]", "{file}: smoke.epochs[1]: expected at most 4 (training.epochs), got 9; "),
         ("seed", "--set seed: expected key.key=value, got no such form; e.g. --set training.epochs=2"),
-        ("data.payload=nowhere", "data: expected existing files, got none at payload: nowhere; correct the paths"),
+        ("data.payload=nowhere", "data: expected files, got none at payload: nowhere; fix the paths"),
         ("preflight.waive=[norms]", "preflight.waive: expected names among "),
         (
             "training.batch_size=512",
@@ -121,7 +121,7 @@ def test_a_truncated_payload_is_one_line(
 
 def test_a_missing_index_file_is_named_with_the_others(complaint: Callable[..., list[str]]) -> None:
     (line,) = complaint("--set", "data.payload=a.npy", "--set", "index.file=b.faiss", "--dry-run")
-    assert line.startswith("data: expected existing files, got none at payload: a.npy, index.file: b.faiss; correct ")
+    assert line.startswith("data: expected files, got none at payload: a.npy, index.file: b.faiss; fix ")
 
 
 def test_an_interpreter_that_ray_cannot_start_is_refused_instead_of_waited_for(

@@ -29,7 +29,7 @@ def test_without_the_files_all_of_them_are_named(capsys: pytest.CaptureFixture[s
     names = ("payload: {}payload.npy", "train: {}train_sequences.npz", "val: {}val_sequences.npz")
     missing = ", ".join([*names, "eval: {}eval_sequences.npz", "index.file: {}index.faiss"])
     assert capsys.readouterr().err == (
-        f"data: expected existing files, got none at {missing.replace('{}', 'artifacts/wikipedia/')}; fix the "
+        f"data: expected files, got none at {missing.replace('{}', 'artifacts/wikipedia/')}; fix the "
         "paths, or see data/README.md\n"
     )
 
