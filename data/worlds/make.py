@@ -30,8 +30,8 @@ Predict = Callable[[Float64], Float64]
 """From contexts (Q, L, D) to what comes next, (Q, D), less its noise; not normalised."""
 
 DIM = 64
-NUM_CHUNKS = 40_000
-NOISE = 1.0  # of a chunk that a rule made: its cosine with the rule is about 0.71
+NUM_CHUNKS = 30_000
+NOISE = 1.2  # of a chunk that a rule made: its cosine with the rule is about 0.64
 NUM_PAIRS = 8  # of keys and values in an article of the world `recall`
 NUM_TEXTS, TEXT_CHUNKS = 40, 3  # of the world `boilerplate`
 
