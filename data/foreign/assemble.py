@@ -41,6 +41,9 @@ class SequenceFiles:
         return [("train", self.train), ("val", self.val), ("test", self.test)]
 
 
+_ROWS_AT_ONCE = 16_384
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutRule:
     """How windows are cut when no files say so."""
@@ -90,6 +93,7 @@ def build(
     sources = [source, *([keys] if keys is not None else []), *(path for _, path in (files.items() if files else []))]
     with output_folder(out, KIND, sources) as building:
         payload = import_payload(source, building, keys=keys, embedder=embedder)
+        _check_vectors(source, payload)
         if files is not None:
             splits, provenance, checks = _windows_of_files(payload, files, realign=realign)
         else:
@@ -98,6 +102,19 @@ def build(
         save_windows(building / WINDOWS_FOLDER, splits, provenance)
         summary = _summary(payload, splits, provenance)
     return Built(open_payload(out), splits, checks, summary)
+
+
+def _check_vectors(source: Path, payload: Payload) -> None:
+    """Refuse vectors that are no numbers, or zero: nothing can be told from them, and no search finds them."""
+    num_bad = 0
+    for start in range(0, payload.num_rows, _ROWS_AT_ONCE):
+        squares = np.square(payload.vectors[start : start + _ROWS_AT_ONCE], dtype=np.float32).sum(axis=1)
+        num_bad += int((~((squares > 0.0) & (squares < np.inf))).sum())
+    if num_bad:
+        raise UserError(
+            f"{source}: expected vectors of finite numbers that are not all zero, got {num_bad:,} others of "
+            f"{payload.num_rows:,}; leave these chunks out, or embed them again"
+        )
 
 
 def sequence_checks(split: str, aligned: AlignedSequences, payload: Payload, *, realign: bool) -> list[Check]:

@@ -72,7 +72,7 @@ def write_world(world: World, folder: Path, name: str) -> Payload:
             f"{name}, article {article}, chunk {chunk}" for article in range(num_articles) for chunk in range(length)
         ],
         embedder=f"world {name}",
-        source={"kind": "world", "world": name, "repeats": "kept: they are the world's own"},
+        source={"kind": "world", "world": name},
     )
 
 

@@ -186,11 +186,18 @@ def _rule(text: str) -> Rule:
 
 
 def _gates(config: dict[str, Any], epoch: int | None) -> tuple[str, ...]:
-    if "gates" not in config:
+    """Return the gates of a smoke epoch, or the final ones; UserError for an epoch without a smoke evaluation."""
+    of_run = "gates" in config
+    gates = (config["gates"].get("smoke") or ()) if of_run else ()
+    legal = [*config.get("smoke", {}).get("epochs", ()), *(one["epoch"] for one in gates)] if of_run else ORIGINAL_GATES
+    if epoch is not None and epoch not in legal:
+        known = ", ".join(str(one) for one in dict.fromkeys(legal) if one is not None) or "none"
+        raise UserError(f"--epoch: expected a smoke epoch ({known}), got {epoch}; leave it out for the final gates")
+    if not of_run:
         return ORIGINAL_GATES.get(epoch, ())
     if epoch is None:
         return tuple(config["gates"].get("success_if") or ())
-    found = [gate for gate in config["gates"].get("smoke") or () if gate["epoch"] == epoch]
+    found = [gate for gate in gates if gate["epoch"] == epoch]
     return tuple(rule for gate in found for key in ("continue_if", "prune_unless") for rule in gate.get(key) or ())
 
 

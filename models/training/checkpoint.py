@@ -81,7 +81,11 @@ def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> Lo
         make_room_for_line(model, content["state"])
     _check_tensors(where, content["state"], model.state_dict())
     model.load_state_dict(content["state"])
-    model.to(device).eval()
+    try:
+        model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0][:80]
+        raise UserError(f"device: expected one that torch finds here, got {device} ({reason}); give cpu") from error
     return LoadedModel(model, model.spec, model.dim, content["epoch"], content["metrics"], content["provenance"])
 
 

@@ -349,3 +349,16 @@ def test_parquet_is_written_on_request(payload: Payload, tmp_path: Path) -> None
     assert main(["--payload", str(payload.path), "--out", str(tmp_path / "x.parquet")]) == 0
     rule = CutRule(context_length=2, min_article_chunks=3)
     assert build(tmp_path / "x.parquet", tmp_path / "out", rule=rule).payload.provenance.embedder == "gtr-t5-base"
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_vectors_that_are_no_numbers_or_zero_are_counted_and_refused(tmp_path: Path, value: float) -> None:
+    vectors = np.eye(24, 8, dtype=np.float32) + 0.1
+    vectors[[3, 7]] = value
+    np.save(tmp_path / "vectors.npy", vectors)
+    np.save(tmp_path / "keys.npy", np.stack([np.zeros(24, np.int64), np.arange(24)], axis=1))
+    with pytest.raises(
+        ValueError, match="expected vectors of finite numbers that are not all zero, got 2 others of 24"
+    ):
+        build(tmp_path / "vectors.npy", tmp_path / "out", keys=tmp_path / "keys.npy")
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation.queries import load_queries
-from evaluation.studies.checkpoint import main
+from evaluation.studies.checkpoint import _gates, main
 
 LINE = re.compile(
     r"\[EVAL\] Contain@20=(0\.\d{3}) Contain@50=(0\.\d{3}) R@1=(0\.\d{3}) R@5=(0\.\d{3}) R@10=(0\.\d{3}) "
@@ -113,3 +113,12 @@ def test_a_damaged_checkpoint_is_one_line_from_the_other_process(run_folder, che
     assert code == 2
     assert err.count("\n") == 1
     assert "best.pt" in err
+
+
+def test_an_epoch_without_a_smoke_evaluation_is_refused():
+    config = {"smoke": {"epochs": [2, 4]}, "gates": {"smoke": [{"epoch": 2, "continue_if": ["r@5 >= 0.1"]}]}}
+    assert _gates(config, 2) == ("r@5 >= 0.1",)
+    assert _gates(config, 4) == ()
+    for given in (config, {}):
+        with pytest.raises(ValueError, match=r"--epoch: expected a smoke epoch \(.*\), got 99; leave it out"):
+            _gates(given, 99)

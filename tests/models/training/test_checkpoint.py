@@ -117,3 +117,10 @@ def test_a_checkpoint_carries_its_own_sha256_which_is_compared(tmp_path: Path) -
     (tmp_path / "last.pt").write_bytes(content[:where] + b"\x01" + content[where + 1 :])
     with pytest.raises(ValueError, match=r"last\.pt: expected a complete checkpoint .*another sha256 than it says"):
         load_training_state(tmp_path / "last.pt")
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    save_model(tmp_path / "best.pt", small("amn"), epoch=1, metrics={}, provenance={})
+    for device in ("cuda:99", "tpu"):
+        with pytest.raises(ValueError, match=f"device: expected one that torch finds here, got {device}"):
+            load_model(tmp_path / "best.pt", device=device)
