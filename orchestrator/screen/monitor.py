@@ -93,11 +93,13 @@ class Monitor:
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
         view = self._views[name]
-        if view.began is None:
-            view.began = record.get("first_step_at") or time.time()
         view.state = "running"
-        view.epochs_here += 1
+        if record["epoch"] > 0:  # epoch 0 has no steps and would make the others seem short
+            view.began = view.began or record.get("first_step_at") or time.time()
+            view.epochs_here += 1
         self._take(view, record)
+        if record.get("went_back"):
+            self.say(f"  {name}: {record['went_back']}")
         if record.get("smoke"):
             self._state(
                 f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}"

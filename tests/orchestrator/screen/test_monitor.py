@@ -153,6 +153,21 @@ def test_the_time_left_of_a_resumed_trial_counts_this_launchs_epochs_only(monito
     assert row(monitor, "amn")[-1] == "10 s"
 
 
+def test_epoch_0_of_a_fitted_line_does_not_make_an_epoch_seem_short(monitor: Monitor, clock: Any) -> None:
+    monitor.started("amn")
+    monitor.epoch("amn", {"epoch": 0, "seconds": {}})
+    begun = clock.now
+    clock.now += 10.0
+    monitor.epoch("amn", {"epoch": 1, "loss": 1.0, "seconds": {}, "first_step_at": begun})
+    assert row(monitor, "amn")[:3] == ["amn", "running", "1/4"]
+    assert "30 s" in row(monitor, "amn")
+
+
+def test_a_trial_that_goes_back_to_an_earlier_checkpoint_says_so(monitor: Monitor, stream: io.StringIO) -> None:
+    monitor.epoch("amn", {"epoch": 2, "loss": 1.0, "seconds": {}, "went_back": "last.pt: damaged; went back"})
+    assert "  amn: last.pt: damaged; went back\n" in stream.getvalue()
+
+
 def test_an_ended_trial_shows_why_and_no_time_left(monitor: Monitor) -> None:
     monitor.epoch("amn", smoke_record(2))
     monitor.decided("amn", decision("prune"))
