@@ -1,6 +1,6 @@
 """The whole pipeline against known truth: every world of data.worlds, each row as a share of what its oracle finds.
 
-    python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # all seven: about a quarter of an hour on two cores
+    python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # three minutes a world and more, on two cores
 
 Each world is a run of experiments/worlds.yaml, and its oracle is evaluated on the run's final queries as a row is.
 Written into worlds.json: {world: {row: share of the oracle's novel R@5}}; printed: the table with verdicts.
