@@ -2,7 +2,7 @@
 
 runs/<name>/results.json                 protocol, rows, best, leader, verdict, advice, pairs; undefined figures: null
 runs/<name>/queries.npz                  the final queries, once for all rows (evaluation.queries)
-runs/<name>/variants/<row>/ranks.npy     (Q,) int32 final ranks, 0 = not in the first 50
+runs/<name>/variants/<row>/ranks.npy     (Q,) int32 final ranks, 0 = not in the first 50; (S, Q) under S seeds
 runs/<name>/variants/<row>/<array>.npy   the other arrays of an evaluation (ARRAYS)
 
 From the arrays every figure can be recomputed, and two runs be compared query by query.
@@ -136,6 +136,11 @@ def load_config(run: str | Path) -> dict[str, Any]:
     except (ValueError, TypeError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())
         raise UserError(f"{path}: expected a run's configuration, got {found}; restore the file") from None
+
+
+def trial_of(results: Mapping[str, Any], name: str) -> str:
+    """Return the trial that stands for a row: its folder has weights and records. With one seed it is the row's own."""
+    return next((str(row.get("trial") or name) for row in results["rows"] if row["variant"] == name), name)
 
 
 def payload_folder(run: str | Path, override: str | None = None) -> Path:

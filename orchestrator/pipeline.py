@@ -134,7 +134,7 @@ def note_interruption(prepared: Prepared, session: Session) -> None:
     if not ledger.is_claimed():
         return
     write_json(ledger.timeline, session.timeline.summary())
-    for name in prepared.config.resolved_variants:
+    for name in prepared.config.trials:
         epochs = ledger.variant(name).history()
         if epochs and ledger.end_of(name) is None:
             rule = "the trial runs to its end"

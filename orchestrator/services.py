@@ -62,11 +62,11 @@ def fit_line(prepared: Prepared, evaluator: Any) -> Any:
     return evaluator.line.remote() if any(one.spec.residual == "fitted" for one in variants) else None
 
 
-def stream_orders(prepared: Prepared) -> Any:
-    """Put the order of every epoch into the object store, for all trials."""
-    config = prepared.config
-    most_epochs = max(variant.training.epochs for variant in config.resolved_variants.values())
-    return build_stream(len(prepared.data.splits.train), seed=config.seed, epochs=range(1, most_epochs + 1))
+def stream_orders(prepared: Prepared) -> dict[int, Any]:
+    """Put the order of every epoch under every training seed into the object store, for all trials."""
+    config, num_windows = prepared.config, len(prepared.data.splits.train)
+    epochs = range(1, max(variant.training.epochs for variant in config.resolved_variants.values()) + 1)
+    return {seed: build_stream(num_windows, seed=seed, epochs=epochs) for seed in config.training_seeds}
 
 
 def measure(prepared: Prepared, started: Started, session: Session) -> Measured:

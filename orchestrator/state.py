@@ -53,8 +53,8 @@ class Started:
     """Reference to the row numbers that trials read, see `orchestrator.trials.setup.TrialWindows`."""
     line: Any
     """Reference to the line that `residual: fitted` starts from; None where no variant does."""
-    orders: Any
-    """ray.data.Dataset of row numbers of training windows, in the order of every epoch."""
+    orders: Mapping[int, Any]
+    """By training seed a ray.data.Dataset of row numbers of training windows, in the order of every epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,6 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """How every trial ended, by variant."""
+    """How every trial ended, by its name."""
 
     ends: Mapping[str, TrialEnd]

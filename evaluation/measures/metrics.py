@@ -122,7 +122,7 @@ def reciprocal(rank: IntArray, k: int) -> npt.NDArray[np.float64]:
 
 
 def per_query(name: str, ranks_final: IntArray, ranks_pool: IntArray, cosine: FloatArray) -> npt.NDArray[np.float64]:
-    """The (Q,) values whose mean is the metric; Eff@5 has none (a ratio of two means), so it is refused."""
+    """The values (..., Q) whose mean is the metric; Eff@5 has none (a ratio of two means), so it is refused."""
     assert name != "eff@5", "eff@5 is a ratio of means, not a mean"
     if name == "cosine":
         return np.asarray(cosine, dtype=np.float64)

@@ -6,8 +6,10 @@ A cell is text already; every renderer shows the same text. `Column.value` is wh
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Literal
 
+from evaluation.ending import SURVIVED
 from evaluation.measures.metrics import COPIED, DECISION_METRIC, EXACT, EXCLUDE_CONTEXT, NOVEL
 from evaluation.results import Row
 
@@ -133,6 +135,37 @@ COMPARISON_COLUMNS = (
     Column("params", short_count("params"), optional=True),
     Column("tie", short_count("tie_group")),
     VERDICT,
+)
+
+
+def _by_seed(key: str, write: Callable[[float], str]) -> Callable[[Row], str]:
+    """A figure of every seed, in the order of the seeds; a dash for a trial that was not evaluated."""
+    return lambda row: " ".join(
+        MISSING if (found := number(one, key)) is None else write(found) for one in row["seeds"]
+    )
+
+
+def _spread(row: Row) -> str:
+    values = [value for one in row["seeds"] if (value := number(one, DECISION_METRIC)) is not None]
+    return f"{100 * stdev(values):.1f}" if len(values) > 1 else MISSING
+
+
+def _survived(row: Row) -> str:
+    return f"{sum(one['status'] in SURVIVED for one in row['seeds'])} of {len(row['seeds'])}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+SEED_COLUMNS = (
+    NAME,
+    Column("survived", _survived, "left"),
+    Column("novel R@5 %\nby seed", _by_seed(DECISION_METRIC, _share)),
+    Column("standard\ndeviation", _spread),
+    Column("novel Contain@50 %\nby seed", _by_seed(NOVEL + "contain@50", _share)),
+    Column("best epoch\nby seed", _by_seed("best_epoch", "{:.0f}".format)),
+    Column("weights of", words("trial"), "left"),
 )
 
 VERDICT_COLUMNS = (NAME, VERDICT, Column("because", words("verdict_why"), "left"))

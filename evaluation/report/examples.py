@@ -34,7 +34,7 @@ class Example:
 def examples(run: RunData) -> list[Example]:
     """The sampled queries, novel ones where there are some; none without the payload or the per-query arrays."""
     named = [row["variant"] for kind in ("variant", "baseline") if (row := run.first(kind))]
-    sides = [(name, run.arrays[name]) for name in named if "neighbours" in run.arrays.get(name, {})]
+    sides = [(name, run.single[name]) for name in named if "neighbours" in run.single.get(name, {})]
     if not sides or run.payload is None or run.queries is None:
         return []
     novel = run.queries.novel

@@ -140,8 +140,8 @@ def _smoke(run: RunData, key: str, title: str) -> Figure | None:
 def _recall(run: RunData, title: str, chosen: npt.NDArray[np.bool_] | None) -> Figure | None:
     lines = {}
     for name, arrays in run.arrays.items():
-        ranks = arrays["ranks"] if chosen is None else arrays["ranks"][chosen]
-        if len(ranks):
+        ranks = arrays["ranks"] if chosen is None else arrays["ranks"][..., chosen]
+        if ranks.size:
             lines[name] = [(float(k), float(hits(ranks, k).mean())) for k in range(1, K_MAX + 1)]
     x, y = Axis("k", short, from_zero=True), Axis("R@k, %", percent, from_zero=True)
     return _lines(run, title, "Final queries. Dashed: baselines.", lines, x=x, y=y)

@@ -10,7 +10,7 @@ from evaluation.results import Row
 Results = Mapping[str, Any]
 SAID = frozenset(
     ("warnings", "orders", "unit", "n_articles", "n_novel", "novel_below", "duplicate_share", "reranked")
-) | {"repeats_dropped"}  # protocol keys that the notes turn into sentences
+) | {"repeats_dropped", "training_seeds"}  # protocol keys that the notes turn into sentences
 
 
 def warnings(results: Results) -> list[str]:
@@ -51,8 +51,13 @@ def reading_notes(results: Results, compared: Sequence[Row]) -> list[str]:
 def _brackets(protocol: Mapping[str, Any]) -> str:
     if protocol.get("unit") == "query":
         return "Brackets: 95 % intervals over queries. No articles are known, so every query counts as independent."
-    num = protocol.get("n_articles")
-    return f"Brackets: 95 % intervals over articles{f' ({num:,} of them)' if num is not None else ''}."
+    num, seeds = protocol.get("n_articles"), protocol.get("training_seeds") or []
+    articles = f"articles{f' ({num:,} of them)' if num is not None else ''}"
+    if len(seeds) > 1:
+        means = f"Figures of trained rows are means over the seeds {', '.join(map(str, seeds))}."
+        return f"{means} Brackets: 95 % intervals over {articles} and seeds."
+    alone = " Trained under one seed: what another one would change is not in them." if seeds else ""
+    return f"Brackets: 95 % intervals over {articles}.{alone}"
 
 
 def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row]) -> list[str]:

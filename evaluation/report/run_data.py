@@ -13,7 +13,16 @@ from data.io import read_json, read_json_lines
 from evaluation.queries import QUERIES_FILE, RunQueries, load_queries
 from evaluation.report.charts import NUM_COLOURS
 from evaluation.report.table import ComparisonTable
-from evaluation.results import Arrays, Row, load_all_arrays, load_config, load_results, payload_folder
+from evaluation.results import (
+    Arrays,
+    Row,
+    load_all_arrays,
+    load_arrays,
+    load_config,
+    load_results,
+    payload_folder,
+    trial_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,7 @@ class RunData:
     epochs: Mapping[str, Sequence[Row]]  # metrics.jsonl by variant
     smoke: Mapping[str, Sequence[tuple[int, Row]]]  # (epoch, metrics) by variant
     arrays: Mapping[str, Arrays]
+    single: Mapping[str, Arrays]  # those of the one trial that stands for a row
     queries: RunQueries | None
     decisions: Sequence[Row]
     preflight: Sequence[Row]
@@ -59,15 +69,17 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
     results = load_results(run)
     table = ComparisonTable.from_results(results)
     rows = [*table.compared, *table.ended]
-    names = [row["variant"] for row in rows]
+    folders = {row["variant"]: run / "variants" / trial_of(results, row["variant"]) for row in rows}
+    arrays = load_all_arrays(run, rows)
     return RunData(
         name=str(results["protocol"].get("experiment") or run.resolve().name),
         results=results,
         table=table,
         rows=rows,
-        epochs={name: read_json_lines(run / "variants" / name / "metrics.jsonl") for name in names},
-        smoke={name: _smoke(run / "variants" / name) for name in names},
-        arrays=load_all_arrays(run, rows),
+        epochs={name: read_json_lines(folder / "metrics.jsonl") for name, folder in folders.items()},
+        smoke={name: _smoke(folder) for name, folder in folders.items()},
+        arrays=arrays,
+        single={name: arrays[name] if folders[name].name == name else load_arrays(folders[name]) for name in arrays},
         queries=load_queries(run) if (run / QUERIES_FILE).is_file() else None,
         decisions=read_json_lines(run / "decisions.jsonl"),
         preflight=_json(run / "preflight.json", []),

@@ -22,6 +22,7 @@ from evaluation.report.columns import (
     DETAIL_COLUMNS,
     ENDED_COLUMNS,
     PAIR_COLUMNS,
+    SEED_COLUMNS,
     VERDICT_COLUMNS,
     Section,
     number,
@@ -32,6 +33,7 @@ from evaluation.results import Row, survived
 ADVICE = "What to try next"
 _CAPTIONS = {
     "Comparison": "Retrieval on held-out articles, sorted by R@5 over novel queries, with 95 % intervals.",
+    "By seed": "The same figures under each training seed.",
     "Verdicts": "The verdicts and what they rest on.",
     "Pairs": "Differences in novel R@5 with paired 95 % intervals.",
     "More figures": "Further figures over all queries.",
@@ -66,6 +68,7 @@ class ComparisonTable:
         pairs = tuple({**pair, **(tested(pair) or {})} for pair in self.pairs)
         sections = [
             Section("Comparison", COMPARISON_COLUMNS, tuple(self.compared)),
+            Section("By seed", SEED_COLUMNS, tuple(row for row in self.results["rows"] if row.get("seeds"))),
             Section("Verdicts", VERDICT_COLUMNS, judged),
             Section("Pairs", PAIR_COLUMNS, pairs),
             Section("More figures", DETAIL_COLUMNS, tuple(self.compared)),
@@ -97,13 +100,14 @@ class ComparisonTable:
         """What a person decides from, without markup: headline, warnings, first table, advice, what ended early."""
         shown = {section.title: section for section in self.sections}
         first = [render.plain(shown["Comparison"], width)] if "Comparison" in shown else []
+        seeds = [render.plain(shown["By seed"], width)] if "By seed" in shown else []
         last = [render.plain(shown["Ended early"], width)] if "Ended early" in shown else []
         above = [self.headline, self.tie, *(f"Warning: {one}" for one in self.warnings)]
         reading = [textwrap.fill(" ".join(self.reading), width)] if first else []
         advice = "\n".join(
             textwrap.fill(one, width, initial_indent="- ", subsequent_indent="  ") for one in self.advice
         )
-        parts = [*(textwrap.fill(one, width) for one in above), *first, *reading, advice, *last]
+        parts = [*(textwrap.fill(one, width) for one in above), *first, *seeds, *reading, advice, *last]
         return "\n\n".join(filter(None, parts))
 
     def latex(self) -> str:

@@ -1,7 +1,7 @@
 """Sums by article: from them follow all figures, their resamples, their label swaps and their standard errors.
 
-G articles of all runs, S runs of the same rows (one, or one a seed), V rows, P sums a row, M metrics. A metric is the
-mean over the runs of the ratio of two sums, hits over queries; Eff@5 is a ratio of two such ratios:
+G articles of all runs, S runs of the same rows (one, one a split, or one a training seed), V rows, P sums a row, M
+metrics. A metric is the mean over the runs of the ratio of two sums, hits over queries; Eff@5 is a ratio of two such:
 
     m = 1/S sum_s ( sum_g v[g, s] / sum_g n[g, s] ),   v: sum over an article's queries, n: how many it has
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from data.errors import UserError
 from evaluation.measures.metrics import split_prefix
-from evaluation.statistics.outcomes import EFFICIENCY, EFFICIENCY_OF, Float64, Outcomes, Queries
+from evaluation.statistics.outcomes import EFFICIENCY, EFFICIENCY_OF, Float64, Int32, Outcomes, Queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ArticleSums:
     parts: tuple[str, ...]  # P: the metrics that are plain means, with what Eff@5 is the ratio of
     values: Float64  # (G, S, V, P)
     counts: Float64  # (G, S, 1, P) how many queries
+    seeds: tuple[int, ...]  # (V,) of how many training seeds each row is the mean; 1 where S are splits
 
     def figures(self, values: Float64, counts: Float64) -> Float64:
         """Return every metric from totals (..., S, V, P) and (..., S, 1, P): (..., S, V, M), NaN for 0 / 0."""
@@ -51,7 +52,8 @@ class ArticleSums:
     def only(self, name: str) -> ArticleSums:
         """Return the sums of one metric."""
         places = self.places(name)
-        return ArticleSums(self.rows, (name,), _parts(name), self.values[..., places], self.counts[..., places])
+        values, counts = self.values[..., places], self.counts[..., places]
+        return ArticleSums(self.rows, (name,), _parts(name), values, counts, self.seeds)
 
     @property
     def by_run(self) -> Float64:
@@ -84,6 +86,19 @@ class ArticleSums:
         influences: Float64 = np.stack(columns, axis=-1).mean(axis=1)
         return influences
 
+    def seed_influences(self) -> Float64:
+        """Return how much each training seed moves each figure: (S, V, M).
+
+        The variance of a figure, or of a difference of rows, over trainings is sum_s influence^2: that of a mean of n
+        values, s^2 / n. It is 0 for a row that is not trained, and unknown, 0 here, for one of a single seed.
+        """
+        figures, num = self.by_run, np.asarray(self.seeds)
+        scale = np.zeros(len(num))
+        # A row of fewer seeds than others stands at its own mean in the places that are not its own.
+        np.divide(1.0, np.sqrt(num * (num - 1.0)), out=scale, where=num > 1)
+        influences: Float64 = (figures - figures.mean(axis=0)) * scale[:, None]
+        return influences
+
     def _influence(self, means: Float64, moved: Float64, name: str) -> Float64:
         places = self.places(name)
         if len(places) == 1:
@@ -102,25 +117,39 @@ def _parts(name: str) -> tuple[str, ...]:
 def sum_by_article(runs: Sequence[tuple[Mapping[str, Outcomes], Queries]], names: Sequence[str]) -> ArticleSums:
     """Add up the values of each article's queries, for every run, row and metric; all runs have the same rows.
 
+    A run with rows of several training seeds counts as several runs, one a seed.
+
     Raises:
         UserError: a row's outcomes are not as many as the queries.
     """
     parts = tuple(dict.fromkeys(part for name in names for part in _parts(name)))
     rows = tuple(runs[0][0])
     known = np.unique(np.concatenate([queries.units for _, queries in runs]))
-    values = np.empty((len(known), len(runs), len(rows), len(parts)))
-    counts = np.empty((len(known), len(runs), 1, len(parts)))
-    for run, (outcomes, queries) in enumerate(runs):
-        _check_same_queries(outcomes, queries)
-        place = np.searchsorted(known, queries.units)
-        for part, name in enumerate(parts):
-            chosen = queries.chosen(split_prefix(name)[0])
-            where = place[chosen]
-            counts[:, run, 0, part] = np.bincount(where, minlength=len(known))
-            for row, one in enumerate(rows):
-                taken = outcomes[one].values(name)[chosen]
-                values[:, run, row, part] = np.bincount(where, weights=taken, minlength=len(known))
-    return ArticleSums(rows, tuple(names), parts, values, counts)
+    summed = [_sum_run(outcomes, queries, known, parts) for outcomes, queries in runs]
+    values, counts = (np.concatenate(arrays, axis=1) for arrays in zip(*summed, strict=True))
+    seeds = tuple(one.num_seeds if len(runs) == 1 else 1 for one in runs[0][0].values())
+    return ArticleSums(rows, tuple(names), parts, values, counts, seeds)
+
+
+def _sum_run(
+    outcomes: Mapping[str, Outcomes], queries: Queries, known: Int32, parts: Sequence[str]
+) -> tuple[Float64, Float64]:
+    """Return values (G, seeds, V, P) and counts (G, seeds, 1, P) of one run; G articles are `known`."""
+    _check_same_queries(outcomes, queries)
+    num_seeds = max(one.num_seeds for one in outcomes.values())
+    values = np.empty((len(known), num_seeds, len(outcomes), len(parts)))
+    counts = np.empty((len(known), num_seeds, 1, len(parts)))
+    place = np.searchsorted(known, queries.units)
+    for part, name in enumerate(parts):
+        chosen = queries.chosen(split_prefix(name)[0])
+        where = place[chosen]
+        counts[:, :, 0, part] = np.bincount(where, minlength=len(known))[:, None]
+        for row, one in enumerate(outcomes.values()):
+            taken = one.values(name)[:, chosen]
+            sums = np.stack([np.bincount(where, weights=seed, minlength=len(known)) for seed in taken], axis=1)
+            values[:, : one.num_seeds, row, part] = sums
+            values[:, one.num_seeds :, row, part] = sums.mean(axis=1, keepdims=True)
+    return values, counts
 
 
 def _check_same_queries(outcomes: Mapping[str, Outcomes], queries: Queries) -> None:

@@ -1,11 +1,12 @@
 """What is known of each query, and each row's outcome on it. Every figure is a mean of these, or a ratio of means.
 
-Q queries. A metric's prefix chooses the queries or the way of counting: `novel.r@5` is R@5 over novel queries alone.
+Q queries, S training seeds. A metric's prefix chooses the queries or the way of counting: `novel.r@5` is R@5 over novel
+queries alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,13 +34,16 @@ EFFICIENCY_OF = ("r@5", "contain@50")
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """One row's outcome on every query; all arrays are in the order of the queries."""
+    """One row's outcome on every query; all arrays are in the order of the queries.
 
-    ranks: Int32  # (Q,), 0 = not found
-    ranks_pool: Int32  # (Q,)
-    cosine: npt.NDArray[np.floating]  # (Q,), NaN for a row without predictions
-    ranks_exclude_context: Int32 | None = None  # (Q,)
-    ranks_pool_exclude_context: Int32 | None = None  # (Q,)
+    (Q,) arrays, or (S, Q) where the row was trained under S seeds: its figures are means over them.
+    """
+
+    ranks: Int32  # 0 = not found
+    ranks_pool: Int32
+    cosine: npt.NDArray[np.floating]  # NaN for a row without predictions
+    ranks_exclude_context: Int32 | None = None
+    ranks_pool_exclude_context: Int32 | None = None
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Outcomes:
@@ -52,14 +56,30 @@ class Outcomes:
             arrays.get("ranks_pool_exclude_context"),
         )
 
+    @classmethod
+    def stack(cls, seeds: Sequence[Outcomes]) -> Outcomes:
+        """Return the outcomes of one row under several seeds: (S, Q) arrays; those of a single seed stay (Q,)."""
+        if len(seeds) == 1:
+            return seeds[0]
+        return cls.of({name: np.stack([one.arrays()[name] for one in seeds]) for name in seeds[0].arrays()})
+
     def __len__(self) -> int:
         """Q."""
-        return len(self.ranks)
+        return int(self.ranks.shape[-1])
+
+    @property
+    def num_seeds(self) -> int:
+        """S."""
+        return 1 if self.ranks.ndim == 1 else len(self.ranks)
 
     def take(self, chosen: Bool) -> Outcomes:
         """Return the outcomes of some of the queries, chosen by a mask (Q,)."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Outcomes.of({name: array[chosen] for name, array in arrays.items() if array is not None})
+        return Outcomes.of({name: array[..., chosen] for name, array in self.arrays().items()})
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays by name, as `of` takes them."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: array for name, array in named.items() if array is not None}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,13 +89,13 @@ class Outcomes:
         return (*COMPARED_METRICS, COPIED + "r@5", *excluding)
 
     def values(self, name: str) -> Float64:
-        """Return (Q,) values whose mean over the queries that the prefix chooses is the metric."""
+        """Return (S, Q) values whose mean over the queries that the prefix chooses is the metric of each seed."""
         prefix, bare = split_prefix(name)
         ranks, pool = self.ranks, self.ranks_pool
         if prefix == EXCLUDE_CONTEXT:
             assert self.ranks_exclude_context is not None and self.ranks_pool_exclude_context is not None, name
             ranks, pool = self.ranks_exclude_context, self.ranks_pool_exclude_context
-        return per_query(bare, ranks, pool, self.cosine)
+        return np.atleast_2d(per_query(bare, ranks, pool, self.cosine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +135,16 @@ class Queries:
 
 
 def mean(name: str, outcomes: Outcomes, queries: Queries) -> float:
-    """Return one metric of one row; NaN without a query that it is about."""
+    """Return one metric of one row, its mean over the seeds; NaN without a query that it is about."""
+    return float(by_seed(name, outcomes, queries).mean())
+
+
+def by_seed(name: str, outcomes: Outcomes, queries: Queries) -> Float64:
+    """Return one metric of one row under each of its seeds, (S,)."""
     prefix, bare = split_prefix(name)
     if bare == EFFICIENCY:
-        return efficiency(*(mean(prefix + part, outcomes, queries) for part in EFFICIENCY_OF))
+        parts = zip(*(by_seed(prefix + part, outcomes, queries) for part in EFFICIENCY_OF), strict=True)
+        return np.array([efficiency(*one) for one in parts])
     chosen = queries.chosen(prefix)
-    return float(outcomes.values(name)[chosen].mean()) if chosen.any() else float("nan")
+    means: Float64 = outcomes.values(name)[:, chosen].mean(axis=1) if chosen.any() else np.full(1, np.nan)
+    return means

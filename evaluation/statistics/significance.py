@@ -1,7 +1,9 @@
 """Tests of pairs of rows on the same queries, and the groups of rows that they cannot separate.
 
-The sign flip over articles decides, on every metric. Holm's step-down keeps the chance of a false alarm at 5 % for all
-compared pairs together. Two rows that the test cannot separate are tied, not ranked.
+The sign flip over articles decides, on every metric. Rows trained under several seeds must also differ by more than
+what seeds change: their p is that of Student's t over articles and seeds, where that is the greater one. Holm's
+step-down keeps the chance of a false alarm at 5 % for all compared pairs together. Two rows that the test cannot
+separate are tied, not ranked.
 """
 
 from __future__ import annotations
@@ -33,11 +35,11 @@ class Difference:
     """How one metric differs between two rows, a minus b."""
 
     difference: float
-    ci: Interval  # by the bootstrap over articles
-    p: float  # by the sign flip over articles
+    ci: Interval  # by the bootstrap over articles (and seeds)
+    p: float  # by the sign flip over articles; with several seeds the greater one of it and p_t
     p_holm: float
-    minimum_detectable: float  # DETECTABLE_ERRORS of its clustered standard error
-    ci_t: Interval  # by Student's t over articles, a cross-check of ci
+    minimum_detectable: float  # DETECTABLE_ERRORS of its standard error
+    ci_t: Interval  # by Student's t over articles (and seeds), a cross-check of ci
     p_t: float  # and of p
 
 
@@ -96,16 +98,28 @@ def clustered_errors(sums: ArticleSums, pairs: Sequence[tuple[int, int]]) -> Flo
     return error
 
 
-def cluster_t(sums: ArticleSums, a: int, b: int) -> list[tuple[Interval, float]]:
-    """Return interval and two-sided p of each metric's difference by Student's t over articles, a cross-check."""
-    figures = sums.by_run.mean(axis=0)
-    found = []
-    columns = zip(figures[a] - figures[b], clustered_errors(sums, [(a, b)])[0], sums.num_effective, strict=True)
-    for difference, error, num in columns:
-        half = student_t.ppf(1.0 - ALPHA / 2.0, num - 1) * error
-        p = 2.0 * student_t.sf(abs(difference) / error, num - 1) if error > 0 else float("nan")
-        found.append(((float(difference - half), float(difference + half)), float(p)))
-    return found
+def standard_errors(sums: ArticleSums, pairs: Sequence[tuple[int, int]]) -> tuple[Float64, Float64]:
+    """Return the standard error of each metric's difference over articles and training seeds, and its degrees of
+    freedom, (pairs, M) each.
+
+    The degrees are those of Welch and Satterthwaite: Satterthwaite 1946, "An approximate distribution of estimates of
+    variance components".
+    """
+    articles, of_articles = clustered_errors(sums, pairs) ** 2, np.asarray(sums.num_effective) - 1.0
+    moves = sums.seed_influences()
+    seeds = np.stack([((moves[:, a] - moves[:, b]) ** 2).sum(axis=0) for a, b in pairs])
+    of_seeds = np.array([max(sums.seeds[a], sums.seeds[b], 2) - 1.0 for a, b in pairs])[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = (articles + seeds) ** 2 / (articles**2 / of_articles + seeds**2 / of_seeds)
+    error: Float64 = np.sqrt(articles + seeds)
+    return error, np.where(seeds > 0, degrees, of_articles)
+
+
+def by_student_t(difference: float, error: float, degrees: float) -> tuple[Interval, float]:
+    """Return interval and two-sided p of a difference."""
+    half = student_t.ppf(1.0 - ALPHA / 2.0, degrees) * error
+    p = 2.0 * student_t.sf(abs(difference) / error, degrees) if error > 0 else float("nan")
+    return (float(difference - half), float(difference + half)), float(p)
 
 
 def compare_all(
@@ -129,15 +143,22 @@ def compare_all(
         return []
     sums = sum_by_article([(outcomes, queries)], names)
     places = [(sums.rows.index(a), sums.rows.index(b)) for a, b in compared]
+    figures, drawn, num = sums.by_run.mean(axis=0), bootstrap(sums, num_resamples, seed), sums.num_effective
+    errors, degrees = standard_errors(sums, places)
+    by_t = [
+        [by_student_t(*one) for one in zip(figures[a] - figures[b], errors[pair], degrees[pair], strict=True)]
+        for pair, (a, b) in enumerate(places)
+    ]
     p = sign_flip(sums, places, seed=seed)  # (pairs, M)
+    for pair, (a, b) in enumerate(places):
+        if max(sums.seeds[a], sums.seeds[b]) > 1:
+            p[pair] = np.where(np.isnan(p[pair]), np.nan, np.fmax(p[pair], [p_t for _, p_t in by_t[pair]]))
     adjusted = np.column_stack([holm(column) for column in p.T])
-    detectable = DETECTABLE_ERRORS * clustered_errors(sums, places)
-    figures, drawn, num = sums.by_run[0], bootstrap(sums, num_resamples, seed), sums.num_effective
+    detectable = DETECTABLE_ERRORS * errors
     num_articles = None if queries.article is None else queries.num_units()
     found = []
     for pair, (a, b) in enumerate(places):
         difference, resampled = figures[a] - figures[b], drawn[:, a] - drawn[:, b]
-        by_t = cluster_t(sums, a, b)
         metrics = {
             name: Difference(
                 difference=float(difference[metric]),
@@ -145,8 +166,8 @@ def compare_all(
                 p=float(p[pair, metric]),
                 p_holm=float(adjusted[pair, metric]),
                 minimum_detectable=float(detectable[pair, metric]),
-                ci_t=by_t[metric][0],
-                p_t=by_t[metric][1],
+                ci_t=by_t[pair][metric][0],
+                p_t=by_t[pair][metric][1],
             )
             for metric, name in enumerate(names)
         }

@@ -112,6 +112,8 @@ def _verdict(row: Row, evidence: Evidence) -> Verdict:
     num = len([gate for gate in row.get("gates") or [] if gate.get("stage") != "ready"])
     passed = f"{num} of {num} final gates passed" if num else "no final gates"
     word, numbers = _held_against(name, evidence)
+    num_seeds = evidence.outcomes[name].num_seeds
+    numbers += f"; {num_seeds} seeds" if num_seeds > 1 else "; one seed"
     not_ready = failed_gates(row, stage="ready")
     if word == "PRODUCTION READY" and not_ready:
         return Verdict("TIE", f"{passed}; ahead but not ready: {not_ready}; {numbers}")

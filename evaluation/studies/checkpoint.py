@@ -35,7 +35,7 @@ from evaluation.measures.latency import MIN_TIMED_SMOKE
 from evaluation.measures.metrics import metric
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
 from evaluation.queries import with_novelty
-from evaluation.results import data_config, run_payload
+from evaluation.results import RESULTS_FILE, data_config, load_results, run_payload, trial_of
 from evaluation.retrieval.baselines import ALL_BASELINES
 from evaluation.retrieval.corpus import QuerySet, TrainingWindows
 from evaluation.service.actor import Evaluator
@@ -125,13 +125,18 @@ def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: st
 
 
 def _trained(evaluator: Evaluator, task: Task, name: str, device: str) -> dict[str, Any]:
-    trained = task.run / "variants" / name / "best.pt" if task.run else None
+    trained = task.run / "variants" / _trial_in(task.run, name) / "best.pt" if task.run else None
     if trained is None or not trained.is_file():
         raise UserError(
             f"baseline.{name}: expected one of {', '.join(ALL_BASELINES)} or a trained variant, got neither; "
             "give other rules with --gate"
         )
     return _evaluate_one(evaluator, task, trained, device)
+
+
+def _trial_in(run: Path, name: str) -> str:
+    """The trial that stands for a row of a run: with several seeds the one that its results name."""
+    return trial_of(load_results(run), name) if (run / RESULTS_FILE).is_file() else name
 
 
 def _run_around(checkpoint: Path) -> Path | None:

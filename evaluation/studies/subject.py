@@ -12,7 +12,7 @@ from data.errors import UserError, check_range
 from data.payload.store import open_payload
 from evaluation.config import RerankConfig
 from evaluation.queries import load_queries
-from evaluation.results import load_results, payload_folder
+from evaluation.results import load_results, payload_folder, trial_of
 from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
 from evaluation.service.process import in_own_process
 
@@ -33,10 +33,11 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
         MissingFileError, UserError: in one line.
     """
     check_range("--queries", limit, 1)
-    variant = variant or load_results(run).get("best")
+    results = load_results(run)
+    variant = variant or results.get("best")
     if variant is None:
         raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")
-    folder = Path(run) / "variants" / variant
+    folder = Path(run) / "variants" / trial_of(results, variant)
     windows = load_queries(run).windows[:limit]
     searched = payload_folder(run, payload)
     predicted = in_own_process("evaluation.service.predict", "predict", folder / "best.pt", searched, windows)

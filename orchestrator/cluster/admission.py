@@ -86,7 +86,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     limits = {
         "CPUs": int((cluster.cpus - reserved) // (workers * cpus)),
         "memory": int(cluster.memory_gib // largest_gib),
-        "variants": len(variants),
+        "trials": len(config.trials),
     }
     if gpus:
         limits["GPUs"] = int(cluster.gpus / (workers * gpus) + 1e-9)
@@ -100,7 +100,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         f"memory {cluster.memory_gib:.1f} / {largest_gib:.1f} GiB = {limits['memory']}"
         + (f", GPUs {cluster.gpus:g} / {workers * gpus:g} = {limits['GPUs']}" if gpus else "")
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
-        + f", variants = {len(variants)}"
+        + f", trials = {limits['trials']}"
     )
     return Admission(device=device, slots=slots, cpus_per_worker=cpus, gpus_per_worker=gpus, arithmetic=arithmetic)
 
@@ -155,7 +155,6 @@ def _check_fits(
         )
 
 
-def longest_first(config: ExperimentConfig, costs: Mapping[str, float]) -> list[str]:
-    """Return the variants in the order they are started: the most expensive first, so that none is left over alone."""
-    names = list(config.resolved_variants)
-    return sorted(names, key=lambda name: (-costs[name], names.index(name)))
+def longest_first(costs: Mapping[str, float]) -> list[str]:
+    """Return the trials in the order they are started: the most expensive first, so that none is left over alone."""
+    return sorted(costs, key=lambda name: -costs[name])

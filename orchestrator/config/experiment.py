@@ -111,6 +111,8 @@ class GatesConfig(_Section):
     smoke: tuple[GateConfig, ...] = ()
     success_if: tuple[RuleText, ...] = ()
     ready_if: tuple[RuleText, ...] = ()
+    survive: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With several `seeds`: the least share of a variant's trials that must survive for it to survive."""
     reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
 
 
@@ -166,11 +168,25 @@ class Variant:
         return "baseline" if self.model == LEARNED_BASELINE else "variant"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedTrial:
+    """One training: a variant under a seed. `name` is that of its folder; with one seed, the variant's own."""
+
+    name: str
+    variant: Variant
+    seed: int
+
+
 class ExperimentConfig(_Section):
-    """A whole experiment. `variants` keeps the raw entries; `resolved_variants` holds what they mean."""
+    """A whole experiment. `variants` keeps the raw entries; `resolved_variants` holds what they mean.
+
+    `seed` splits the articles and draws the queries. Every variant is trained once under each of `seeds`, on the same
+    windows; null is `seed` alone.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     run_dir: str = "runs"
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -192,6 +208,26 @@ class ExperimentConfig(_Section):
         """Return the enabled variants by name, in the file's order."""
         named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
         return {name: variant for name, variant in named.items() if variant is not None}
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """Return the seeds that every variant is trained under."""
+        return (self.seed,) if self.seeds is None else self.seeds
+
+    @property
+    def trials(self) -> dict[str, PlannedTrial]:
+        """Return every training by its name, in the order of variants and seeds."""
+        alone = len(self.training_seeds) == 1
+        planned = [
+            PlannedTrial(name=name if alone else f"{name}@{seed}", variant=variant, seed=seed)
+            for name, variant in self.resolved_variants.items()
+            for seed in self.training_seeds
+        ]
+        return {trial.name: trial for trial in planned}
+
+    def trials_of(self, variant: str) -> list[PlannedTrial]:
+        """Return the trainings of one variant, in the order of the seeds."""
+        return [trial for trial in self.trials.values() if trial.variant.name == variant]
 
     @property
     def stage_rules(self) -> tuple[str, ...]:

@@ -18,6 +18,10 @@ AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
 def check_references(config: ExperimentConfig) -> None:
     """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
+    seeds = config.training_seeds
+    for position, seed in enumerate(seeds):
+        if seed in seeds[:position]:
+            raise UserError(f"seeds[{position}]: expected each seed once, got {seed} again; drop it")
     for name in config.baselines:
         if name not in ALL_BASELINES:
             raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, ALL_BASELINES)}")

@@ -14,36 +14,26 @@ import ray
 from data.io import file_sha256, write_json
 from evaluation.ending import Ending
 from evaluation.measures.latency import Latency, one_after_the_other
-from evaluation.results import save_arrays
+from evaluation.results import load_arrays, save_arrays
 from evaluation.statistics.outcomes import Outcomes
 from evaluation.statistics.resampling import intervals
 from orchestrator.faults import one_line
+from orchestrator.final.result import FinalResult
+from orchestrator.final.seeds import VariantEnd, pool, variant_end
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 from orchestrator.run.records import read_predictions
 from orchestrator.state import Prepared, Started, Trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FinalResult:
-    """One survivor's or baseline's final figures, and the per-query outcomes behind them."""
-
-    metrics: dict[str, Any]
-    ci: dict[str, Any]
-    outcomes: Outcomes
-    predict: Latency
-    chosen: Mapping[str, Any]
-    """What a fitted baseline chose on validation windows; empty for trained rows."""
-    checkpoint_sha256: str | None = None
-    checkpoint_epoch: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """The final figures of every row that has some, and how every trial ended."""
+    """The final figures of every row that has some, and how every variant and its trials ended."""
 
-    ends: Mapping[str, TrialEnd]
+    ends: Mapping[str, VariantEnd]
     trained: Mapping[str, FinalResult]
     untrained: Mapping[str, FinalResult]
+    trials: Mapping[str, FinalResult]
+    """Those of single trials, by their names."""
 
 
 class FinalEvaluations:
@@ -52,7 +42,7 @@ class FinalEvaluations:
     def __init__(self, prepared: Prepared, started: Started) -> None:
         self._prepared = prepared
         self._evaluator = started.evaluator
-        self._survivors: dict[str, FinalResult] = {}
+        self._trials: dict[str, FinalResult] = {}
         self._failures: dict[str, str] = {}
 
     @cached_property
@@ -64,15 +54,50 @@ class FinalEvaluations:
             for name, answer in answers.items()
         }
 
-    def survivor(self, name: str) -> FinalResult | None:
-        """Return a survivor's result; None when its evaluation raised, which ends this row and no other."""
-        if name not in self._survivors and name not in self._failures:
+    def variant(self, name: str, ends: Mapping[str, TrialEnd]) -> FinalResult | None:
+        """Return a variant's result, the mean over its trials that survived; None where it did not survive.
+
+        `ends`: those of the trials that have ended. A variant with a trial that has not is none yet.
+        """
+        planned = self._prepared.config.trials_of(name)
+        if not all(trial.name in ends for trial in planned):
+            return None
+        found, results = self._variant(name, ends)
+        return self._pool(name, found, results) if found.survivors else None
+
+    def _variant(self, name: str, ends: Mapping[str, TrialEnd]) -> tuple[VariantEnd, dict[str, FinalResult]]:
+        """Evaluate a variant's surviving trials; one whose evaluation raises has failed and takes no other along."""
+        config, planned = self._prepared.config, self._prepared.config.trials_of(name)
+        results = {
+            trial.name: result
+            for trial in planned
+            if ends[trial.name].ending.survived and (result := self._trial(trial.name)) is not None
+        }
+        failed = {
+            trial: TrialEnd(ending=Ending.FAILED, epoch=ends[trial].epoch, reason=reason)
+            for trial, reason in self._failures.items()
+        }
+        found = variant_end(
+            planned,
+            {**ends, **failed},
+            self._prepared.ledger,
+            selection=config.selection(planned[0].variant),
+            survive=config.gates.survive,
+        )
+        return found, {trial: results[trial] for trial in results if trial in found.survivors}
+
+    def _trial(self, name: str) -> FinalResult | None:
+        if name not in self._trials and name not in self._failures:
             try:
-                self._survivors[name] = self._evaluate(name)
+                self._trials[name] = self._evaluate(name)
             except Exception as error:
                 traceback.print_exc()
                 self._failures[name] = f"its final evaluation: {one_line(error)}"
-        return self._survivors.get(name)
+        return self._trials.get(name)
+
+    def _pool(self, name: str, found: VariantEnd, results: Mapping[str, FinalResult]) -> FinalResult:
+        pooled = pool(results, found.trial)
+        return pooled if len(results) == 1 else replace(pooled, ci={**pooled.ci, **self._intervals(pooled.outcomes)})
 
     def _evaluate(self, name: str) -> FinalResult:
         """Rank the targets under the predictions that the trial left, and keep the per-query truth in its folder."""
@@ -84,26 +109,41 @@ class FinalEvaluations:
 
     def evaluate_rows(self, trained: Trained) -> Evaluated:
         """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
-        named = [name for name, end in trained.ends.items() if end.ending.survived]
-        survivors = {name: result for name in named if (result := self.survivor(name)) is not None}
-        timed = self._add_latencies({**survivors, **self.baselines})
-        failed = {
-            name: TrialEnd(ending=Ending.FAILED, epoch=trained.ends[name].epoch, reason=reason)
-            for name, reason in self._failures.items()
-        }
+        found = {name: self._variant(name, trained.ends) for name in self._prepared.config.resolved_variants}
+        trials = {trial: result for _, results in found.values() for trial, result in results.items()}
+        timed = self._add_latencies({**trials, **self.baselines})
+        rows = {}
+        for name, (end, results) in found.items():
+            if results:
+                rows[name] = self._pool(name, end, {trial: timed[trial] for trial in results})
+                self._keep_pooled(name, end, rows[name])
         return Evaluated(
-            ends={**trained.ends, **failed},
-            trained={name: timed[name] for name in survivors},
+            ends={name: end for name, (end, _) in found.items()},
+            trained=rows,
             untrained={name: timed[name] for name in self.baselines},
+            trials={trial: timed[trial] for trial in trials},
         )
+
+    def _keep_pooled(self, name: str, end: VariantEnd, result: FinalResult) -> None:
+        """Write the arrays of a row of several seeds: outcomes (S, Q), the rest as of the trial that stands for it."""
+        folder, stands = self._prepared.ledger.variant(name), self._prepared.ledger.variant(end.trial)
+        if folder.path == stands.path:
+            return
+        folder.path.mkdir(parents=True, exist_ok=True)
+        save_arrays(folder.path, {**load_arrays(stands.path), **result.outcomes.arrays()})
+        _write(folder, result)
 
     def _keep(self, name: str, answer: dict[str, Any], predict: Latency, chosen: Mapping[str, Any]) -> FinalResult:
         """Write the per-query arrays; return the figures so far."""
         save_arrays(self._prepared.ledger.variant(name).path, answer)
         outcomes = Outcomes.of(answer)
-        found = intervals(outcomes, self._prepared.questions.final.known, seed=self._prepared.config.seed)
         metrics = {**answer["metrics"], "predict_p95_ms": predict.p95_ms}
-        return FinalResult(metrics=metrics, ci=dict(found), outcomes=outcomes, predict=predict, chosen=chosen)
+        ci = self._intervals(outcomes)
+        return FinalResult(metrics=metrics, ci=ci, outcomes=outcomes, predict=predict, chosen=chosen)
+
+    def _intervals(self, outcomes: Outcomes) -> dict[str, Any]:
+        known, seed = self._prepared.questions.final.known, self._prepared.config.seed
+        return dict(intervals(outcomes, known, seed=seed))
 
     def _add_latencies(self, results: Mapping[str, FinalResult]) -> dict[str, FinalResult]:
         num_timed = self._prepared.config.final.latency_queries

@@ -20,6 +20,7 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.orders import check_orders
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
+from orchestrator.final.seeds import lost_seeds, seed_entries
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
@@ -33,8 +34,9 @@ def conclude(
     config, ledger = prepared.config, prepared.ledger
     rows = make_rows(prepared, evaluated)
     outcomes = {name: result.outcomes for name, result in {**evaluated.trained, **evaluated.untrained}.items()}
-    trials = {name: ledger.variant(name).records() for name in config.resolved_variants}
-    orders = check_orders(trials, len(prepared.data.splits.train), config.seed)
+    trials = {name: ledger.variant(name).records() for name in config.trials}
+    seeds = {name: trial.seed for name, trial in config.trials.items()}
+    orders = check_orders(trials, len(prepared.data.splits.train), seeds)
     known = prepared.questions.final.known
     decision = decide(rows, outcomes, known, reference=config.gates.reference, seed=config.seed)
     decision.apply(rows)
@@ -43,7 +45,7 @@ def conclude(
             **protocol(prepared, started, measured),
             "duplicate_share": _duplicate_share(evaluated),
             "orders": f"differ: {', '.join(orders['differing'])}" if orders["differing"] else "equal",
-            "warnings": [*failures(rows), *decision.warnings],
+            "warnings": [*failures(rows), *lost_seeds(evaluated.ends), *decision.warnings],
         },
         "rows": rows,
         "best": decision.best,
@@ -77,12 +79,15 @@ def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
     rows = []
     for name, variant in config.resolved_variants.items():
         params = num_parameters(variant.spec, prepared.data.payload.dim)
-        records, result = ledger.variant(name).records(), evaluated.trained.get(name)
-        row = trained_row(variant, evaluated.ends[name], records, params, result)
+        found, result = evaluated.ends[name], evaluated.trained.get(name)
+        records = {trial: ledger.variant(trial).records() for trial in found.trials}
+        row = trained_row(variant, found, records, params, result)
+        if len(found.trials) > 1:
+            row["seeds"] = seed_entries(config.trials_of(name), found, evaluated.trials)
         if variant.kind == "variant" and result is not None:
             row["gates"] = _final_gates(config, row, references)
-        if evaluated.ends[name].ending is Ending.PRUNED:
-            row["triage"] = ledger.variant(name).triage(row["epochs"])
+        if found.end.ending is Ending.PRUNED:
+            row["triage"] = ledger.variant(found.trial).triage(row["epochs"])
         rows.append(row)
     return rows + [baseline_row(name, result) for name, result in evaluated.untrained.items()]
 
@@ -125,6 +130,7 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "config_sha256": stored["config_sha256"][:16],
         "data_sha256": stored["data_sha256"][:16],
         "seed": stored["seed"],
+        "training_seeds": [*config.training_seeds],
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -138,10 +144,16 @@ def _duplicate_share(evaluated: Evaluated) -> float | None:
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say which trials an error ended, and what becomes of them; nothing when none was."""
-    failed = [row for row in rows if row["status"] in RETRIED]
-    named = "; ".join(f"{row['variant']} ({row['reason']})" for row in failed)
+    trials = [
+        {"variant": one.get("trial", row["variant"]), "status": one["status"], "reason": one["reason"]}
+        for row in rows
+        for one in row.get("seeds", [row])
+    ]
+    failed = [one for one in trials if one["status"] in RETRIED]
+    named = "; ".join(f"{one['variant']} ({one['reason']})" for one in failed)
     again = "the same command tries again and keeps the rest"
-    return [f"{len(failed)} of {len(rows)} rows {failed[0]['status']}: {named}; {again}."] if failed else []
+    what = "trials and baselines" if any("seeds" in row for row in rows) else "rows"
+    return [f"{len(failed)} of {len(trials)} {what} {failed[0]['status']}: {named}; {again}."] if failed else []
 
 
 def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:
@@ -149,7 +161,8 @@ def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:
     beside = ledger.path / ".best"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    shutil.copy2(ledger.variant(results["best"]).best, beside / "best.pt")
+    row = next(row for row in results["rows"] if row["variant"] == results["best"])
+    shutil.copy2(ledger.variant(row["trial"]).best, beside / "best.pt")
     for name in ("config.yaml", "comparison.md", "comparison.csv"):
         shutil.copy2(ledger.path / name, beside / name)
     write_model_card(beside, ledger.path, results, payload)

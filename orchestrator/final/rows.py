@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics, RuleCheck, check_rule, parse_rule
 from orchestrator.config.experiment import Variant
-from orchestrator.final.evaluate import FinalResult
-from orchestrator.run.ledger import TrialEnd
+from orchestrator.final.result import FinalResult
+from orchestrator.final.seeds import VariantEnd
 
 
 def check_final_rules(
@@ -20,19 +20,29 @@ def check_final_rules(
 
 
 def trained_row(
-    variant: Variant, end: TrialEnd, records: list[dict[str, Any]], params: int, result: FinalResult | None
+    variant: Variant,
+    found: VariantEnd,
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    params: int,
+    result: FinalResult | None,
 ) -> dict[str, Any]:
-    """Return the row of results.json of a trained variant, less gates and verdict.
+    """Return the row of results.json of a trained variant, less gates and verdict; `records` are those of its trials.
 
-    A trial without final figures shows those of its last smoke evaluation, and says so in `evaluated_on`.
+    A row without final figures shows those of the last smoke evaluation, and says so in `evaluated_on`.
     """
-    kept = [record for record in records if record["epoch"] <= end.epoch]
+    end = found.end
+    trained = {
+        name: [record for record in lines if record["epoch"] <= found.trials[name].epoch]
+        for name, lines in records.items()
+    }
+    kept = trained[found.trial]
     last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
     figures = result.metrics if result is not None else last_smoke
     return {
         "variant": variant.name,
         "kind": variant.kind,
         "model": variant.model,
+        "trial": found.trial,
         "status": end.ending.name,
         "reason": end.reason,
         "epochs": end.epoch,
@@ -40,8 +50,8 @@ def trained_row(
         "params": params,
         **figures,
         "evaluated_on": "final" if result is not None else "smoke" if last_smoke else None,
-        "train_s": sum(sum(r["seconds"].get(p, 0.0) for p in ("data", "step")) for r in kept),
-        "windows_seen": kept[-1]["windows_seen"] if kept else 0,
+        "train_s": sum(r["seconds"].get(p, 0.0) for lines in trained.values() for r in lines for p in ("data", "step")),
+        "windows_seen": sum(lines[-1]["windows_seen"] for lines in trained.values() if lines),
         "ci": result.ci if result is not None else {},
         "checkpoint_sha256": result.checkpoint_sha256 if result else None,
     }

@@ -98,13 +98,15 @@ class Ledger:
         self.log = path / "ray.log"
 
     def variant(self, name: str) -> VariantFolder:
-        """Return one variant's folder (not created)."""
+        """Return the folder of a trial, or of a row of the table (not created)."""
         return VariantFolder(self.path / "variants" / name)
 
     def is_complete(self) -> bool:
         """Return whether the run ended with its table and none of its trials failed or was interrupted."""
         rows = read_json(self.results).get("rows", []) if self.results.is_file() else None
-        return rows is not None and not any(row["status"] in RETRIED for row in rows)
+        return rows is not None and not any(
+            one["status"] in RETRIED for row in rows for one in (row, *row.get("seeds", ()))
+        )
 
     def is_claimed(self) -> bool:
         """Return whether a run has made the folder its own."""

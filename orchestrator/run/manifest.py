@@ -38,6 +38,7 @@ def manifest(config: ExperimentConfig, hashes: Mapping[str, str]) -> dict[str, A
         "config_sha256": config.fingerprint(),
         **hashes,
         "seed": config.seed,
+        "training_seeds": [*config.training_seeds],
         "git_commit": git_commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _LIBRARIES},

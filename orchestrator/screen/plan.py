@@ -35,6 +35,7 @@ def make_plan(config: ExperimentConfig, ledger: Ledger) -> tuple[str, list[Check
         f"from {data.payload.path}; windows: {sizes}",
         f"resources: {admission.device}, {admission.arithmetic}",
         variant_table(config, data),
+        *([f"each under the seeds {', '.join(map(str, config.seeds))}"] if config.seeds else []),
         f"{table_of(checks)}\nat launch: the index's fidelity, the baselines' figures, gates beyond reach",
         rule_lines(config),
     ]

@@ -33,7 +33,9 @@ def show_start(prepared: Prepared, session: Session) -> None:
     num = Counter(check.verdict for check in checks)
     waived = f", waived: {names}" if names else ""
     session.say(f"preflight {num['pass']} checks passed{waived}, {num['report']} reported")
-    session.say(f"variants  {', '.join(prepared.config.resolved_variants)}")
+    config = prepared.config
+    seeds = f"; each under the seeds {', '.join(map(str, config.seeds))}" if config.seeds else ""
+    session.say(f"variants  {', '.join(config.resolved_variants)}{seeds}")
 
 
 def show_end(ledger: Ledger, results: dict[str, Any], session: Session) -> None:

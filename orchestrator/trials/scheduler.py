@@ -82,7 +82,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             # The files went with the trial's process: nobody waits for an answer, and Tune is about to say so.
             return str(TrialScheduler.CONTINUE)
         # Outside: an evaluator that is gone ends the run, where a trial without an answer would wait for ever.
-        verdict = self.take(trial.config["variant"], result, files)
+        verdict = self.take(trial.config["trial"], result, files)
         if verdict is not None:
             answer(result["report"], verdict)
         return str(TrialScheduler.CONTINUE)

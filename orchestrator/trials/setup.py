@@ -36,6 +36,7 @@ class TrialWindows:
 class TrialSetup:
     """Everything that a trial needs. It holds no rule that could end it: the judge in the driver does.
 
+    name: of the trial, in reports and in the run folder. seed: of weights, dropout and the order of the windows.
     payload_path: the payload's folder; a node that does not see it gets the vectors from the object store.
     windows: reference to `TrialWindows`. line: reference to `orchestrator.trials.learner.Line`; None where no variant
     starts from it. evaluator: handle of the evaluation actor, which also reads the run folder.
@@ -43,6 +44,7 @@ class TrialSetup:
     selection: which epoch's weights are the best.
     """
 
+    name: str
     variant: Variant
     seed: int
     payload_path: Path

@@ -270,7 +270,7 @@ class Trial:
         predictions = self.learner.predict(self.windows.smoke)
         answer = ray.get(
             self.setup.evaluator.evaluate.remote(
-                self.setup.variant.name, "smoke", predictions, latency_queries=self.setup.smoke_latency_queries
+                self.setup.name, "smoke", predictions, latency_queries=self.setup.smoke_latency_queries
             )
         )
         return {"smoke": answer["metrics"], "smoke_ci": answer["ci"]}

@@ -26,16 +26,16 @@ def train_all(
 ) -> Trained:
     """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
     config, ledger = prepared.config, prepared.ledger
-    variants = config.resolved_variants
-    rules = {name: config.stop_rules(variant, measured.baselines) for name, variant in variants.items()}
-    stages: Sequence[Sequence[str]] = config.stages or [list(variants)]
-    with Monitor(session.stream, {name: variant.training.epochs for name, variant in variants.items()}) as monitor:
+    trials = config.trials
+    rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
+    stages: Sequence[Sequence[str]] = config.stages or [list(config.resolved_variants)]
+    with Monitor(session.stream, {name: trial.variant.training.epochs for name, trial in trials.items()}) as monitor:
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
         scheduler = GateScheduler(ledger, rules, monitor, questions)
         scheduler.replay()
         pending = _pending(prepared, monitor)
         for number, stage in enumerate(stages, start=1):
-            order = [name for name in by_cost(prepared) if name in stage and name in pending]
+            order = [name for name in by_cost(prepared) if trials[name].variant.name in stage and name in pending]
             if order:
                 run_trials(
                     order,
@@ -48,10 +48,11 @@ def train_all(
                     trackers=tracking_callbacks(config.tracking, config.name),
                 )
             if number < len(stages) and not stage_passed(prepared, finals, stage):
-                _skip_later(ledger, [name for later in stages[number:] for name in later], number, monitor)
+                later = {name for names in stages[number:] for name in names}
+                _skip_later(ledger, [name for name in trials if trials[name].variant.name in later], number, monitor)
                 break
     unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
-    return Trained(ends={name: ledger.end_of(name) or unknown for name in variants})
+    return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
 
 
 def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor) -> Bookkeeper:
@@ -65,13 +66,13 @@ def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor) -> Bookk
 
 
 def by_cost(prepared: Prepared) -> list[str]:
-    """Return the variants, the most expensive training first."""
+    """Return the trials, the most expensive training first."""
     config, dim = prepared.config, prepared.data.payload.dim
     costs = {
-        name: flops_per_window(variant.spec, dim, config.data.context_length) * variant.training.epochs
-        for name, variant in config.resolved_variants.items()
+        name: flops_per_window(trial.variant.spec, dim, config.data.context_length) * trial.variant.training.epochs
+        for name, trial in config.trials.items()
     }
-    return longest_first(config, costs)
+    return longest_first(costs)
 
 
 def stage_passed(prepared: Prepared, finals: FinalEvaluations, stage: Sequence[str]) -> bool:
@@ -80,11 +81,10 @@ def stage_passed(prepared: Prepared, finals: FinalEvaluations, stage: Sequence[s
     A stage of baselines alone has nothing to show.
     """
     variants = prepared.config.resolved_variants
-    ends = {name: prepared.ledger.end_of(name) for name in variants}
-    survivors = [name for name, end in ends.items() if end is not None and end.ending.survived]
+    ends = {name: end for name in prepared.config.trials if (end := prepared.ledger.end_of(name)) is not None}
     references: dict[str, Metrics] = {name: result.metrics for name, result in finals.baselines.items()}
     # What later stages train is not known yet; `orchestrator.config.references` refuses rules that ask for it.
-    results = {name: result for name in survivors if (result := finals.survivor(name)) is not None}
+    results = {name: result for name in variants if (result := finals.variant(name, ends)) is not None}
     references |= {name: result.metrics for name, result in results.items() if variants[name].kind == "baseline"}
     candidates = [name for name in stage if variants[name].kind == "variant"]
     rules = prepared.config.stage_rules
@@ -96,7 +96,7 @@ def stage_passed(prepared: Prepared, finals: FinalEvaluations, stage: Sequence[s
 
 
 def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Monitor) -> None:
-    """Record for every variant of the later stages that stage `number` kept it from starting."""
+    """Record for every trial of the later stages that stage `number` kept it from starting."""
     rule = f"stage {number} passes its final gates on {' and '.join(STAGE_METRICS)}"
     reason = f"not started: no survivor of stage {number} passed the final gates"
     for name in names:
@@ -107,9 +107,9 @@ def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Moni
 
 
 def _pending(prepared: Prepared, monitor: Monitor) -> set[str]:
-    """Return the variants that still have to train, or to predict; show what is kept of the others."""
+    """Return the trials that still have to train, or to predict; show what is kept of the others."""
     pending = set()
-    for name in prepared.config.resolved_variants:
+    for name in prepared.config.trials:
         end, folder = prepared.ledger.end_of(name), prepared.ledger.variant(name)
         unfinished = end is None or end.ending.unfinished
         monitor.restored(name, folder.records(), None if unfinished else end)
@@ -119,12 +119,14 @@ def _pending(prepared: Prepared, monitor: Monitor) -> set[str]:
 
 
 def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
-    """Return what the trial of a variant is given."""
+    """Return what a trial is given."""
     config, payload, admission = prepared.config, prepared.data.payload, started.admission
-    variant, folder = config.resolved_variants[name], prepared.ledger.variant(name)
+    trial, folder = config.trials[name], prepared.ledger.variant(name)
+    variant = trial.variant
     return TrialSetup(
+        name=name,
         variant=variant,
-        seed=config.seed,
+        seed=trial.seed,
         payload_path=payload.path.resolve(),
         windows=started.windows,
         line=started.line if variant.spec.residual == "fitted" else None,
@@ -137,7 +139,8 @@ def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
         evaluator=started.evaluator,
         provenance={
             "experiment": config.name,
-            "variant": name,
+            "variant": variant.name,
+            "seed": str(trial.seed),
             "config_sha256": config.fingerprint(),
             "payload_sha256": payload.provenance.sha256,
             "embedder": payload.provenance.embedder,

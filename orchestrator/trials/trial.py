@@ -22,16 +22,20 @@ ORDERS = "orders"
 CONTROLLER_FAILURE_LIMIT = 5
 
 
-def run_trial(config: dict[str, Any], *, setups: Mapping[str, TrialSetup], orders: Any, storage: str) -> None:
-    """Train the variant named in `config`; this is Tune's function trainable.
+def run_trial(
+    config: dict[str, Any], *, setups: Mapping[str, TrialSetup], orders: Mapping[int, Any], storage: str
+) -> None:
+    """Train what the trial named in `config` is to train; this is Tune's function trainable.
+
+    `orders`: the stream of each training seed.
 
     Raises what the training raised, which Tune turns into the trial's error.
     """
-    setup = setups[config["variant"]]
+    setup = setups[config["trial"]]
     if setup.training.workers == 1:
-        _run_here(setup, orders)
+        _run_here(setup, orders[setup.seed])
     else:
-        _run_group(setup, orders, storage)
+        _run_group(setup, orders[setup.seed], storage)
 
 
 def _run_here(setup: TrialSetup, orders: Any) -> None:
@@ -72,7 +76,7 @@ def _run_group(setup: TrialSetup, orders: Any, storage: str) -> None:
         # Ray Train gives data sets its own execution options, which let blocks overtake each other.
         dataset_config=DataConfig(datasets_to_split=[], execution_options=ExecutionOptions(preserve_order=True)),
         run_config=RunConfig(
-            name=setup.variant.name,
+            name=setup.name,
             storage_path=storage,
             # Tune tries again, not Ray Train: one place counts the retries.
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=CONTROLLER_FAILURE_LIMIT),

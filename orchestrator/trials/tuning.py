@@ -63,7 +63,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A slot was given to a trial."""
-        name = trial.config["variant"]
+        name = trial.config["trial"]
         self._timeline.mark(name, "started_s")
         self._monitor.started(name)
 
@@ -73,7 +73,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         """An epoch was reported; Tune repeats a finished function's last report, which is passed over."""
         # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
         result.pop("files", None)
-        name, record = trial.config["variant"], from_report(result)
+        name, record = trial.config["trial"], from_report(result)
         if record is None or not record or (name, record.get("epoch", PREDICTED)) in self._seen:
             return
         self._seen.add((name, record.get("epoch", PREDICTED)))
@@ -86,14 +86,14 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
-        name = trial.config["variant"]
+        name = trial.config["trial"]
         self._timeline.mark(name, "ended_s")
         if not self._has_verdict(name):
             self._fail(name, "the trial returned before its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial raised."""
-        name = trial.config["variant"]
+        name = trial.config["trial"]
         self._timeline.mark(name, "ended_s")
         if self._has_verdict(name):
             # An error while its processes end takes nothing from a trial that was pruned or had finished.
@@ -125,7 +125,7 @@ def last_line(error_file: str | None) -> str:
 def run_trials(
     names: Sequence[str],
     setups: Mapping[str, TrialSetup],
-    orders: Any,
+    orders: Mapping[int, Any],
     *,
     slots: int,
     scheduler: GateScheduler,
@@ -136,15 +136,15 @@ def run_trials(
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: _resources_of(setups[config["variant"]])),
-        param_space={"variant": tune.grid_search(list(names))},
+        tune.with_resources(trainable, lambda config: _resources_of(setups[config["trial"]])),
+        param_space={"trial": tune.grid_search(list(names))},
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
             max_concurrent_trials=slots,
             # The next trial gets the process of the one that ended: its imports, its vectors, its GPU context.
             reuse_actors=True,
-            trial_name_creator=lambda trial: str(trial.config["variant"]),
-            trial_dirname_creator=lambda trial: str(trial.config["variant"]),
+            trial_name_creator=lambda trial: str(trial.config["trial"]),
+            trial_dirname_creator=lambda trial: str(trial.config["trial"]),
         ),
         run_config=tune.RunConfig(
             name="tune",

@@ -104,7 +104,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
 def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -> dict[str, dict[str, Any]]:
     """Train all variants, `slots` at a time, each process taking one after the other."""
     config = load_config(Path(experiment), overrides)
-    names = longest_first(config, dict.fromkeys(config.resolved_variants, 1.0))
+    names = longest_first(dict.fromkeys(config.resolved_variants, 1.0))
     with ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(train_variant, experiment, overrides, name) for name in names]
         return {result["variant"]: result for result in (future.result() for future in futures)}

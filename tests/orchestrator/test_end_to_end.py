@@ -318,6 +318,25 @@ def test_two_workers_train_the_same_model_as_one_and_a_pruned_group_gives_its_sl
     assert "TrainController" in (two / "ray.log").read_text()
 
 
+def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_their_own(run, experiment, tmp_path):
+    folder, seed = tmp_path / "seeds", read_json(run / "manifest.json")["seed"]
+    done = launch(experiment, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert figures(records(folder, f"learner@{seed}")) == figures(records(run, "learner"))
+    assert figures(records(folder, f"learner@{seed + 1}")) != figures(records(run, "learner"))
+    rows = {row["variant"]: row for row in read_json(folder / "results.json")["rows"]}
+    found = {one["seed"]: one["novel.r@5"] for one in rows["learner"]["seeds"]}
+    assert found[seed] == next(
+        row["novel.r@5"] for row in read_json(run / "results.json")["rows"] if row["variant"] == "learner"
+    )
+    assert rows["learner"]["novel.r@5"] == pytest.approx(sum(found.values()) / 2)
+    assert [one["status"] for one in rows["frozen"]["seeds"]] == ["PRUNED", "PRUNED"]
+    assert (folder / "best" / "best.pt").is_file()
+    assert "by seed" in done.stdout
+    again = launch(experiment, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
+    assert (again.returncode, "complete since" in again.stdout) == (0, True)
+
+
 def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_path):
     # Each step multiplies the weights by 1 - 10 * 10: they overflow within two epochs.
     optimizer = "{lr: 10.0, weight_decay: 10.0}"

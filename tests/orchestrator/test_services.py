@@ -68,7 +68,7 @@ def test_trials_share_the_windows_of_every_kind(prepared_from: Any, monkeypatch:
 
 def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "build_stream", lambda num, *, seed, epochs: (num, seed, list(epochs)))
-    assert services.stream_orders(prepared_from(EXPERIMENT)) == (640, 0, [1, 2, 3, 4, 5, 6, 7])
+    assert services.stream_orders(prepared_from(EXPERIMENT)) == {0: (640, 0, [1, 2, 3, 4, 5, 6, 7])}
 
 
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:

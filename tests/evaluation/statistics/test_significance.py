@@ -11,11 +11,12 @@ from evaluation.statistics.articles import sum_by_article
 from evaluation.statistics.outcomes import Queries
 from evaluation.statistics.resampling import bootstrap
 from evaluation.statistics.significance import (
-    cluster_t,
+    by_student_t,
     clustered_errors,
     compare_all,
     holm,
     sample_warnings,
+    standard_errors,
     tie_groups,
 )
 
@@ -87,7 +88,9 @@ def test_students_t_over_articles_of_one_query_is_the_paired_t_test(planted):
     rows = {"a": planted(0.4, 1, 50), "b": planted(0.2, 2, 50)}
     sums = sum_by_article([(rows, Queries.independent(50))], R5)
     expected = ttest_rel(rows["a"].ranks, rows["b"].ranks)
-    ((ends, p),) = cluster_t(sums, 0, 1)
+    error, degrees = standard_errors(sums, [(0, 1)])
+    ends, p = by_student_t(expected.statistic * error[0, 0], error[0, 0], degrees[0, 0])
+    assert degrees[0, 0] == 49
     assert p == pytest.approx(expected.pvalue)
     assert ends == pytest.approx(tuple(expected.confidence_interval()))
 

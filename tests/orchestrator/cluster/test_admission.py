@@ -140,11 +140,11 @@ def test_the_estimate_is_processes_plus_four_copies_of_the_weights_plus_activati
 
 def test_the_arithmetic_is_shown(tmp_path: Path) -> None:
     assert admitted(tmp_path, machine(16, memory=100)).arithmetic == (
-        "4 at once = min of CPUs (16 - 2 reserved) / 1 = 14, memory 100.0 / 2.1 GiB = 47, variants = 4"
+        "4 at once = min of CPUs (16 - 2 reserved) / 1 = 14, memory 100.0 / 2.1 GiB = 47, trials = 4"
     )
     shown = admitted(tmp_path, machine(16, 2), "resources.max_concurrent=1", "training.workers=2").arithmetic
     assert shown.startswith("1 at once = min of CPUs (16 - 2 reserved) / 2 = 7, memory ")
-    assert ", GPUs 2 / 2 = 1, max_concurrent = 1, variants = 4" in shown
+    assert ", GPUs 2 / 2 = 1, max_concurrent = 1, trials = 4" in shown
 
 
 def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
@@ -227,4 +227,4 @@ def test_auto_takes_cuda_then_mps_then_cpu(wanted: str, gpus: float, has_mps: bo
 
 
 def test_the_most_expensive_variant_starts_first_and_equals_keep_the_files_order(tmp_path: Path) -> None:
-    assert longest_first(config(tmp_path), {"a": 1.0, "b": 3.0, "c": 1.0, "amn": 2.0}) == ["b", "amn", "a", "c"]
+    assert longest_first({"a": 1.0, "b": 3.0, "c": 1.0, "amn": 2.0}) == ["b", "amn", "a", "c"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.measures.latency import Latency
 from evaluation.statistics.outcomes import Outcomes
-from orchestrator.final.evaluate import FinalResult
+from orchestrator.final.result import FinalResult
 
 NUM_QUERIES = 200
 

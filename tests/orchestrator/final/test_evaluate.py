@@ -108,17 +108,17 @@ def test_a_survivor_whose_predictions_cannot_be_read_failed_and_the_others_keep_
     if damage == "truncated":
         file.write_bytes(content[: len(content) // 2])
     found = finals.evaluate_rows(ENDS)
-    failed = found.ends["mamba_h"]
+    failed = found.ends["mamba_h"].end
     assert (failed.ending, failed.epoch) == (Ending.FAILED, 4)
     assert failed.reason.startswith("its final evaluation: ")
     assert str(file) in failed.reason
-    assert found.ends["mamba_s"].ending is Ending.FINISHED
+    assert found.ends["mamba_s"].end.ending is Ending.FINISHED
     assert set(found.trained) == {"mamba_s", "amn"}
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_stages_gates_and_the_table_read_the_same_result(finals: FinalEvaluations) -> None:
-    first = finals.survivor("mamba_s")
+    first = finals.variant("mamba_s", ENDS.ends)
     assert first is not None
     outcomes = finals.evaluate_rows(ENDS).trained["mamba_s"].outcomes
     assert outcomes is first.outcomes

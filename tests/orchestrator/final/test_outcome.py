@@ -18,8 +18,10 @@ from evaluation.ending import Ending
 from evaluation.measures.latency import Latency
 from evaluation.statistics.outcomes import Outcomes
 from orchestrator.final import outcome
-from orchestrator.final.evaluate import Evaluated, FinalResult
+from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.outcome import conclude, write_best
+from orchestrator.final.result import FinalResult
+from orchestrator.final.seeds import VariantEnd
 from orchestrator.run.ledger import TrialEnd
 from orchestrator.run.timeline import Timeline
 from orchestrator.state import Measured, Prepared, Started
@@ -81,6 +83,10 @@ def run(prepared_from: Callable[[str], Prepared], monkeypatch: pytest.MonkeyPatc
     return prepared
 
 
+def ended(name: str, end: TrialEnd) -> VariantEnd:
+    return VariantEnd(end=end, trial=name, trials={name: end})
+
+
 def concluded(
     run: Prepared, trained: dict[str, FinalResult], checks: tuple[Any, ...] = (), **ends: TrialEnd
 ) -> dict[str, Any]:
@@ -89,9 +95,10 @@ def concluded(
         Started(admission=admission(), evaluator=None, windows=None, line=None, orders=None),
         Measured(index={"index": {"kind": "flat"}}, baselines={}, oracle={}, checks=checks),
         Evaluated(
-            ends={name: ends.get(name, FINISHED) for name in run.config.resolved_variants},
+            ends={name: ended(name, ends.get(name, FINISHED)) for name in run.config.resolved_variants},
             trained=trained,
             untrained={"last_vector": result(0.1)},
+            trials=trained,
         ),
         Timeline(),
     )

@@ -8,8 +8,9 @@ import pytest
 from evaluation.ending import Ending
 from models.spec.registry import make_spec
 from orchestrator.config.experiment import TrainingConfig, Variant
-from orchestrator.final.evaluate import FinalResult
+from orchestrator.final.result import FinalResult
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
+from orchestrator.final.seeds import VariantEnd
 from orchestrator.run.ledger import TrialEnd
 
 VARIANT = Variant(name="wide", model="mamba_s", spec=make_spec("mamba_s"), training=TrainingConfig())
@@ -36,6 +37,10 @@ def result(**metrics: float) -> FinalResult:
     )
 
 
+def row_of(end: TrialEnd, lines: list[dict[str, Any]], found: FinalResult | None = None) -> dict[str, Any]:
+    return trained_row(VARIANT, VariantEnd(end=end, trial="wide", trials={"wide": end}), {"wide": lines}, 7, found)
+
+
 def test_a_baseline_that_is_not_trained_costs_nothing_and_says_what_it_chose() -> None:
     row = baseline_row("context_ewm", result(**{"r@5": 1.0}))
     told = (row["kind"], row["status"], row["reason"], row["evaluated_on"], row["chosen"])
@@ -44,7 +49,7 @@ def test_a_baseline_that_is_not_trained_costs_nothing_and_says_what_it_chose() -
 
 
 def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
-    row = trained_row(VARIANT, FINISHED, records(1, 2, smoke={2: {"r@5": 0.9}}), 7, result(**{"r@5": 0.2}))
+    row = row_of(FINISHED, records(1, 2, smoke={2: {"r@5": 0.9}}), result(**{"r@5": 0.2}))
     assert (row["variant"], row["kind"], row["model"], row["status"]) == ("wide", "variant", "mamba_s", "FINISHED")
     assert (row["r@5"], row["evaluated_on"], row["ci"]) == (0.2, "final", {"r@5": (0.1, 0.3)})
     # Two epochs of 1 s of data and 10 s of steps; smoke evaluations are not training.
@@ -55,7 +60,7 @@ def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
 def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> None:
     end = TrialEnd(ending=Ending.PRUNED, epoch=4, reason="r@5 0.1 (limit >= 0.3, failed)")
     smoke = {2: {"r@5": 0.05}, 4: {"r@5": 0.1, "n_queries": 20}}
-    row = trained_row(VARIANT, end, records(1, 2, 3, 4, smoke=smoke), 7, None)
+    row = row_of(end, records(1, 2, 3, 4, smoke=smoke))
     assert (row["status"], row["reason"], row["epochs"]) == ("PRUNED", "r@5 0.1 (limit >= 0.3, failed)", 4)
     assert (row["r@5"], row["n_queries"], row["evaluated_on"]) == (0.1, 20, "smoke")
     assert (row["ci"], row["best_epoch"], row["checkpoint_sha256"]) == ({}, None, None)
@@ -63,14 +68,14 @@ def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> No
 
 def test_epochs_after_a_trials_end_do_not_count() -> None:
     end = TrialEnd(ending=Ending.PRUNED, epoch=2, reason="why")
-    row = trained_row(VARIANT, end, records(1, 2, 3, smoke={2: {"r@5": 0.1}, 3: {"r@5": 0.9}}), 7, None)
+    row = row_of(end, records(1, 2, 3, smoke={2: {"r@5": 0.1}, 3: {"r@5": 0.9}}))
     assert (row["r@5"], row["windows_seen"], row["train_s"]) == (0.1, 200, 22.0)
 
 
 @pytest.mark.parametrize("before", [[], records(1)], ids=["no epoch", "no smoke evaluation"])
 def test_a_trial_that_failed_early_has_a_row_without_figures(before: list[dict[str, Any]]) -> None:
     end = TrialEnd(ending=Ending.FAILED, epoch=len(before), reason="OutOfMemoryError: no")
-    row = trained_row(VARIANT, end, before, 7, None)
+    row = row_of(end, before)
     assert (row["status"], row["evaluated_on"], row["windows_seen"]) == ("FAILED", None, 100 * len(before))
     assert "r@5" not in row
 

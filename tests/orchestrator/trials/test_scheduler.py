@@ -191,7 +191,7 @@ def test_tune_is_told_to_go_on_whatever_the_trial_is_answered(
 ) -> None:
     answers: list[tuple[str, str]] = []
     monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *answered: answers.append(answered))
-    trial = SimpleNamespace(config={"variant": "a"})
+    trial = SimpleNamespace(config={"trial": "a"})
     told = [scheduler.on_trial_result(None, trial, one) for one in (report(1), report(2, r5=0.1), {"done": True})]
     assert told == ["CONTINUE"] * 3
     assert answers == [("report 1", "continue"), ("report 2", "ended")]
@@ -205,7 +205,7 @@ def test_files_that_went_with_their_process_are_passed_over_and_an_evaluator_tha
         raise RayError("gone")
 
     monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *_: None)
-    trial = SimpleNamespace(config={"variant": "a"})
+    trial = SimpleNamespace(config={"trial": "a"})
     monkeypatch.setattr("orchestrator.trials.scheduler.ray.get", gone)
     assert scheduler.on_trial_result(None, trial, {**report(1), "files": [("last.pt", "reference")]}) == "CONTINUE"
     assert scheduler.num_judged == 0

@@ -90,6 +90,7 @@ class Trial:
         self.evaluator = Evaluator()
         self.judge_by(RULES)
         self.setup = TrialSetup(
+            name="amn",
             variant=variant,
             seed=3,
             payload_path=payload,

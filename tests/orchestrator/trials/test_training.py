@@ -44,11 +44,13 @@ class Stages:
     def train(self, r_at_5: float | None, **others: float) -> Trained:
         """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
 
-        def survivor(name: str) -> Any:
+        def variant(name: str, ends: Any) -> Any:
+            if name not in ends or not ends[name].ending.survived:
+                return None
             found = others.get(name, r_at_5)
             return None if found is None else result(found)
 
-        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, survivor=survivor)
+        finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, variant=variant)
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())

@@ -47,7 +47,7 @@ class Stage:
 
 
 def trial(name: str, error_file: str | None = None) -> Any:
-    return SimpleNamespace(config={"variant": name}, error_file=error_file)
+    return SimpleNamespace(config={"trial": name}, error_file=error_file)
 
 
 def keep(ledger: Ledger, *epochs: int) -> None:

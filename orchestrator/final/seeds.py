@@ -1,0 +1,112 @@
+"""From trials to rows: what a variant that was trained under several seeds comes to.
+
+With one seed a row is its trial, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from evaluation.measures.metrics import DECISION_METRIC, NOVEL
+from evaluation.results import Row
+from evaluation.statistics.outcomes import Outcomes
+from orchestrator.config.experiment import PlannedTrial
+from orchestrator.final.result import FinalResult
+from orchestrator.gates import EarlyStopping, best_epoch
+from orchestrator.run.ledger import Ledger, TrialEnd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariantEnd:
+    """How a variant ended, from how its trials did, and the trial that stands for it: that of the best weights."""
+
+    end: TrialEnd
+    trial: str
+    trials: Mapping[str, TrialEnd]
+    """By trial, in the order of the seeds."""
+
+    @property
+    def survivors(self) -> list[str]:
+        """The trials that the variant's figures are the mean of; none where it did not survive."""
+        return [name for name, end in self.trials.items() if end.ending.survived] if self.end.ending.survived else []
+
+
+def variant_end(
+    planned: Sequence[PlannedTrial],
+    ends: Mapping[str, TrialEnd],
+    ledger: Ledger,
+    *,
+    selection: EarlyStopping,
+    survive: float,
+) -> VariantEnd:
+    """Return how a variant ended: it survives when at least the share `survive` of its trials does.
+
+    Its best weights are those of the surviving trial whose best epoch has the best validation score.
+    """
+    of_trials = {trial.name: ends[trial.name] for trial in planned}
+    survivors = [name for name, end in of_trials.items() if end.ending.survived]
+    sign = 1.0 if selection.mode == "max" else -1.0
+
+    def score(name: str) -> float:
+        history = ledger.variant(name).history()
+        found = best_epoch(history, selection).metrics.get(selection.metric) if history else None
+        return -np.inf if found is None or np.isnan(found) else sign * found
+
+    stands = max(survivors or of_trials, key=score)
+    if len(planned) == 1:
+        return VariantEnd(end=of_trials[stands], trial=stands, trials=of_trials)
+    survived = len(survivors) >= max(1.0, survive * len(planned))
+    same = [end for end in of_trials.values() if end.ending.survived == survived]
+    ending = Counter(end.ending for end in same).most_common(1)[0][0]
+    reasons = [f"{name}: {end.reason}" for name, end in of_trials.items() if not end.ending.survived]
+    reason = "; ".join([f"{len(survivors)} of {len(planned)} seeds survived", *reasons])
+    end = TrialEnd(ending=ending, epoch=of_trials[stands].epoch, reason=reason)
+    return VariantEnd(end=end, trial=stands, trials=of_trials)
+
+
+def pool(results: Mapping[str, FinalResult], stands: str) -> FinalResult:
+    """Return the result of a row from those of its surviving trials: means over them, and latencies of one of them.
+
+    Their intervals are made anew, see `FinalEvaluations`.
+    """
+    if len(results) == 1:
+        return results[stands]
+    one = results[stands]
+    means = {name: float(np.mean([result.metrics[name] for result in results.values()])) for name in one.metrics}
+    timed = {name: value for name, value in one.metrics.items() if name.endswith("_ms")}
+    outcomes = Outcomes.stack([result.outcomes for result in results.values()])
+    return replace(one, metrics={**means, **timed}, outcomes=outcomes)
+
+
+def seed_entries(planned: Sequence[PlannedTrial], end: VariantEnd, results: Mapping[str, FinalResult]) -> list[Row]:
+    """Return what results.json says of each trial of a row: its end and its own figures."""
+    return [_entry(trial, end.trials[trial.name], results.get(trial.name)) for trial in planned]
+
+
+def _entry(trial: PlannedTrial, end: TrialEnd, result: FinalResult | None) -> Row:
+    entry: dict[str, Any] = {
+        "seed": trial.seed,
+        "trial": trial.name,
+        "status": end.ending.name,
+        "reason": end.reason,
+        "epochs": end.epoch,
+    }
+    if result is not None:
+        figures = {key: result.metrics[key] for key in (DECISION_METRIC, NOVEL + "contain@50", "r@5")}
+        entry |= {**figures, "best_epoch": result.checkpoint_epoch, "checkpoint_sha256": result.checkpoint_sha256}
+    return entry
+
+
+def lost_seeds(variants: Mapping[str, VariantEnd]) -> list[str]:
+    """Say which variants' figures rest on fewer seeds than they were trained under."""
+    fewer = [
+        f"{name} on {len(found.survivors)} of {len(found.trials)}"
+        for name, found in variants.items()
+        if found.survivors and len(found.survivors) < len(found.trials)
+    ]
+    return [f"Figures of fewer seeds, those that survived: {', '.join(fewer)}."] if fewer else []
