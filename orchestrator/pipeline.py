@@ -15,6 +15,7 @@ from data.io import write_json
 from data.prepare import prepare_data
 from evaluation.ending import Ending
 from evaluation.queries import save_queries
+from models.spec.imported import file_to_ship
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit
@@ -22,7 +23,15 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
 from orchestrator.gates import ended
-from orchestrator.preflight import check_data, check_inputs, check_questions, check_retrieval, records, stop_if_blocked
+from orchestrator.preflight import (
+    check_data,
+    check_inputs,
+    check_questions,
+    check_retrieval,
+    count_imported,
+    records,
+    stop_if_blocked,
+)
 from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
@@ -53,6 +62,7 @@ def prepare(
     session.timeline.phase("preflight")
     checks = check_data(config, data)
     stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors
+    count_imported(config, data.payload.dim)
     questions = make_questions(config, data)
     checks += check_questions(config, questions)
     stop_if_blocked(checks)
@@ -93,7 +103,8 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
 
 def start(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> Started:
     """Start or join a cluster, and start on it what all trials share; UserError when a variant cannot fit there."""
-    found = cluster.start(address, verbose)
+    modules = [*dict.fromkeys(map(file_to_ship, prepared.config.imported))]
+    found = cluster.start(address, verbose, modules)
     if found.dashboard:
         session.say(f"dashboard {found.dashboard}  (its token: {found.token_path})")
     admission = admit(prepared.config, found.resources, prepared.data.payload.dim, has_mps=cluster.has_mps())

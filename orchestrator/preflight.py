@@ -23,8 +23,11 @@ from data.prepare import PreparedData, check_files
 from evaluation.config import INDEX_CHECKS
 from evaluation.measures.metrics import split_prefix
 from evaluation.measures.rules import Rule, parse_rule
+from evaluation.retrieval.baselines import load_imported
 from evaluation.service.index_check import check_index_file
+from evaluation.service.process import in_own_process
 from evaluation.statistics.significance import FEW_ARTICLES, FEW_QUERIES
+from models.spec.imported import ImportedSpec, is_import_path
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.questions import Questions
 
@@ -56,6 +59,21 @@ def check_inputs(config: ExperimentConfig) -> None:
             f"index.file: expected an existing file, got none at {index}; correct the path, or leave it out "
             "(index.file: null) and an index is built"
         )
+
+
+def count_imported(config: ExperimentConfig, dim: int) -> None:
+    """Check the models that variants name by import path, in a process that may import torch, and count their costs."""
+    specs = {
+        name: variant.spec
+        for name, variant in config.resolved_variants.items()
+        if isinstance(variant.spec, ImportedSpec)
+    }
+    if specs:
+        found = in_own_process("models.training.imported", "count_models", specs, dim, config.data.context_length)
+        for name, counts in found.items():
+            specs[name].count(dim, counts)
+    for path in filter(is_import_path, config.baselines):
+        load_imported(path)
 
 
 def check_data(config: ExperimentConfig, data: PreparedData) -> list[Check]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import ray
 
+from data.errors import UserError
 from data.windows.stream import build_stream
 from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.retrieval.corpus import TrainingWindows
+from models.spec.imported import is_import_path
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.setup import TrialWindows
@@ -34,6 +36,7 @@ def start_evaluator(prepared: Prepared) -> Any:
                 val_novel=prepared.questions.val.novel,
             ),
             baselines=config.baselines,
+            metrics=config.metrics,
             rerank=config.rerank,
             waive=config.preflight.waive,
             # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.
@@ -77,9 +80,13 @@ def measure(prepared: Prepared, started: Started, session: Session) -> Measured:
     config, evaluator = prepared.config, started.evaluator
     index = ray.get(evaluator.ready.remote())
     session.timeline.facts |= {"index_builds": index["index_builds"], "index_build_s": index["build_s"]}
-    assert not index["torch_imported"], "FAISS and torch must not share a process"
+    if index["torch_imported"]:
+        raise UserError(
+            "baselines: expected functions that do not import torch, which must not share a process with FAISS, got "
+            f"one that does among {', '.join(filter(is_import_path, config.baselines))}; write it with numpy"
+        )
     answers = ray.get(evaluator.baselines.remote("smoke", latency_queries=config.smoke.latency_queries))
-    baselines = {name: answers[name]["metrics"] for name in config.baselines}
+    baselines = {name: answers[name]["metrics"] for name in config.baseline_names}
     oracle = ray.get(evaluator.reach.remote("smoke"))
     found = index["index"]
     kind = f"{found['kind']} of {found['file']}" if "file" in found else found["kind"]

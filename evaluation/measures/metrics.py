@@ -10,7 +10,7 @@ Every retrieval metric is known under prefixes, too (`PREFIXES`): over another c
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from models.spec.imported import load_object, name_of
 
 K_MAX = 50
 EXCLUDE_CONTEXT, NOVEL, COPIED, EXACT = "exclude_context.", "novel.", "copied.", "exact."
@@ -62,6 +63,49 @@ def _metric_table() -> dict[str, Metric]:
 
 METRICS: dict[str, Metric] = _metric_table()
 RETRIEVAL_METRICS: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if metric.unit != "ms")
+
+Values = Callable[[IntArray], FloatArray]
+_own: dict[str, Values] = {}
+
+
+def register_metrics(paths: Sequence[str]) -> None:
+    """Add metrics by import path, for this process: functions from ranks (Q,) to values (Q,) whose mean is the metric.
+
+    A metric has the function's name. Higher is better.
+
+    Raises:
+        UserError: a path names no such function, or its name is that of a metric.
+    """
+    for path in paths:
+        name, values = name_of(path), load_object("metrics", path)
+        if name in METRICS and name not in _own:
+            raise UserError(f"metrics: expected a new name, got {path!r}, and {name} is a metric; rename the function")
+        sample = np.array([1, 2, 0, 50], np.int32)
+        try:
+            found = np.asarray(values(sample), dtype=float)
+        except Exception as error:  # somebody else's code may raise anything
+            raise UserError(
+                f"metrics: expected {path} to map ranks (Q,) to values (Q,), got {type(error).__name__} ({error}); "
+                "correct the function"
+            ) from error
+        if found.shape != sample.shape or not np.isfinite(found).all():
+            raise UserError(
+                f"metrics: expected {path} to give a number for each rank, 0 (not found) too, got "
+                f"{found.tolist()} for {sample.tolist()}; correct the function"
+            )
+        _own[name] = values
+        METRICS[name] = Metric(name, "score", True, f"mean over queries of {path}")
+
+
+def own_metrics() -> tuple[str, ...]:
+    """The names of the metrics that were registered."""
+    return tuple(_own)
+
+
+def retrieval_metrics() -> tuple[str, ...]:
+    """RETRIEVAL_METRICS and the registered ones."""
+    return (*RETRIEVAL_METRICS, *_own)
+
 
 _AT_K = re.compile(r"(r|contain)@([1-9][0-9]?)")
 
@@ -126,6 +170,9 @@ def per_query(name: str, ranks_final: IntArray, ranks_pool: IntArray, cosine: Fl
     assert name != "eff@5", "eff@5 is a ratio of means, not a mean"
     if name == "cosine":
         return np.asarray(cosine, dtype=np.float64)
+    if name in _own:
+        flat = np.asarray(_own[name](ranks_final.reshape(-1)), dtype=np.float64)
+        return flat.reshape(ranks_final.shape)
     kind, k = name.split("@")
     value: dict[str, Callable[[], npt.NDArray[np.float64]]] = {
         "r": lambda: hits(ranks_final, int(k)).astype(np.float64),
@@ -149,18 +196,18 @@ def summarise(ranks_final: IntArray, ranks_pool: IntArray, cosine: FloatArray) -
         cosine: (Q,) prediction . target.
 
     Returns:
-        One value for each of RETRIEVAL_METRICS; all NaN when there is no query.
+        One value for each of `retrieval_metrics()`; all NaN when there is no query.
     """
     assert len(ranks_final) == len(ranks_pool) == len(cosine)
     if len(ranks_final) == 0:
-        return dict.fromkeys(RETRIEVAL_METRICS, float("nan"))
+        return dict.fromkeys(retrieval_metrics(), float("nan"))
     means = {
         name: float(per_query(name, ranks_final, ranks_pool, cosine).mean())
-        for name in RETRIEVAL_METRICS
+        for name in retrieval_metrics()
         if name != "eff@5"
     }
     means["eff@5"] = efficiency(means["r@5"], means["contain@50"])
-    return {name: means[name] for name in RETRIEVAL_METRICS}
+    return {name: means[name] for name in retrieval_metrics()}
 
 
 def soft_recall(ranks: IntArray, k: int) -> float:

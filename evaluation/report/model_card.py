@@ -10,12 +10,13 @@ from typing import Any
 
 from tabulate import tabulate
 
-from data.io import write_text
+from data.io import read_json, write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL, metric
 from evaluation.queries import QUERIES_FILE
 from evaluation.report.columns import decimal, interval, number, per_cent
 from evaluation.report.render import markdown_text
 from evaluation.results import Row, load_config
+from models.spec.imported import is_import_path
 
 CARD_FILE = "model_card.md"
 SHOWN = (
@@ -42,7 +43,8 @@ vectors = np.array(open_payload("{payload}").vectors, dtype=np.float32)  # (N, {
 kept = np.load("{folder}/queries.npz")
 windows, novel = kept["windows"], kept["novel"]  # (Q, L + 1): rows of the context and of the target; (Q,) bool
 with torch.inference_mode():
-    predictions = load_model("{folder}/best.pt").model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
+    model = load_model("{folder}/best.pt"{trusted}).model
+    predictions = model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
 found = [np.argsort(-(vectors @ one), kind="stable")[:50] for one in predictions]  # 50 nearest rows of each query
 hits = np.array([(vectors[rows] == vectors[row]).all(axis=1) for rows, row in zip(found, windows[:, -1])])  # (Q, 50)
 rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
@@ -65,16 +67,29 @@ def write_model_card(folder: str | Path, run: str | Path, results: Mapping[str, 
         shutil.copy2(run / QUERIES_FILE, folder / QUERIES_FILE)
     config = (load_config(run).get("variants") or {}).get(results["best"]) or {}
     path = folder / CARD_FILE
+    best = next(row for row in results["rows"] if row["variant"] == results["best"])
+    results = {**results, "rows": [_of_weights(best, run)]}
     # The code names best/, where the folder will be, even while it is still being made beside it.
     write_text(path, model_card(results, config, run / "best", payload))
     return path
+
+
+def _of_weights(row: Row, run: Path) -> Row:
+    """The row with the figures of its own weights: where it is a mean over seeds, those of the one in best.pt."""
+    of_trial = next((one for one in row.get("seeds") or () if one["trial"] == row["trial"]), None)
+    if of_trial is None:
+        return row
+    final = read_json(run / "variants" / row["trial"] / "final.json")
+    windows = row["windows_seen"] // len(row["seeds"])
+    return {**row, **final["metrics"], "ci": final["ci"], "seed": of_trial["seed"], "windows_seen": windows}
 
 
 def model_card(results: Mapping[str, Any], config: Mapping[str, Any], folder: str | Path, payload: str | Path) -> str:
     """The card's Markdown."""
     row = next(row for row in results["rows"] if row["variant"] == results["best"])
     protocol = results["protocol"]
-    usage = USAGE.format(payload=payload, folder=folder, dim=protocol["D"])
+    trusted = f', trusted=["{row["model"]}"]' if is_import_path(str(row["model"])) else ""
+    usage = USAGE.format(payload=payload, folder=folder, dim=protocol["D"], trusted=trusted)
     reranked = " The table's figures are reranked, these are not." if protocol.get("reranked") else ""
     sizes = ", ".join(f"{key} {value}" for key, value in config.items() if isinstance(value, int | float | str))
     parts = [
@@ -108,7 +123,7 @@ def _trained_on(row: Row, protocol: Mapping[str, Any]) -> str:
         "windows seen": f"{number(row, 'windows_seen') or 0:,.0f} in {row.get('epochs')} epochs",
         "epoch of these weights": row.get("best_epoch"),
         "checkpoint sha256": row.get("checkpoint_sha256"),
-        "seed": protocol.get("seed"),
+        "seed": row.get("seed", protocol.get("seed")),
     }
     return "\n".join(
         f"- {name}: {markdown_text(str(value))}" for name, value in facts.items() if value not in (None, "")

@@ -10,7 +10,7 @@ from evaluation.results import Row
 Results = Mapping[str, Any]
 SAID = frozenset(
     ("warnings", "orders", "unit", "n_articles", "n_novel", "novel_below", "duplicate_share", "reranked")
-) | {"repeats_dropped", "training_seeds"}  # protocol keys that the notes turn into sentences
+) | {"repeats_dropped", "training_seeds", "own_metrics"}  # protocol keys that the notes turn into sentences
 
 
 def warnings(results: Results) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.io import write_text
-from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.report import notes, render
 from evaluation.report.columns import (
     COMPARISON_COLUMNS,
@@ -24,7 +24,9 @@ from evaluation.report.columns import (
     PAIR_COLUMNS,
     SEED_COLUMNS,
     VERDICT_COLUMNS,
+    Column,
     Section,
+    decimal,
     number,
     tested,
 )
@@ -71,10 +73,15 @@ class ComparisonTable:
             Section("By seed", SEED_COLUMNS, tuple(row for row in self.results["rows"] if row.get("seeds"))),
             Section("Verdicts", VERDICT_COLUMNS, judged),
             Section("Pairs", PAIR_COLUMNS, pairs),
-            Section("More figures", DETAIL_COLUMNS, tuple(self.compared)),
+            Section("More figures", (*DETAIL_COLUMNS, *self._own_columns()), tuple(self.compared)),
             Section("Ended early", ENDED_COLUMNS, tuple(self.ended)),
         ]
         return [section.filled() for section in sections if section.rows]
+
+    def _own_columns(self) -> list[Column]:
+        """Columns of the metrics that the experiment brought along."""
+        names = self.results["protocol"].get("own_metrics") or ()
+        return [Column(key, decimal(key, 3)) for name in names for key in (NOVEL + name, name)]
 
     @property
     def reading(self) -> list[str]:

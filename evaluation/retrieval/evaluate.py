@@ -13,12 +13,10 @@ from data.errors import UserError
 from data.payload.duplicates import share_with_duplicates
 from evaluation.index.search import SearchIndex
 from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, K_MAX, NOVEL, IntArray, ranks, summarise
-from evaluation.retrieval.baselines import PRIOR_ONLY
+from evaluation.retrieval.baselines import PRIOR_ONLY, UNIT_NORM_TOLERANCE
 from evaluation.retrieval.corpus import Corpus, Int32, QuerySet
 
 Float32 = npt.NDArray[np.float32]
-
-UNIT_NORM_TOLERANCE = 1e-3  # float16 payloads and float32 normalisation stay well inside
 
 
 class Reranks(Protocol):

@@ -24,8 +24,8 @@ from evaluation.index.file import open_index_file
 from evaluation.index.search import SearchIndex
 from evaluation.index.store import open_or_build
 from evaluation.measures.latency import Latency, measure, measure_interleaved
-from evaluation.measures.metrics import K_MAX
-from evaluation.retrieval.baselines import BASELINES, FITTED, PRIOR_ONLY, ParameterFree, fit_baseline
+from evaluation.measures.metrics import K_MAX, register_metrics
+from evaluation.retrieval.baselines import BASELINES, FITTED, PRIOR_ONLY, ParameterFree, fit_baseline, parameter_free
 from evaluation.retrieval.corpus import Corpus, QuerySet, TrainingWindows, corpus_of
 from evaluation.retrieval.evaluate import RetrievalResult, evaluate, evaluate_prior_only
 from evaluation.retrieval.fitted.choice import FittedBaseline, Predict, TrainingData
@@ -33,6 +33,7 @@ from evaluation.retrieval.fitted.ridge import FittedRidge
 from evaluation.retrieval.oracle import neighbourhood_oracle
 from evaluation.retrieval.rerank import Reranker
 from evaluation.retrieval.triage import triage
+from models.spec.imported import name_of
 
 Float32 = npt.NDArray[np.float32]
 PREDICT_LATENCY_QUERIES = 200  # a batch-of-one prediction of a baseline is timed this often, at the most
@@ -50,6 +51,7 @@ class Evaluator:
         *,
         training: TrainingWindows | None = None,
         baselines: Sequence[str] = tuple(BASELINES),
+        metrics: Sequence[str] = (),
         threads: int = 1,
         index_dir: str | None = None,
         rerank: RerankConfig | None = None,
@@ -57,7 +59,8 @@ class Evaluator:
     ) -> None:
         """Open the payload and build the index, or open it from `index_dir`, where it is kept for later runs.
 
-        `baselines`: names of those that `baselines` evaluates; the fitted ones need the `training` windows.
+        `baselines`: names of those that `baselines` evaluates, or import paths; the fitted ones need the `training`
+        windows. `metrics`: import paths of further ones, see `register_metrics`.
         With `index.file` that file is searched instead. With `rerank` every evaluation is reranked, and `baselines` has
         the further row `prior-only`. `waive`: names of checks of the file that may fail; a file that cannot be searched
         at all is then left aside, and an index is built.
@@ -73,7 +76,8 @@ class Evaluator:
         self._training = (
             TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel) if training else None
         )
-        self._names = tuple(baselines)
+        self._entries = {name_of(entry): entry for entry in baselines}
+        register_metrics(metrics)
         self._baselines: dict[str, FittedBaseline] = {}
         self._rerank = rerank
         self._reranker = Reranker(self._corpus, rerank) if rerank is not None else None
@@ -195,7 +199,7 @@ class Evaluator:
         """
         queries = self._query_set(query_set)
         answers = {}
-        for name in self._names:
+        for name in self._entries:
             fitted = self._fitted(name)
             context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
             timed = _timed_alone(fitted.predict, context)
@@ -213,7 +217,11 @@ class Evaluator:
         if found is None:
             if name in FITTED and self._training is None:
                 raise UserError(f"baseline.{name}: expected training windows to fit it to, got none; leave it out")
-            found = ParameterFree(BASELINES[name]) if self._training is None else fit_baseline(name, self._training)
+            entry = self._entries.get(name, name)
+            if self._training is None:
+                found = ParameterFree(parameter_free(entry))
+            else:
+                found = fit_baseline(entry, self._training)
             self._baselines[name] = found
         return found
 

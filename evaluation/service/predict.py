@@ -3,6 +3,7 @@
 Q queries, L context chunks, D dimension.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def predict(
     batch_size: int = BATCH_SIZE,
     device: str = "cpu",
     latency_queries: int = 0,
+    trusted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Predict the target of every window and time the forward pass on single queries.
 
@@ -38,6 +40,7 @@ def predict(
         batch_size: windows per forward pass.
         device: where the model runs.
         latency_queries: how many single forward passes are timed, one thread, after a warm-up; 0 times none.
+        trusted: import paths of models of somebody else that the checkpoint may name.
 
     Returns:
         `predictions` (Q, D) float32, `predict_ms` (T,) the timed forward passes, `predict_p95_ms` (NaN when not
@@ -47,7 +50,7 @@ def predict(
         MissingFileError, UserError: no such file, a damaged one, or one of another dimension than the payload.
     """
     opened = open_payload(payload)
-    loaded = load_model(checkpoint, device=device, dim=opened.dim)
+    loaded = load_model(checkpoint, device=device, dim=opened.dim, trusted=trusted)
     context = windows[:, :-1]
     latency = forward_latency(loaded.model, opened.vectors, context, latency_queries, device)
     return {

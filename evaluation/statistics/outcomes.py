@@ -19,7 +19,9 @@ from evaluation.measures.metrics import (
     NOVEL,
     RETRIEVAL_METRICS,
     efficiency,
+    own_metrics,
     per_query,
+    retrieval_metrics,
     split_prefix,
 )
 
@@ -84,9 +86,10 @@ class Outcomes:
     @property
     def names(self) -> tuple[str, ...]:
         """The metrics that follow from these arrays."""
-        without = () if self.ranks_exclude_context is None else RETRIEVAL_METRICS
+        without = () if self.ranks_exclude_context is None else retrieval_metrics()
         excluding = (EXCLUDE_CONTEXT + name for name in without if name != "cosine")
-        return (*COMPARED_METRICS, COPIED + "r@5", *excluding)
+        own = (prefix + name for prefix in (NOVEL, "") for name in own_metrics())
+        return (*COMPARED_METRICS, *own, COPIED + "r@5", *excluding)
 
     def values(self, name: str) -> Float64:
         """Return (S, Q) values whose mean over the queries that the prefix chooses is the metric of each seed."""

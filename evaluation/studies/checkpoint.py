@@ -68,6 +68,7 @@ class Task:
     rerank: RerankConfig | None  # the run's
     waive: tuple[str, ...]  # checks of an index file that may fail
     rules: tuple[Rule, ...]
+    trusted: tuple[str, ...]  # import paths that the checkpoint may name
 
 
 def prepare(args: argparse.Namespace, scratch: Path) -> Task:
@@ -88,7 +89,8 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     index = IndexConfig(**{**config.get("index", {}), **kind})
     waive = tuple(config.get("preflight", {}).get("waive", ()))
     rerank = RerankConfig(**config["rerank"]) if config.get("rerank") is not None else None
-    return Task(checkpoint, run, payload, asked, index, rerank, waive, tuple(_rule(text) for text in rules))
+    trusted = tuple(args.model or ())
+    return Task(checkpoint, run, payload, asked, index, rerank, waive, tuple(_rule(text) for text in rules), trusted)
 
 
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
@@ -117,6 +119,7 @@ def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: st
         *(checkpoint, task.payload.path, task.asked.queries.windows),
         device=device,
         latency_queries=200,
+        trusted=task.trusted,
     )
     timed = max(MIN_TIMED_SMOKE, len(task.asked.queries))
     answer = evaluator.evaluate(str(checkpoint), "queries", predicted.pop("predictions"), latency_queries=timed)
@@ -242,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--index", choices=INDEX_KINDS, help="kind of index; default: the run's, else auto")
     parser.add_argument("--gate", action="append", help="a rule instead of the run's; may be repeated")
     parser.add_argument("--device", default="cpu", help="where the model runs")
+    parser.add_argument("--model", action="append", help="import path of a model that the checkpoint may name")
     parser.add_argument("--out", help="JSON file for metrics and gates")
     return parser
 

@@ -12,7 +12,7 @@ from data.errors import UserError, check_range
 from data.payload.store import open_payload
 from evaluation.config import RerankConfig
 from evaluation.queries import load_queries
-from evaluation.results import load_results, payload_folder, trial_of
+from evaluation.results import load_config, load_results, payload_folder, trial_of
 from evaluation.retrieval.corpus import Corpus, QuerySet, corpus_of
 from evaluation.service.process import in_own_process
 
@@ -40,7 +40,12 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     folder = Path(run) / "variants" / trial_of(results, variant)
     windows = load_queries(run).windows[:limit]
     searched = payload_folder(run, payload)
-    predicted = in_own_process("evaluation.service.predict", "predict", folder / "best.pt", searched, windows)
+    entry = (load_config(run).get("variants") or {}).get(variant) or {}
+    predicted = in_own_process(
+        *("evaluation.service.predict", "predict"),
+        *(folder / "best.pt", searched, windows),
+        trusted=[str(entry.get("model"))],  # whoever names the run has seen what it trained
+    )
     return Subject(corpus_of(open_payload(searched)), QuerySet(variant, windows), predicted["predictions"])
 
 

@@ -6,16 +6,24 @@ from typing import Any
 
 from models.blocks.amn import Amn
 from models.blocks.backbone import Backbone
+from models.blocks.imported import ImportedModel
+from models.spec.imported import ImportedSpec
 from models.spec.ranges import at_least
 from models.spec.registry import make_spec
 from models.spec.specs import AmnSpec, MambaSpec, VariantSpec
 
-Model = Backbone | Amn
+OwnModel = Backbone | Amn
+Model = OwnModel | ImportedModel
 
 
-def build_model(spec: VariantSpec, dim: int) -> Model:
-    """Return the freshly initialised model for vectors of width `dim`; it carries `spec` and `dim` as attributes."""
+def build_model(spec: VariantSpec | ImportedSpec, dim: int) -> Model:
+    """Return the freshly initialised model for vectors of width `dim`; it carries `spec` and `dim` as attributes.
+
+    Raises UserError when a spec names a model of somebody else that cannot be imported or built.
+    """
     at_least("dim", dim, 1)
+    if isinstance(spec, ImportedSpec):
+        return ImportedModel(spec, dim)
     if isinstance(spec, AmnSpec):
         return Amn(spec, dim)
     assert isinstance(spec, MambaSpec)

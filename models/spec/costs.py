@@ -5,11 +5,14 @@ Letters: D vector dim, L context length, d d_model, G GRU hidden.
 
 from __future__ import annotations
 
+from models.spec.imported import ImportedSpec
 from models.spec.specs import AmnSpec, LayerKind, MambaGRSpec, MambaSpec, VariantSpec
 
 
-def num_parameters(spec: VariantSpec, dim: int) -> int:
+def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
     """Return the number of trainable values of the model that `spec` describes for D = `dim`."""
+    if isinstance(spec, ImportedSpec):
+        return spec.counts(dim).parameters
     mix = 2 if spec.residual == "learned" else 0
     head = spec.d_model * dim
     if isinstance(spec, AmnSpec):
@@ -19,11 +22,13 @@ def num_parameters(spec: VariantSpec, dim: int) -> int:
     return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head + mix
 
 
-def flops_per_window(spec: VariantSpec, dim: int, context_length: int) -> int:
+def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
     """Return the operations (2 per multiply-add) of the matrix products of one forward pass over one window.
 
     Elementwise work and the convolution do not count. The backward pass costs about twice as much.
     """
+    if isinstance(spec, ImportedSpec):
+        return spec.counts(dim).flops
     L = context_length
     means = L * L * dim  # a prefix mean is a small matrix product
     line = L * (L + 1) // 2 * dim * dim

@@ -18,6 +18,7 @@ import dataclasses
 from typing import Any
 
 from data.errors import UserError
+from models.spec.imported import ImportedSpec, is_import_path
 from models.spec.ranges import suggestion
 from models.spec.specs import (
     AmnSpec,
@@ -48,12 +49,16 @@ def make_spec(name: str, **overrides: Any) -> VariantSpec:
     return VARIANTS[name](**overrides)
 
 
-def spec_to_dict(spec: VariantSpec) -> dict[str, Any]:
+def spec_to_dict(spec: VariantSpec | ImportedSpec) -> dict[str, Any]:
     """Return the spec as plain values, its name under "variant"."""
+    if isinstance(spec, ImportedSpec):
+        return {"variant": spec.path, "sizes": spec.sizes}
     return {"variant": spec.name, **dataclasses.asdict(spec)}
 
 
-def spec_from_dict(values: dict[str, Any]) -> VariantSpec:
+def spec_from_dict(values: dict[str, Any]) -> VariantSpec | ImportedSpec:
     """Return the spec that `spec_to_dict` wrote."""
     overrides = dict(values)
+    if is_import_path(overrides["variant"]):
+        return ImportedSpec(path=overrides["variant"], sizes=overrides["sizes"])
     return make_spec(overrides.pop("variant"), **overrides)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from data.errors import MissingFileError, UserError
 from data.io import check_file, replacing
-from models.blocks.build import Model, build_model
+from models.blocks.build import Model, OwnModel, build_model
+from models.spec.imported import ImportedSpec
 from models.spec.registry import spec_from_dict, spec_to_dict
 from models.spec.specs import VariantSpec
 
@@ -37,7 +39,7 @@ class LoadedModel:
     """A model in evaluation mode and what its file said about it."""
 
     model: Model
-    spec: VariantSpec
+    spec: VariantSpec | ImportedSpec
     dim: int
     epoch: int
     metrics: dict[str, Any]
@@ -58,8 +60,12 @@ def save_model(file: File, model: Model, *, epoch: int, metrics: dict[str, Any],
     save_training_state(file, content)
 
 
-def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> LoadedModel:
+def load_model(
+    file: File, device: str = "cpu", *, dim: int | None = None, trusted: Collection[str] = ()
+) -> LoadedModel:
     """Rebuild the model from its file alone, in evaluation mode.
+
+    `trusted`: import paths of models of somebody else that the file may name; it imports no other.
 
     Raises MissingFileError or a one-line UserError when the file is truncated, no checkpoint, of another dimension
     than `dim` (None: any), or lacks or adds a tensor.
@@ -76,8 +82,14 @@ def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> Lo
             f"{where}: expected a model for vectors of dimension {dim}, got dimension {content['dim']}; "
             "use the payload it was trained on or train it on this one"
         )
-    model = build_model(spec_from_dict(content["spec"]), content["dim"])
-    if model.spec.residual == "fitted":
+    spec = spec_from_dict(content["spec"])
+    if isinstance(spec, ImportedSpec) and spec.path not in trusted:
+        raise UserError(
+            f"{where}: expected a model of this project, got one that imports {spec.path}; trust it by its name "
+            "(evaluation.checkpoint --model), if you do"
+        )
+    model = build_model(spec, content["dim"])
+    if isinstance(model, OwnModel) and model.spec.residual == "fitted":
         make_room_for_line(model, content["state"])
     _check_tensors(where, content["state"], model.state_dict())
     model.load_state_dict(content["state"])
@@ -89,7 +101,7 @@ def load_model(file: File, device: str = "cpu", *, dim: int | None = None) -> Lo
     return LoadedModel(model, model.spec, model.dim, content["epoch"], content["metrics"], content["provenance"])
 
 
-def make_room_for_line(model: Model, state: dict[str, Any]) -> None:
+def make_room_for_line(model: OwnModel, state: dict[str, Any]) -> None:
     """Give a model with `residual: fitted` a line as long as the state's: its length is that of the contexts."""
     length = len(state.get("head.line.bias", ()))
     model.head.line.set(torch.zeros(length, model.dim, model.dim), torch.zeros(length, model.dim))

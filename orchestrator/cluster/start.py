@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +60,11 @@ def set_environment(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def start(address: str | None, verbose: bool) -> Cluster:
-    """Start Ray on this machine, or join the cluster at `address`; UserError when it cannot be reached."""
+def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`; UserError when it cannot be reached.
+
+    `modules`: folders of packages and files of modules that the experiment names by import path; they are shipped.
+    """
     import ray
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
@@ -69,11 +72,12 @@ def start(address: str | None, verbose: bool) -> Cluster:
     if address:
         # The workers of another machine have no checkout of ours: ship the packages, never the data.
         root = Path(__file__).parents[2]
-        modules = [str(root / name) for name in _PACKAGES]
-        options |= {"address": address, "runtime_env": {"py_modules": modules, "env_vars": _ENVIRONMENT}}
+        shipped = [*(str(root / name) for name in _PACKAGES), *modules]
+        options |= {"address": address, "runtime_env": {"py_modules": shipped, "env_vars": _ENVIRONMENT}}
     else:
         # "local": never a cluster that the environment happens to name.
         options |= {"address": "local", "include_dashboard": True}
+        options |= {"runtime_env": {"py_modules": [*modules]}} if modules else {}
         _name_cluster()
     try:
         if address:

@@ -21,6 +21,7 @@ from data.windows.novelty import NOVEL_BELOW
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
+from models.spec.imported import ImportedSpec, is_import_path, name_of
 from models.spec.loss import LossConfig
 from models.spec.optim import OptimConfig, Precision
 from models.spec.registry import VARIANTS
@@ -159,7 +160,7 @@ class Variant:
 
     name: str
     model: str
-    spec: VariantSpec
+    spec: VariantSpec | ImportedSpec
     training: TrainingConfig
 
     @property
@@ -191,6 +192,9 @@ class ExperimentConfig(_Section):
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
     baselines: tuple[str, ...] = ALL_BASELINES
+    """Names, or import paths of functions from contexts (Q, L, D) to unit predictions (Q, D)."""
+    metrics: tuple[str, ...] = ()
+    """Further metrics by import path: functions from ranks (Q,), 0 where the target is not found, to values (Q,)."""
     training: TrainingConfig = TrainingConfig()
     smoke: SmokeConfig = SmokeConfig()
     gates: GatesConfig = GatesConfig()
@@ -208,6 +212,17 @@ class ExperimentConfig(_Section):
         """Return the enabled variants by name, in the file's order."""
         named = {name: resolve_variant(name, entry, self.training) for name, entry in self.variants.items()}
         return {name: variant for name, variant in named.items() if variant is not None}
+
+    @property
+    def baseline_names(self) -> tuple[str, ...]:
+        """Return the names of the rows of the baselines that are not trained."""
+        return tuple(map(name_of, self.baselines))
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """Return every import path that the experiment names."""
+        models = [variant.model for variant in self.resolved_variants.values() if is_import_path(variant.model)]
+        return tuple(dict.fromkeys([*models, *filter(is_import_path, self.baselines), *self.metrics]))
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
@@ -278,8 +293,8 @@ class ExperimentConfig(_Section):
 def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) -> Variant | None:
     """Return what one entry of `variants` means; None when it says `enabled: false`.
 
-    An entry holds the model's own sizes, and may hold `model` (when the variant's name is not the model's), `training`
-    (overrides) and `enabled`.
+    An entry holds the model's own sizes, and may hold `model` (when the variant's name is not the model's; or an import
+    path), `training` (overrides) and `enabled`.
     """
     path = f"variants.{name}"
     entry = dict(entry)
@@ -287,14 +302,14 @@ def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) 
     if not isinstance(enabled, bool):
         raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; fix the value")
     model = entry.pop("model", name)
-    if model not in VARIANTS:
+    if model not in VARIANTS and not is_import_path(str(model)):
         where = f"{path}.model" if model != name else path
         raise UserError(f"{where}: unknown variant {model!r}; {suggest(str(model), VARIANTS)}")
     overrides = entry.pop("training", {})
     if not isinstance(overrides, dict):
         raise UserError(f"{path}.training: expected a mapping, got {overrides!r}; e.g. training: {{batch_size: 128}}")
     training = _merge_training(defaults, overrides, f"{path}.training")
-    spec = validate(VARIANTS[model], entry, path)
+    spec = validate(VARIANTS[model], entry, path) if model in VARIANTS else ImportedSpec(path=model, sizes=entry)
     return Variant(name=name, model=model, spec=spec, training=training) if enabled else None
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from data.errors import UserError
+from evaluation.measures.metrics import register_metrics
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.references import check_references
 from orchestrator.config.validation import suggest, validate
@@ -23,6 +24,7 @@ def load_config(path: Path, overrides: tuple[str, ...] = (), only: tuple[str, ..
         _check_variants(config)
         if only:
             config = _keep_only(config, only)
+        register_metrics(config.metrics)
         check_references(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

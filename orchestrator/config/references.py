@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Set
 
 from data.errors import UserError
-from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, METRICS, NOVEL, RETRIEVAL_METRICS, split_prefix
+from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, METRICS, NOVEL, retrieval_metrics, split_prefix
 from evaluation.measures.rules import Rule, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
+from models.spec.imported import is_import_path
 from orchestrator.config.experiment import BEST_BASELINE, LEARNED_BASELINE, ExperimentConfig
 from orchestrator.config.validation import suggest
 
@@ -18,13 +19,7 @@ AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
 def check_references(config: ExperimentConfig) -> None:
     """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
-    seeds = config.training_seeds
-    for position, seed in enumerate(seeds):
-        if seed in seeds[:position]:
-            raise UserError(f"seeds[{position}]: expected each seed once, got {seed} again; drop it")
-    for name in config.baselines:
-        if name not in ALL_BASELINES:
-            raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, ALL_BASELINES)}")
+    _check_names(config)
     most_epochs = max(variant.training.epochs for variant in variants.values())
     for position, epoch in enumerate(config.smoke.epochs):
         if epoch > most_epochs:
@@ -32,12 +27,9 @@ def check_references(config: ExperimentConfig) -> None:
                 f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
                 "that epoch never comes: drop it or train longer"
             )
-    for name in variants:
-        if name in ALL_BASELINES:
-            raise UserError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
     _check_smoke_gates(config)
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
-    known_at_end = set(config.baselines) | learned
+    known_at_end = set(config.baseline_names) | learned
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
     _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
     reference = config.gates.reference
@@ -57,6 +49,23 @@ def check_references(config: ExperimentConfig) -> None:
                 f"got {variant.training.val_windows}; all variants are validated on the same windows"
             )
     _check_stages(config)
+
+
+def _check_names(config: ExperimentConfig) -> None:
+    seeds = config.training_seeds
+    for position, seed in enumerate(seeds):
+        if seed in seeds[:position]:
+            raise UserError(f"seeds[{position}]: expected each seed once, got {seed} again; drop it")
+    for name in config.baselines:
+        if name not in ALL_BASELINES and not is_import_path(name):
+            raise UserError(f"baselines: unknown baseline {name!r}; {suggest(name, ALL_BASELINES)}")
+    names = config.baseline_names
+    for position, name in enumerate(names):
+        if name in names[:position] or (name in ALL_BASELINES and is_import_path(config.baselines[position])):
+            raise UserError(f"baselines[{position}]: expected each name once, got {name!r} again; rename the function")
+    for name in config.resolved_variants:
+        if name in {*ALL_BASELINES, *names}:
+            raise UserError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
 
 
 def _check_smoke_gates(config: ExperimentConfig) -> None:
@@ -81,12 +90,12 @@ def _check_smoke_gates(config: ExperimentConfig) -> None:
             raise UserError(f"gates.smoke[{position}]: expected rules, got none; add continue_if or prune_unless")
         for key in ("continue_if", "prune_unless"):
             path = f"gates.smoke[{position}].{key}"
-            _check_rules(getattr(gate, key), path, set(config.baselines), AT_THE_END)
+            _check_rules(getattr(gate, key), path, set(config.baseline_names), AT_THE_END)
 
 
 def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasured: Set[str] = frozenset()) -> None:
     """Refuse rules that no trial could pass or fail: a metric that is not measured would prune them all."""
-    prefixed = [prefix + name for prefix in (NOVEL, EXCLUDE_CONTEXT) for name in RETRIEVAL_METRICS]
+    prefixed = [prefix + name for prefix in (NOVEL, EXCLUDE_CONTEXT) for name in retrieval_metrics()]
     prefixed.remove(EXCLUDE_CONTEXT + "cosine")  # the cosine knows no results that could be left out
     measured = [*METRICS, *prefixed, COPIED + "r@5", EXACT + "r@5"]
     legal = [name for name in measured if name not in unmeasured]

@@ -16,6 +16,7 @@ from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
 from evaluation.statistics.verdict import decide
 from models.spec.costs import num_parameters
+from models.spec.imported import name_of
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.orders import check_orders
@@ -120,6 +121,7 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "novel_below": config.evaluation.novel_below,
         "unit": final.known.unit,
         "reranked": config.rerank is not None,
+        "own_metrics": [*map(name_of, config.metrics)],
         "repeats_dropped": payload.provenance.source.get("repeats_dropped", 0),
         "index": measured.index["index"],
         "latency": {"batch": 1, "threads": 1, "timed": config.final.latency_queries},

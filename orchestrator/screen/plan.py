@@ -14,7 +14,7 @@ from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import admit, memory_gib
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.preflight import check_data, check_inputs, check_questions
+from orchestrator.preflight import check_data, check_inputs, check_questions, count_imported
 from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes
@@ -25,6 +25,7 @@ def make_plan(config: ExperimentConfig, ledger: Ledger) -> tuple[str, list[Check
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
+    count_imported(config, data.payload.dim)
     admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
     if not blocking(checks):
         checks += check_questions(config, make_questions(config, data))

@@ -21,7 +21,7 @@ from data.seeding import derive_seed
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import soft_recall
 from evaluation.retrieval.fitted.choice import blocks, choosing_queries
-from models.blocks.build import build_model
+from models.blocks.build import OwnModel, build_model
 from models.training.losses import Loss, LossOutput
 from models.training.negatives import ArticleNegatives
 from models.training.optim import build_optimizer, clip_gradients, set_lr
@@ -125,6 +125,7 @@ class Learner:
         torch.manual_seed(derive_seed(seed, "init"))
         self.model = build_model(variant.spec, table.dim).to(table.device)
         if variant.spec.residual == "fitted":
+            assert isinstance(self.model, OwnModel)
             assert line is not None, "residual: fitted needs the line that the evaluator fits"
             self.model.head.line.set(*map(torch.tensor, line))
         self.loss = Loss(self.training.loss).to(table.device)

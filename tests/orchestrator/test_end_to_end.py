@@ -337,6 +337,41 @@ def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_th
     assert (again.returncode, "complete since" in again.stdout) == (0, True)
 
 
+OTHERS = """
+import numpy as np
+
+def predict(context):
+    whole = context[:, -1] + 0.5 * context[:, -2]
+    return whole / np.linalg.norm(whole, axis=-1, keepdims=True)
+
+def halves(ranks):
+    return np.where(ranks > 0, 0.5 ** np.maximum(ranks - 1.0, 0.0), 0.0)
+"""
+
+
+def test_the_readmes_own_model_runs_with_a_baseline_and_a_metric_of_somebody_else(experiment, tmp_path):
+    (tmp_path / "mine.py").write_text((REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0])
+    (tmp_path / "others.py").write_text(OTHERS)
+    sets = ['variants.gru={"model": "mine:Gru", "hidden": 16}', 'baselines=[last_vector, "others:predict"]']
+    sets += ['metrics=["others:halves"]', "gates.smoke=[]", 'gates.success_if=["novel.halves >= baseline.predict"]']
+    options = ["--only", "gru", *(part for text in sets for part in ("--set", text))]
+    made = command(experiment, tmp_path / "run", *options)
+    done = subprocess.run(made, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    results = read_json(tmp_path / "run" / "results.json")
+    rows = {row["variant"]: row for row in results["rows"]}
+    assert list(rows) == ["gru", "last_vector", "predict"]
+    # Two layers of 16 x 16 with a bias, and three gates of two 16 x 16 matrices with two biases.
+    assert rows["gru"]["params"] == 16 * 16 + 16 + 3 * (2 * 16 * 16 + 2 * 16)
+    ranks = np.load(tmp_path / "run" / "variants" / "predict" / "ranks.npy")
+    assert rows["predict"]["halves"] == pytest.approx(np.where(ranks > 0, 0.5 ** np.maximum(ranks - 1.0, 0), 0).mean())
+    assert rows["gru"]["gates"][0]["limit"] == pytest.approx(rows["predict"]["novel.halves"])
+    (tmp_path / "mine.py").write_text("# changed\n" + (tmp_path / "mine.py").read_text())
+    (tmp_path / "run" / "results.json").unlink()
+    again = subprocess.run(made, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (again.returncode, "expected the run's own imported (sha256" in again.stderr) == (2, True)
+
+
 def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_path):
     # Each step multiplies the weights by 1 - 10 * 10: they overflow within two epochs.
     optimizer = "{lr: 10.0, weight_decay: 10.0}"
