@@ -11,6 +11,8 @@ class Ending(StrEnum):
     FINISHED = "finish"
     EARLY_STOPPED = "early_stop"
     PRUNED = "prune"
+    HALVED = "halve"
+    """Others of its variant's search were better on validation."""
     DIVERGED = "diverge"
     FAILED = "fail"
     INTERRUPTED = "interrupt"

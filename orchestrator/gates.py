@@ -174,6 +174,20 @@ def best_epoch(history: Sequence[Epoch], rule: EarlyStopping) -> Epoch:
     return best
 
 
+def halve(scores: Mapping[str, float | None]) -> set[str]:
+    """Return the worse half of the trials that compete, by their scores (higher is better): n // 2 of n.
+
+    A score that is missing or no number is the worst. Of equals the later one in the order given is worse.
+    """
+    names = list(scores)
+
+    def worth(name: str) -> tuple[float, int]:
+        score = scores[name]
+        return (-math.inf if score is None or math.isnan(score) else score, -names.index(name))
+
+    return set(sorted(names, key=worth)[: len(names) // 2])
+
+
 def ended(ending: Ending, epoch: int, rule: str, reason: str) -> TrialDecision:
     """Return the decision that ends a trial without a measured value."""
     passed = ending is Ending.FINISHED

@@ -168,6 +168,18 @@ SEED_COLUMNS = (
     Column("weights of", words("trial"), "left"),
 )
 
+SEARCH_COLUMNS = (
+    Column("trial", words("trial"), "left"),
+    Column("settings", lambda row: ", ".join(f"{key} {value}" for key, value in row["settings"].items()), "left"),
+    Column("status", words("status"), "left"),
+    Column("epochs", short_count("epochs")),
+    Column("score on\nvalidation", decimal("score", 4)),
+    Column("best\nepoch", short_count("best_epoch")),
+    Column("TFLOP", lambda row: f"{row['flops'] / 1e12:.2f}"),
+    Column("train s", decimal("train_s", 0)),
+    Column("", lambda row: "chosen" if row["chosen"] else "", "left"),
+)
+
 VERDICT_COLUMNS = (NAME, VERDICT, Column("because", words("verdict_why"), "left"))
 
 DETAIL_COLUMNS = (

@@ -43,9 +43,8 @@ vectors = np.array(open_payload("{payload}").vectors, dtype=np.float32)  # (N, {
 kept = np.load("{folder}/queries.npz")
 windows, novel = kept["windows"], kept["novel"]  # (Q, L + 1): rows of the context and of the target; (Q,) bool
 with torch.inference_mode():
-    model = load_model("{folder}/best.pt"{trusted}).model
-    predictions = model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
-found = [np.argsort(-(vectors @ one), kind="stable")[:50] for one in predictions]  # 50 nearest rows of each query
+    pred = load_model("{folder}/best.pt"{trusted}).model(torch.from_numpy(vectors[windows[:, :-1]]))[:, -1].numpy()
+found = [np.argsort(-(vectors @ one), kind="stable")[:50] for one in pred]  # 50 nearest rows of each query
 hits = np.array([(vectors[rows] == vectors[row]).all(axis=1) for rows, row in zip(found, windows[:, -1])])  # (Q, 50)
 rank = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1.0, np.inf)
 print({{f"R@{{k}}": (rank <= k).mean() for k in (1, 5, 10, 20, 50)}}, "Eff@5", (rank <= 5).sum() / (rank <= 50).sum())

@@ -22,6 +22,7 @@ from evaluation.report.columns import (
     DETAIL_COLUMNS,
     ENDED_COLUMNS,
     PAIR_COLUMNS,
+    SEARCH_COLUMNS,
     SEED_COLUMNS,
     VERDICT_COLUMNS,
     Column,
@@ -36,6 +37,7 @@ ADVICE = "What to try next"
 _CAPTIONS = {
     "Comparison": "Retrieval on held-out articles, sorted by R@5 over novel queries, with 95 % intervals.",
     "By seed": "The same figures under each training seed.",
+    "Search": "What was tried for each variant; validation chose, test articles chose nothing.",
     "Verdicts": "The verdicts and what they rest on.",
     "Pairs": "Differences in novel R@5 with paired 95 % intervals.",
     "More figures": "Further figures over all queries.",
@@ -71,12 +73,21 @@ class ComparisonTable:
         sections = [
             Section("Comparison", COMPARISON_COLUMNS, tuple(self.compared)),
             Section("By seed", SEED_COLUMNS, tuple(row for row in self.results["rows"] if row.get("seeds"))),
+            Section("Search", SEARCH_COLUMNS, tuple(self._samples())),
             Section("Verdicts", VERDICT_COLUMNS, judged),
             Section("Pairs", PAIR_COLUMNS, pairs),
             Section("More figures", (*DETAIL_COLUMNS, *self._own_columns()), tuple(self.compared)),
             Section("Ended early", ENDED_COLUMNS, tuple(self.ended)),
         ]
         return [section.filled() for section in sections if section.rows]
+
+    def _samples(self) -> list[Row]:
+        """The trials of every variant's search, the chosen one marked."""
+        return [
+            {**one, "chosen": survived(row) and one["trial"] == row["trial"]}
+            for row in self.results["rows"]
+            for one in row.get("search") or ()
+        ]
 
     def _own_columns(self) -> list[Column]:
         """Columns of the metrics that the experiment brought along."""
@@ -107,7 +118,7 @@ class ComparisonTable:
         """What a person decides from, without markup: headline, warnings, first table, advice, what ended early."""
         shown = {section.title: section for section in self.sections}
         first = [render.plain(shown["Comparison"], width)] if "Comparison" in shown else []
-        seeds = [render.plain(shown["By seed"], width)] if "By seed" in shown else []
+        seeds = [render.plain(shown[title], width) for title in ("By seed", "Search") if title in shown]
         last = [render.plain(shown["Ended early"], width)] if "Ended early" in shown else []
         above = [self.headline, self.tie, *(f"Warning: {one}" for one in self.warnings)]
         reading = [textwrap.fill(" ".join(self.reading), width)] if first else []

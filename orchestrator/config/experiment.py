@@ -26,6 +26,7 @@ from models.spec.loss import LossConfig
 from models.spec.optim import OptimConfig, Precision
 from models.spec.registry import VARIANTS
 from models.spec.specs import VariantSpec
+from orchestrator.config.search import draw_samples, with_settings
 from orchestrator.config.validation import suggest, validate
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 
@@ -117,6 +118,20 @@ class GatesConfig(_Section):
     reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
 
 
+class SearchConfig(_Section):
+    """Several settings of each variant, of which the best on validation goes into the table.
+
+    At each of the epochs `halving` the trials of a variant that are still running are compared, and the worse half
+    ends. Test articles choose nothing.
+    """
+
+    samples: Annotated[int, Field(ge=2)] = 4
+    space: dict[str, Any] = {}
+    """By dotted key of a variant's entry, see orchestrator/config/search.py; `variants.<name>.search` replaces it."""
+    metric: EpochMetric = "val_soft_r@5"
+    halving: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+
 class EvaluationConfig(_Section):
     """How queries are told apart, in smoke and final evaluations alike."""
 
@@ -171,11 +186,15 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
-    """One training: a variant under a seed. `name` is that of its folder; with one seed, the variant's own."""
+    """One training: a variant under a seed, or one sample of a search.
+
+    `name` is that of its folder: the variant's own, `<variant>@<seed>`, or `<variant>.<number>` with the settings.
+    """
 
     name: str
     variant: Variant
     seed: int
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class ExperimentConfig(_Section):
@@ -206,6 +225,7 @@ class ExperimentConfig(_Section):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     stages: tuple[tuple[str, ...], ...] | None = None
+    search: SearchConfig | None = None
 
     @property
     def resolved_variants(self) -> dict[str, Variant]:
@@ -233,12 +253,31 @@ class ExperimentConfig(_Section):
     def trials(self) -> dict[str, PlannedTrial]:
         """Return every training by its name, in the order of variants and seeds."""
         alone = len(self.training_seeds) == 1
+        if self.search is not None:
+            return {trial.name: trial for name in self.resolved_variants for trial in self._samples(name)}
         planned = [
             PlannedTrial(name=name if alone else f"{name}@{seed}", variant=variant, seed=seed)
             for name, variant in self.resolved_variants.items()
             for seed in self.training_seeds
         ]
         return {trial.name: trial for trial in planned}
+
+    def space_of(self, variant: str) -> Mapping[str, Any]:
+        """Return what a search draws the variant's settings from."""
+        common = self.search.space if self.search is not None else {}
+        found: Mapping[str, Any] = self.variants[variant].get("search", common)
+        return found
+
+    def _samples(self, name: str) -> list[PlannedTrial]:
+        assert self.search is not None
+        planned = []
+        drawn = draw_samples(self.space_of(name), self.search.samples, self.seed)
+        for number, settings in enumerate(drawn, start=1):
+            variant = resolve_variant(name, with_settings(self.variants[name], settings), self.training)
+            assert variant is not None
+            trial = PlannedTrial(name=f"{name}.{number}", variant=variant, seed=self.seed, settings=settings)
+            planned.append(trial)
+        return planned
 
     def trials_of(self, variant: str) -> list[PlannedTrial]:
         """Return the trainings of one variant, in the order of the seeds."""
@@ -265,6 +304,8 @@ class ExperimentConfig(_Section):
 
     def selection(self, variant: Variant) -> EarlyStopping:
         """Return the rule that says which epoch's weights `best.pt` holds, with or without early stopping."""
+        if self.search is not None:
+            return EarlyStoppingConfig(metric=self.search.metric).rule()
         return (variant.training.early_stopping or EarlyStoppingConfig()).rule()
 
     def resolved(self) -> dict[str, Any]:
@@ -275,6 +316,7 @@ class ExperimentConfig(_Section):
                 "model": variant.model,
                 **_plain(variant.spec),
                 "training": variant.training.model_dump(mode="json"),
+                **({"search": dict(self.space_of(name))} if self.search is not None else {}),
             }
             for name, variant in self.resolved_variants.items()
         }
@@ -294,13 +336,14 @@ def resolve_variant(name: str, entry: dict[str, Any], defaults: TrainingConfig) 
     """Return what one entry of `variants` means; None when it says `enabled: false`.
 
     An entry holds the model's own sizes, and may hold `model` (when the variant's name is not the model's; or an import
-    path), `training` (overrides) and `enabled`.
+    path), `training` (overrides), `search` (see orchestrator/config/search.py) and `enabled`.
     """
     path = f"variants.{name}"
     entry = dict(entry)
     enabled = entry.pop("enabled", True)
     if not isinstance(enabled, bool):
         raise UserError(f"{path}.enabled: expected true or false, got {enabled!r}; fix the value")
+    entry.pop("search", None)
     model = entry.pop("model", name)
     if model not in VARIANTS and not is_import_path(str(model)):
         where = f"{path}.model" if model != name else path

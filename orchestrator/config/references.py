@@ -10,6 +10,7 @@ from evaluation.measures.rules import Rule, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import is_import_path
 from orchestrator.config.experiment import BEST_BASELINE, LEARNED_BASELINE, ExperimentConfig
+from orchestrator.config.search import check_space
 from orchestrator.config.validation import suggest
 
 AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
@@ -20,6 +21,7 @@ def check_references(config: ExperimentConfig) -> None:
     """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
     _check_names(config)
+    _check_search(config)
     most_epochs = max(variant.training.epochs for variant in variants.values())
     for position, epoch in enumerate(config.smoke.epochs):
         if epoch > most_epochs:
@@ -66,6 +68,35 @@ def _check_names(config: ExperimentConfig) -> None:
     for name in config.resolved_variants:
         if name in {*ALL_BASELINES, *names}:
             raise UserError(f"variants.{name}: expected another name than a baseline's, got {name!r}; rename it")
+
+
+def _check_search(config: ExperimentConfig) -> None:
+    """Refuse a search that could not be made, and spaces without one."""
+    search = config.search
+    for name, entry in config.variants.items():
+        if "search" in entry and search is None:
+            raise UserError(f"variants.{name}.search: expected a section search, got none; add search: {{samples: 4}}")
+        if search is not None and name in config.resolved_variants:
+            space = config.space_of(name)
+            own = "search" in entry
+            if not isinstance(space, dict):
+                raise UserError(
+                    f"variants.{name}.search: expected a mapping, got {space!r:.40}; write {{key: [values]}}"
+                )
+            check_space(space, f"variants.{name}.search" if own else "search.space")
+    if search is None:
+        return
+    for other, given in (("seeds", config.seeds), ("stages", config.stages)):
+        if given is not None:
+            raise UserError(f"{other}: expected none beside search, got {list(given)}; search first, then leave it out")
+    if list(search.halving) != sorted(set(search.halving)):
+        raise UserError(f"search.halving: expected rising epochs, got {list(search.halving)}; sort them")
+    for trial in config.trials.values():
+        if search.halving and search.halving[-1] >= trial.variant.training.epochs:
+            raise UserError(
+                f"search.halving: expected epochs before the last, {trial.variant.training.epochs} of {trial.name}, "
+                f"got {search.halving[-1]}; halve earlier or train longer"
+            )
 
 
 def _check_smoke_gates(config: ExperimentConfig) -> None:

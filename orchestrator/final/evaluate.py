@@ -66,25 +66,31 @@ class FinalEvaluations:
         return self._pool(name, found, results) if found.survivors else None
 
     def _variant(self, name: str, ends: Mapping[str, TrialEnd]) -> tuple[VariantEnd, dict[str, FinalResult]]:
-        """Evaluate a variant's surviving trials; one whose evaluation raises has failed and takes no other along."""
+        """Evaluate a variant's surviving trials; one whose evaluation raises has failed and takes no other along.
+
+        Of a search only the trial that validation chose is evaluated, and the next one should that fail.
+        """
+        searched = self._prepared.config.search is not None
+        while True:
+            found = self._end(name, ends)
+            wanted = [found.trial] if searched and found.survivors else found.survivors
+            results = {trial: result for trial in wanted if (result := self._trial(trial)) is not None}
+            if len(results) == len(wanted):
+                return found, results
+
+    def _end(self, name: str, ends: Mapping[str, TrialEnd]) -> VariantEnd:
         config, planned = self._prepared.config, self._prepared.config.trials_of(name)
-        results = {
-            trial.name: result
-            for trial in planned
-            if ends[trial.name].ending.survived and (result := self._trial(trial.name)) is not None
-        }
         failed = {
             trial: TrialEnd(ending=Ending.FAILED, epoch=ends[trial].epoch, reason=reason)
             for trial, reason in self._failures.items()
         }
-        found = variant_end(
+        return variant_end(
             planned,
             {**ends, **failed},
             self._prepared.ledger,
             selection=config.selection(planned[0].variant),
-            survive=config.gates.survive,
+            survive=0.0 if config.search is not None else config.gates.survive,
         )
-        return found, {trial: results[trial] for trial in results if trial in found.survivors}
 
     def _trial(self, name: str) -> FinalResult | None:
         if name not in self._trials and name not in self._failures:
@@ -129,6 +135,7 @@ class FinalEvaluations:
         folder, stands = self._prepared.ledger.variant(name), self._prepared.ledger.variant(end.trial)
         if folder.path == stands.path:
             return
+        # With seeds the outcomes are stacked, (S, Q); of a search they are those of the chosen trial.
         folder.path.mkdir(parents=True, exist_ok=True)
         save_arrays(folder.path, {**load_arrays(stands.path), **result.outcomes.arrays()})
         _write(folder, result)

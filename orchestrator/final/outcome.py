@@ -21,7 +21,7 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import Evaluated
 from orchestrator.final.orders import check_orders
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
-from orchestrator.final.seeds import lost_seeds, seed_entries
+from orchestrator.final.seeds import lost_seeds, search_entries, seed_entries
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
@@ -83,7 +83,9 @@ def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
         found, result = evaluated.ends[name], evaluated.trained.get(name)
         records = {trial: ledger.variant(trial).records() for trial in found.trials}
         row = trained_row(variant, found, records, params, result)
-        if len(found.trials) > 1:
+        if config.search is not None:
+            row["search"] = search_entries(config, name, found, ledger, prepared.data.payload.dim)
+        elif len(found.trials) > 1:
             row["seeds"] = seed_entries(config.trials_of(name), found, evaluated.trials)
         if variant.kind == "variant" and result is not None:
             row["gates"] = _final_gates(config, row, references)
@@ -133,6 +135,7 @@ def protocol(prepared: Prepared, started: Started, measured: Measured) -> dict[s
         "data_sha256": stored["data_sha256"][:16],
         "seed": stored["seed"],
         "training_seeds": [*config.training_seeds],
+        "search": None if config.search is None else config.search.model_dump(mode="json"),
         "waived": [check.name for check in measured.checks if check.waived],
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -149,12 +152,12 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     trials = [
         {"variant": one.get("trial", row["variant"]), "status": one["status"], "reason": one["reason"]}
         for row in rows
-        for one in row.get("seeds", [row])
+        for one in row.get("seeds") or row.get("search") or [row]
     ]
     failed = [one for one in trials if one["status"] in RETRIED]
     named = "; ".join(f"{one['variant']} ({one['reason']})" for one in failed)
     again = "the same command tries again and keeps the rest"
-    what = "trials and baselines" if any("seeds" in row for row in rows) else "rows"
+    what = "trials and baselines" if len(trials) > len(rows) else "rows"
     return [f"{len(failed)} of {len(trials)} {what} {failed[0]['status']}: {named}; {again}."] if failed else []
 
 

@@ -1,6 +1,7 @@
-"""From trials to rows: what a variant that was trained under several seeds comes to.
+"""From trials to rows: what a variant of several trials comes to, under several seeds or of a search.
 
-With one seed a row is its trial, unchanged.
+With seeds a row is the mean of its trials that survived, with a search the trial that validation chose. A variant of a
+single trial is that trial, unchanged.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.ending import Ending
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.results import Row
 from evaluation.statistics.outcomes import Outcomes
-from orchestrator.config.experiment import PlannedTrial
+from models.spec.costs import flops_per_window
+from orchestrator.config.experiment import ExperimentConfig, PlannedTrial
 from orchestrator.final.result import FinalResult
 from orchestrator.gates import EarlyStopping, best_epoch
-from orchestrator.run.ledger import Ledger, TrialEnd
+from orchestrator.run.ledger import Ledger, TrialEnd, epoch_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,8 @@ class VariantEnd:
     end: TrialEnd
     trial: str
     trials: Mapping[str, TrialEnd]
-    """By trial, in the order of the seeds."""
+    """By trial, in the order of the seeds or samples."""
+    searched: bool = False
 
     @property
     def survivors(self) -> list[str]:
@@ -63,10 +67,16 @@ def variant_end(
     survived = len(survivors) >= max(1.0, survive * len(planned))
     same = [end for end in of_trials.values() if end.ending.survived == survived]
     ending = Counter(end.ending for end in same).most_common(1)[0][0]
-    reasons = [f"{name}: {end.reason}" for name, end in of_trials.items() if not end.ending.survived]
-    reason = "; ".join([f"{len(survivors)} of {len(planned)} seeds survived", *reasons])
+    reasons = [f"{name}: {end.reason}" for name, end in of_trials.items() if _is_news(end)]
+    what = "settings" if planned[0].settings else "seeds"
+    reason = "; ".join([f"{len(survivors)} of {len(planned)} {what} survived", *reasons])
     end = TrialEnd(ending=ending, epoch=of_trials[stands].epoch, reason=reason)
-    return VariantEnd(end=end, trial=stands, trials=of_trials)
+    return VariantEnd(end=end, trial=stands, trials=of_trials, searched=bool(planned[0].settings))
+
+
+def _is_news(end: TrialEnd) -> bool:
+    """Return whether a trial's end is worth a sentence in its row: half of a search ends by being compared."""
+    return not end.ending.survived and end.ending is not Ending.HALVED
 
 
 def pool(results: Mapping[str, FinalResult], stands: str) -> FinalResult:
@@ -88,6 +98,32 @@ def seed_entries(planned: Sequence[PlannedTrial], end: VariantEnd, results: Mapp
     return [_entry(trial, end.trials[trial.name], results.get(trial.name)) for trial in planned]
 
 
+def search_entries(config: ExperimentConfig, variant: str, end: VariantEnd, ledger: Ledger, dim: int) -> list[Row]:
+    """Return what results.json says of each trial of a search: settings, end, score on validation, and what it cost.
+
+    `flops` are the operations of all training steps, the backward pass counted as two forward passes.
+    """
+    entries = []
+    for trial in config.trials_of(variant):
+        records, selection = ledger.variant(trial.name).records(), config.selection(trial.variant)
+        best = best_epoch([epoch_of(record) for record in records], selection) if records else None
+        forward = flops_per_window(trial.variant.spec, dim, config.data.context_length)
+        entries.append(
+            {
+                "trial": trial.name,
+                "settings": dict(trial.settings),
+                "status": end.trials[trial.name].ending.name,
+                "reason": end.trials[trial.name].reason,
+                "epochs": end.trials[trial.name].epoch,
+                "best_epoch": best.epoch if best else None,
+                "score": best.metrics.get(selection.metric) if best else None,
+                "flops": 3 * forward * (records[-1]["windows_seen"] if records else 0),
+                "train_s": sum(r["seconds"].get(part, 0.0) for r in records for part in ("data", "step")),
+            }
+        )
+    return entries
+
+
 def _entry(trial: PlannedTrial, end: TrialEnd, result: FinalResult | None) -> Row:
     entry: dict[str, Any] = {
         "seed": trial.seed,
@@ -107,6 +143,6 @@ def lost_seeds(variants: Mapping[str, VariantEnd]) -> list[str]:
     fewer = [
         f"{name} on {len(found.survivors)} of {len(found.trials)}"
         for name, found in variants.items()
-        if found.survivors and len(found.survivors) < len(found.trials)
+        if found.survivors and len(found.survivors) < len(found.trials) and not found.searched
     ]
     return [f"Figures of fewer seeds, those that survived: {', '.join(fewer)}."] if fewer else []

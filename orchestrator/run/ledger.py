@@ -105,7 +105,7 @@ class Ledger:
         """Return whether the run ended with its table and none of its trials failed or was interrupted."""
         rows = read_json(self.results).get("rows", []) if self.results.is_file() else None
         return rows is not None and not any(
-            one["status"] in RETRIED for row in rows for one in (row, *row.get("seeds", ()))
+            one["status"] in RETRIED for row in rows for one in (row, *(row.get("seeds") or row.get("search") or ()))
         )
 
     def is_claimed(self) -> bool:

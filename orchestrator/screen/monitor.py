@@ -90,6 +90,10 @@ class Monitor:
         view.state = "starting"
         self._state(f"{name}: started" + (f" again after epoch {view.epoch}" if view.epoch else ""))
 
+    def paused(self, name: str) -> None:
+        """A trial returned to be compared with the others of its variant."""
+        self._views[name].state = "waiting"
+
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
         view = self._views[name]

@@ -56,6 +56,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._questions = questions
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._verdicts: dict[str, Verdict] = {}
+        self._pause_at: int | None = None
         self.num_judged = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,6 +74,19 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             end = self._ledger.end_of(name)
             if end is not None and not end.ending.unfinished:
                 self._verdicts[name] = "survived" if end.ending.survived else "ended"
+
+    def pause_at(self, epoch: int | None) -> None:
+        """Let every trial return after this epoch without an end, to be compared with others; None: let none."""
+        self._pause_at = epoch
+
+    def is_paused(self, name: str) -> bool:
+        """Return whether a trial returned to be compared."""
+        history = self._history[name]
+        return name not in self._verdicts and bool(history) and history[-1].epoch == self._pause_at
+
+    def end(self, name: str, decision: TrialDecision) -> None:
+        """Record an end that no report of the trial itself called for."""
+        self._record(name, [decision])
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Take a report in and answer it; Tune itself is told to go on, since the trial ends by itself."""
@@ -97,7 +111,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             return None
         folder, verdict = self._ledger.variant(name), self._verdicts.get(name, "continue")
         if not record:
-            return verdict
+            return "ended" if self.is_paused(name) else verdict
         if verdict == "survived" and "predicted" in record:
             keep_predictions(folder, record["predicted"], files["predictions.npy"])
         if verdict != "continue":
@@ -107,7 +121,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._listener.epoch(name, record)
         if not self._history[name] or record["epoch"] > self._history[name][-1].epoch:
             self._judge(name, record)
-        return self._verdicts.get(name, "continue")
+        return "ended" if self.is_paused(name) else self._verdicts.get(name, "continue")
 
     def _timed_again(self, name: str, record: dict[str, Any]) -> dict[str, Any]:
         """Return the record with a second measurement of a latency that would fail its gate."""

@@ -11,7 +11,7 @@ from orchestrator.cluster.admission import longest_first
 from orchestrator.config.experiment import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
-from orchestrator.gates import ended
+from orchestrator.gates import EarlyStopping, best_epoch, ended, halve
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.screen.monitor import Monitor
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
@@ -36,17 +36,22 @@ def train_all(
         pending = _pending(prepared, monitor)
         for number, stage in enumerate(stages, start=1):
             order = [name for name in by_cost(prepared) if trials[name].variant.name in stage and name in pending]
-            if order:
-                run_trials(
-                    order,
-                    {name: trial_setup(prepared, started, name) for name in order},
-                    started.orders,
-                    slots=started.admission.slots,
-                    scheduler=scheduler,
-                    bookkeeper=_bookkeeper(prepared, session, monitor),
-                    storage=(ledger.path / "ray" / f"stage{number}").resolve(),
-                    trackers=tracking_callbacks(config.tracking, config.name),
-                )
+            for rung in (*(config.search.halving if config.search else ()), None):
+                scheduler.pause_at(rung)
+                ready = [name for name in order if may_train(ledger, name, rung)]
+                if ready:
+                    run_trials(
+                        ready,
+                        {name: trial_setup(prepared, started, name) for name in ready},
+                        started.orders,
+                        slots=started.admission.slots,
+                        scheduler=scheduler,
+                        bookkeeper=_bookkeeper(prepared, session, monitor, scheduler),
+                        storage=(ledger.path / "ray" / f"stage{number}-{rung or 'end'}").resolve(),
+                        trackers=tracking_callbacks(config.tracking, config.name),
+                    )
+                if rung is not None:
+                    end_worse_halves(prepared, scheduler, rung)
             if number < len(stages) and not stage_passed(prepared, finals, stage):
                 later = {name for names in stages[number:] for name in names}
                 _skip_later(ledger, [name for name in trials if trials[name].variant.name in later], number, monitor)
@@ -55,12 +60,60 @@ def train_all(
     return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
 
 
-def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor) -> Bookkeeper:
+def may_train(ledger: Ledger, name: str, rung: int | None) -> bool:
+    """Return whether a trial goes on: to its end, or to the epoch at which the trials of a variant are compared."""
+    end, folder = ledger.end_of(name), ledger.variant(name)
+    if end is not None and not end.ending.unfinished:
+        # Over, but a survivor may have been cut off before it left its predictions.
+        return rung is None and end.ending.survived and not folder.predictions.is_file()
+    history = folder.history()
+    return rung is None or not history or history[-1].epoch < rung
+
+
+def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) -> None:
+    """Compare the trials of each variant that reached the epoch `rung`, and end the worse half of them."""
+    config, ledger = prepared.config, prepared.ledger
+    assert config.search is not None
+    for variant in config.resolved_variants.values():
+        selection = config.selection(variant)
+        scores = {
+            trial.name: _score_at(ledger, trial.name, selection, rung)
+            for trial in config.trials_of(variant.name)
+            if _competes(ledger, trial.name, rung)
+        }
+        shown = ", ".join(f"{name} {_shown(score)}" for name, score in scores.items())
+        for name in halve(scores):
+            if ledger.end_of(name) is None:
+                rule = f"among the better half on {selection.metric} at epoch {rung}"
+                scheduler.end(name, ended(Ending.HALVED, rung, rule, f"{selection.metric} to epoch {rung}: {shown}"))
+
+
+def _competes(ledger: Ledger, name: str, rung: int) -> bool:
+    """Return whether a trial was at the epoch `rung` and no other rule had ended it there."""
+    end = ledger.end_of(name)
+    if end is not None:  # those that were halved here, by a launch that was cut off
+        return end.ending is Ending.HALVED and end.epoch == rung
+    return any(epoch.epoch == rung for epoch in ledger.variant(name).history())
+
+
+def _score_at(ledger: Ledger, name: str, selection: EarlyStopping, rung: int) -> float | None:
+    """Return the best score up to an epoch, signed so that more is better."""
+    history = [epoch for epoch in ledger.variant(name).history() if epoch.epoch <= rung]
+    score = best_epoch(history, selection).metrics.get(selection.metric)
+    return score if score is None or selection.mode == "max" else -score
+
+
+def _shown(score: float | None) -> str:
+    return "missing" if score is None else f"{score:.4g}"
+
+
+def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor, scheduler: GateScheduler) -> Bookkeeper:
     return Bookkeeper(
         prepared.ledger,
         session.timeline,
         monitor,
         check_interrupt=session.interrupt.check,
+        is_paused=scheduler.is_paused,
         silence_warning_s=prepared.config.resources.silence_warning_s,
     )
 

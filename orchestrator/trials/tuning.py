@@ -37,10 +37,12 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         monitor: Monitor,
         *,
         check_interrupt: Callable[[], None],
+        is_paused: Callable[[str], bool],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
         self._check_interrupt = check_interrupt
+        self._is_paused = is_paused
         self._seen: set[tuple[str, int]] = set()
         self._heard = time.monotonic()
         self._silence_warning_s = silence_warning_s
@@ -87,14 +89,16 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
         name = trial.config["trial"]
-        self._timeline.mark(name, "ended_s")
-        if not self._has_verdict(name):
+        self._timeline.update(name, "ended_s")
+        if self._is_paused(name):
+            self._monitor.paused(name)
+        elif not self._has_verdict(name):
             self._fail(name, "the trial returned before its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial raised."""
         name = trial.config["trial"]
-        self._timeline.mark(name, "ended_s")
+        self._timeline.update(name, "ended_s")
         if self._has_verdict(name):
             # An error while its processes end takes nothing from a trial that was pruned or had finished.
             self._monitor.say(f"  {name}: an error after its end: {last_line(trial.error_file)}")

@@ -372,6 +372,27 @@ def test_the_readmes_own_model_runs_with_a_baseline_and_a_metric_of_somebody_els
     assert (again.returncode, "expected the run's own imported (sha256" in again.stderr) == (2, True)
 
 
+def test_a_search_tries_the_same_draws_halves_them_and_its_winner_is_like_a_run_of_its_own(run, experiment, tmp_path):
+    folder = tmp_path / "search"
+    space = "{training.optimizer.lr: [5.0e-3, 1.0e-6, 2.0e-6, 3.0e-6]}"
+    sets = ["gates.smoke=[]", f"search={{samples: 4, halving: [1, 2], space: {space}}}"]
+    options = ["--only", "learner", *(part for text in sets for part in ("--set", text))]
+    done = launch(experiment, folder, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row, *_) = read_json(folder / "results.json")["rows"]
+    told = [(one["trial"], one["status"], one["epochs"]) for one in row["search"]]
+    assert told[0] == ("learner.1", "FINISHED", 4)
+    assert sorted(one[1:] for one in told[1:]) == [("HALVED", 1), ("HALVED", 1), ("HALVED", 2)]
+    assert (row["trial"], row["status"]) == ("learner.1", "FINISHED")
+    # The epochs of all four: 4 + 1 + 1 + 2, each of as many windows.
+    assert row["windows_seen"] == 2 * records(folder, "learner.1")[-1]["windows_seen"]
+    assert "chosen" in done.stdout
+    assert figures(records(folder, "learner.1")) == figures(records(run, "learner"))
+    assert row["novel.r@5"] == next(
+        one["novel.r@5"] for one in read_json(run / "results.json")["rows"] if one["variant"] == "learner"
+    )
+
+
 def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_path):
     # Each step multiplies the weights by 1 - 10 * 10: they overflow within two epochs.
     optimizer = "{lr: 10.0, weight_decay: 10.0}"

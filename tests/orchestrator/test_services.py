@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from data.errors import UserError
 from orchestrator import services
 from orchestrator.state import Prepared, Session, Started
 
@@ -89,7 +90,8 @@ def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared
     assert session.stream.getvalue() == "index     flat, 1,200 chunks; baselines' novel R@5: context_mean 10.0 %\n"
 
 
-def test_an_evaluator_that_imported_torch_is_a_fault(prepared_from: Any) -> None:
+def test_an_evaluator_that_imported_torch_is_refused(prepared_from: Any) -> None:
     ready = {"index": {"kind": "flat"}, "torch_imported": True, "index_builds": 1, "build_s": 0.5}
-    with pytest.raises(AssertionError, match="must not share a process"):
-        measured_by(SimpleNamespace(ready=remote(ready)), prepared_from(EXPERIMENT), Session(stream=io.StringIO()))
+    prepared = prepared_from(EXPERIMENT.replace("[context_mean]", '[context_mean, "others:predict"]'))
+    with pytest.raises(UserError, match=r"must not share a process with FAISS, got one that does among others:predict"):
+        measured_by(SimpleNamespace(ready=remote(ready)), prepared, Session(stream=io.StringIO()))

@@ -35,6 +35,7 @@ class Stage:
             self.timeline,
             Monitor(self.stream, {"a": 4, "b": 4}),
             check_interrupt=lambda: None,
+            is_paused=lambda name: name == "paused",
             silence_warning_s=silence_warning_s,
         )
 

@@ -1,0 +1,87 @@
+"""The settings that a search tries: drawn from the experiment's space, the same draws for every variant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from data.errors import UserError
+from data.seeding import derive_seed
+
+RANGES = ("uniform", "loguniform")
+Space = Mapping[str, Any]
+"""By dotted key of a variant's entry a list of choices, or {uniform: [low, high]}, or {loguniform: [low, high]}."""
+
+
+def check_space(space: Space, path: str) -> None:
+    """Raise UserError, with the key's path, where a space has no choices to draw from."""
+    if not space:
+        raise UserError(f"{path}: expected keys to search, got none; e.g. {{training.optimizer.lr: [1.0e-4, 3.0e-4]}}")
+    for key, domain in space.items():
+        where = f"{path}.{key}"
+        if isinstance(domain, list) and domain:
+            continue
+        kind, bounds = next(iter(domain.items()), ("", [])) if isinstance(domain, dict) else ("", [])
+        if kind not in RANGES or len(domain) != 1 or not _is_range(bounds):
+            raise UserError(
+                f"{where}: expected a list of choices, {{uniform: [low, high]}} or {{loguniform: [low, high]}}, "
+                f"got {domain!r:.60}; correct the domain"
+            )
+        if kind == "loguniform" and bounds[0] <= 0:
+            raise UserError(f"{where}: expected a lower end above 0 for loguniform, got {bounds[0]}; raise it")
+
+
+def _is_range(bounds: Any) -> bool:
+    numbers = isinstance(bounds, list) and len(bounds) == 2
+    return numbers and all(type(end) in (int, float) for end in bounds) and bounds[0] < bounds[1]
+
+
+def draw_samples(space: Space, num: int, seed: int) -> list[dict[str, Any]]:
+    """Return up to `num` different settings by dotted key: the whole grid where it is no larger, else random draws.
+
+    A draw depends on seed, number and key alone: variants that share a key try the same values of it.
+    """
+    if all(isinstance(domain, list) for domain in space.values()):
+        grid = [dict(zip(space, values, strict=True)) for values in product(*space.values())]
+        if len(grid) <= num:
+            return grid
+    found: list[dict[str, Any]] = []
+    for number in range(100 * num):
+        one = {key: _draw(domain, derive_seed(seed, "search", number, key)) for key, domain in space.items()}
+        if one not in found:
+            found.append(one)
+        if len(found) == num:
+            break
+    return found
+
+
+def _draw(domain: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    if isinstance(domain, list):
+        return domain[int(rng.integers(len(domain)))]
+    ((kind, (low, high)),) = domain.items()
+    if kind == "uniform":
+        return _short(rng.uniform(low, high))
+    return _short(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _short(value: float) -> float:
+    """Four significant digits: what a person would type to repeat it."""
+    return float(f"{value:.4g}")
+
+
+def with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a variant's entry with values put in by their dotted keys."""
+    found = dict(entry)
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = found
+        for section in sections:
+            place[section] = dict(place.get(section) or {})
+            place = place[section]
+        place[last] = value
+    return found

@@ -1,0 +1,101 @@
+"""A search's rounds: which trials go on to which epoch, and which half of them ends there."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from data.io import append_json_line, write_bytes
+from evaluation.ending import Ending
+from orchestrator.cluster.admission import Admission
+from orchestrator.gates import ended, halve
+from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.trials import training
+from orchestrator.trials.training import train_all
+
+EXPERIMENT = """
+name: searched
+variants: {mamba_s: {}}
+training: {epochs: 5}
+smoke: {epochs: []}
+search: {samples: 4, halving: [1, 3], space: {training.optimizer.lr: [1.0e-4, 2.0e-4, 3.0e-4, 4.0e-4]}}
+"""
+SCORES = {"mamba_s.1": 0.1, "mamba_s.2": 0.4, "mamba_s.3": 0.3, "mamba_s.4": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("scores", "worse"),
+    [
+        ({"a": 0.2, "b": 0.1, "c": 0.3, "d": 0.0}, {"b", "d"}),
+        ({"a": 0.2, "b": 0.1, "c": 0.3}, {"b"}),
+        ({"a": 0.2}, set()),
+        ({"a": 0.1, "b": 0.1}, {"b"}),
+        ({"a": None, "b": float("nan"), "c": -9.0}, {"b"}),
+    ],
+)
+def test_the_worse_half_ends_and_a_missing_score_is_the_worst(scores: dict[str, Any], worse: set[str]) -> None:
+    assert halve(scores) == worse
+
+
+class Rounds:
+    """A search whose trials score as SCORES says; `started` lists who trained in each round, and to which epoch."""
+
+    def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.prepared, self.ledger = prepared, prepared.ledger
+        self.started: list[tuple[list[str], int]] = []
+        monkeypatch.setattr(training, "run_trials", self._train)
+
+    def _train(self, names: Sequence[str], *_: Any, scheduler: Any, **__: Any) -> None:
+        last = scheduler._pause_at or 5
+        self.started.append((sorted(names), last))
+        for name in names:
+            folder = self.ledger.variant(name)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            for epoch in range(len(folder.records()) + 1, last + 1):
+                line = {"epoch": epoch, "val_soft_r@5": SCORES[name], "seconds": {}, "windows_seen": epoch}
+                append_json_line(folder.metrics, line)
+            if last == 5:
+                self.ledger.record(name, ended(Ending.FINISHED, 5, "epoch == 5", ""))
+                write_bytes(folder.predictions, b"")
+
+    def train(self) -> dict[str, tuple[Ending, int]]:
+        admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
+        started = Started(admission=admission, evaluator=None, windows=None, line=None, orders={})
+        measured = Measured(index={}, baselines={}, oracle={}, checks=())
+        ends = train_all(self.prepared, started, measured, None, Session(stream=io.StringIO())).ends
+        return {name: (end.ending, end.epoch) for name, end in ends.items()}
+
+
+@pytest.fixture
+def rounds(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> Rounds:
+    prepared = prepared_from(EXPERIMENT)
+    prepared.ledger.path.mkdir()
+    return Rounds(prepared, monkeypatch)
+
+
+EXPECTED = {
+    "mamba_s.1": (Ending.HALVED, 1),
+    "mamba_s.2": (Ending.FINISHED, 5),
+    "mamba_s.3": (Ending.HALVED, 3),
+    "mamba_s.4": (Ending.HALVED, 1),
+}
+
+
+def test_four_settings_become_two_and_then_one(rounds: Rounds) -> None:
+    assert rounds.train() == EXPECTED
+    everyone = sorted(SCORES)
+    assert rounds.started == [(everyone, 1), (["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
+    reason = rounds.ledger.end_of("mamba_s.1").reason
+    assert reason == "val_soft_r@5 to epoch 1: mamba_s.1 0.1, mamba_s.2 0.4, mamba_s.3 0.3, mamba_s.4 0.2"
+
+
+def test_a_launch_that_was_cut_off_between_two_ends_of_a_round_ends_the_same_half(rounds: Rounds) -> None:
+    for name, score in SCORES.items():
+        folder = rounds.ledger.variant(name)
+        folder.path.mkdir(parents=True)
+        append_json_line(folder.metrics, {"epoch": 1, "val_soft_r@5": score})
+    decision = ended(Ending.HALVED, 1, "among the better half on val_soft_r@5 at epoch 1", "why")
+    rounds.ledger.record("mamba_s.4", decision)
+    assert rounds.train() == EXPECTED
+    assert rounds.started == [(["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
