@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from data.errors import MissingFileError, UserError
 
 LARGEST_JSON = 64 << 20
+CHECKPOINT_TRAILER = b"\nsha256 "
+"""What stands before a checkpoint's own sha256, 64 hex digits at its end; see `models.training.checkpoint`."""
 
 
 @contextmanager
@@ -124,8 +126,13 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     check_file(path, "JSON lines", LARGEST_JSON)
+    return parse_json_lines(path.read_bytes(), str(path))
+
+
+def parse_json_lines(content: bytes, where: str = "line") -> list[dict[str, Any]]:
+    """Return the objects in the content of a JSON-lines file, see `read_json_lines`."""
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -135,7 +142,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
                 continue  # a crash cut it short
             record = None
         if not isinstance(record, dict):
-            raise UserError(f"{path}:{number}: expected a JSON object, got another line; restore the file")
+            raise UserError(f"{where}:{number}: expected a JSON object, got another line; restore the file")
         records.append(record)
     return records
 

@@ -89,6 +89,7 @@ def _run(
 ) -> dict[str, Any]:
     cluster.set_environment(address)  # before anything imports Ray
     from orchestrator import pipeline
+    from orchestrator.final.outcome import restore_renderings
     from orchestrator.screen import summary
     from orchestrator.state import Session
 
@@ -100,6 +101,7 @@ def _run(
     prepared = pipeline.prepare(config, ledger, session, fresh=fresh, verify=verify, offered=offered)
     if ledger.is_complete():
         results: dict[str, Any] = read_json(ledger.results)
+        restore_renderings(prepared, results, session)
         summary.show_complete(ledger, results, session)
         return results
     summary.show_start(prepared, session)

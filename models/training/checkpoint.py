@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from data.errors import MissingFileError, UserError
-from data.io import check_file, replacing
+from data.io import CHECKPOINT_TRAILER, check_file, replacing
 from models.blocks.build import Model, OwnModel, build_model
 from models.spec.imported import ImportedSpec
 from models.spec.registry import spec_from_dict, spec_to_dict
@@ -28,8 +28,7 @@ from models.spec.specs import VariantSpec
 File = str | Path | IO[bytes]
 
 FORMAT = 1
-_TRAILER = b"\nsha256 "
-_TRAILER_BYTES = len(_TRAILER) + 64
+_TRAILER_BYTES = len(CHECKPOINT_TRAILER) + 64
 """A checkpoint ends with the sha256 of all before it; torch.load, which reads a zip from its end, passes over that."""
 MODEL_KEYS = {"format", "spec", "dim", "epoch", "metrics", "provenance", "state"}
 
@@ -111,7 +110,7 @@ def save_training_state(file: File, state: dict[str, Any]) -> None:
     """Write what continues a training: tensors in plain containers (model, optimizer, random state, cursor)."""
     whole = io.BytesIO()
     torch.save(state, whole)
-    whole.write(_TRAILER + hashlib.sha256(whole.getbuffer()).hexdigest().encode())
+    whole.write(CHECKPOINT_TRAILER + hashlib.sha256(whole.getbuffer()).hexdigest().encode())
     if isinstance(file, str | Path):
         with replacing(file) as opened:
             opened.write(whole.getbuffer())
@@ -158,9 +157,12 @@ def _check_sha256(whole: bytes) -> None:
     A file that was cut short has lost the hash with its end, where torch itself finds that the end is missing.
     """
     content, trailer = whole[:-_TRAILER_BYTES], whole[-_TRAILER_BYTES:]
-    if _TRAILER in trailer and not trailer.startswith(_TRAILER):
+    if CHECKPOINT_TRAILER in trailer and not trailer.startswith(CHECKPOINT_TRAILER):
         raise ValueError("it was cut off in its sha256")
-    if trailer.startswith(_TRAILER) and hashlib.sha256(content).hexdigest().encode() != trailer[len(_TRAILER) :]:
+    if (
+        trailer.startswith(CHECKPOINT_TRAILER)
+        and hashlib.sha256(content).hexdigest().encode() != trailer[len(CHECKPOINT_TRAILER) :]
+    ):
         raise ValueError("its content has another sha256 than it says")
 
 

@@ -25,7 +25,10 @@ from orchestrator.final.seeds import lost_seeds, search_entries, seed_entries
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
-from orchestrator.state import Measured, Prepared, Started
+from orchestrator.state import Measured, Prepared, Session, Started
+
+RENDERINGS = (*(f"comparison.{suffix}" for suffix in ("md", "csv", "html", "tex")), "report.html")
+"""What follows from results.json and the arrays alone."""
 
 
 def conclude(
@@ -66,6 +69,24 @@ def conclude(
     write_json(ledger.results, results)
     render(ledger.path)
     return results
+
+
+def restore_renderings(prepared: Prepared, results: dict[str, Any], session: Session) -> None:
+    """Make again what is missing of a complete run and follows from its other files; else write nothing."""
+    ledger = prepared.ledger
+    missing = [name for name in RENDERINGS if not (ledger.path / name).is_file()]
+    lost_best = results.get("best") is not None and not (ledger.best / "SHA256SUMS").is_file()
+    if not missing and not lost_best:
+        return
+    try:
+        if missing:
+            ComparisonTable.from_results(results).write(ledger.path)
+            render(ledger.path)
+        if lost_best:
+            write_best(ledger, results, prepared.data.payload.path)
+        session.say(f"made again: {', '.join([*missing, *(['best/'] if lost_best else [])])}")
+    except OSError as error:
+        session.say(f"warning: {', '.join(missing) or 'best/'} cannot be made again: {error}")
 
 
 def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ their place and renamed, so a reader, or a relaunch after a crash, never sees ha
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,15 @@ class TrialEnd:
 
 
 class VariantFolder:
-    """`variants/<variant>/`: one trial's records."""
+    """`variants/<variant>/`: one trial's records.
 
-    def __init__(self, path: Path) -> None:
+    `run` names the trial of a run, by a hash of configuration and data; each file that a later launch reads carries it.
+    None: not known, and nothing is compared.
+    """
+
+    def __init__(self, path: Path, run: str | None = None) -> None:
         self.path = path
+        self.run = run
         self.metrics = path / "metrics.jsonl"
         self.best = path / "best.pt"
         self.last = path / "last.pt"
@@ -65,8 +72,20 @@ class VariantFolder:
         return found
 
     def records(self) -> list[dict[str, Any]]:
-        """Return metrics.jsonl, one record an epoch."""
-        return read_json_lines(self.metrics)
+        """Return metrics.jsonl, one record an epoch; UserError when it is that of another run."""
+        found = read_json_lines(self.metrics)
+        for record in found:
+            self.check_own(self.metrics, record)
+        return found
+
+    def check_own(self, file: Path, content: Mapping[str, Any]) -> None:
+        """Refuse what another run, or another trial, has written."""
+        found = content.get("run")
+        if self.run is not None and found != self.run:
+            raise UserError(
+                f"{file}: expected what this run wrote ({self.run}), got {found or 'a file that names no run'}; "
+                "move the variant's folder away, or start over with --fresh"
+            )
 
     def history(self) -> list[Epoch]:
         """Return what the stop rules need of every recorded epoch."""
@@ -88,6 +107,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.run: str | None = None  # a hash of configuration and data, known once they are
         self.config = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.preflight = path / "preflight.json"
@@ -99,7 +119,7 @@ class Ledger:
 
     def variant(self, name: str) -> VariantFolder:
         """Return the folder of a trial, or of a row of the table (not created)."""
-        return VariantFolder(self.path / "variants" / name)
+        return VariantFolder(self.path / "variants" / name, f"{self.run}/{name}" if self.run else None)
 
     def is_complete(self) -> bool:
         """Return whether the run ended with its table and none of its trials failed or was interrupted."""
@@ -115,8 +135,10 @@ class Ledger:
     def check_same(self, resolved: Mapping[str, Any], fingerprint: str, hashes: Mapping[str, str]) -> None:
         """Refuse a folder that was made with another configuration or other inputs; UserError shows the difference.
 
-        `hashes` are those of `orchestrator.manifest.input_hashes`.
+        `hashes` are those of `orchestrator.manifest.input_hashes`. From here on the ledger knows which run it is.
         """
+        identity = json.dumps([fingerprint, sorted(hashes.items())])
+        self.run = sha256(identity.encode()).hexdigest()[:16]
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.is_claimed():

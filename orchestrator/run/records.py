@@ -6,6 +6,7 @@ the same and takes the place of the first one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
-from data.io import plain, read_json, replacing, write_bytes, write_json, write_text
-from orchestrator.run.ledger import VariantFolder
+from data.io import CHECKPOINT_TRAILER, plain, read_json, replacing, write_bytes, write_json, write_text
+from orchestrator.run.ledger import TrialEnd, VariantFolder
 
 
 def keep_epoch(folder: VariantFolder, record: Mapping[str, Any], files: Mapping[str, NDArray[np.uint8]]) -> None:
     """Write an epoch's checkpoints and its line of metrics.jsonl; lines of the same and later epochs give way."""
+    record = {**record, **_own(folder)}
     if "best.pt" in files:
         write_bytes(folder.best, files["best.pt"])
     kept = [earlier for earlier in folder.records() if earlier["epoch"] < record["epoch"]]
@@ -34,13 +36,13 @@ def keep_epoch(folder: VariantFolder, record: Mapping[str, Any], files: Mapping[
 
 def keep_smoke(folder: VariantFolder, record: Mapping[str, Any], triage: list[dict[str, Any]]) -> None:
     """Write the record of a smoke evaluation; `triage` says why it was so bad that the trial ended."""
-    content = {"epoch": record["epoch"], "metrics": record["smoke"], "ci": record.get("smoke_ci", {})}
+    content = {**_own(folder), "epoch": record["epoch"], "metrics": record["smoke"], "ci": record.get("smoke_ci", {})}
     write_json(folder.smoke(record["epoch"]), {**content, **({"triage": triage} if triage else {})})
 
 
 def keep_predictions(folder: VariantFolder, about: Mapping[str, Any], predictions: NDArray[np.float32]) -> None:
     """Write a survivor's predictions (Q, D) of the final queries and what it says of them; read at the end only."""
-    write_json(folder.predicted, about)
+    write_json(folder.predicted, {**about, **_own(folder)})
     with replacing(folder.predictions) as file:
         np.save(file, predictions, allow_pickle=False)
 
@@ -54,4 +56,28 @@ def read_predictions(folder: VariantFolder) -> tuple[NDArray[np.float32], dict[s
             f"{folder.predictions}: expected the predictions of the final queries, got none to read ({error}); "
             "remove what is left of them and type the same command again"
         ) from error
-    return predictions, dict(read_json(folder.predicted))
+    about = dict(read_json(folder.predicted))
+    folder.check_own(folder.predicted, about)
+    return predictions, about
+
+
+def missing_evidence(folder: VariantFolder, end: TrialEnd) -> str | None:
+    """Say what a trial that survived should have left and has not, or has damaged; None when all is there.
+
+    Its predictions are no evidence: they are made again from its weights.
+    """
+    epochs = [record["epoch"] for record in folder.records() if record["epoch"] > 0]
+    if epochs != [*range(1, end.epoch + 1)]:
+        shown = ", ".join(map(str, epochs)) or "none"
+        return f"{folder.metrics}: expected the records of epochs 1 to {end.epoch}, got {shown}"
+    if not folder.best.is_file():
+        return f"{folder.best}: expected the trial's best weights, got no file"
+    content = folder.best.read_bytes()
+    start, _, found = content.rpartition(CHECKPOINT_TRAILER)
+    if hashlib.sha256(start).hexdigest().encode() != found:
+        return f"{folder.best}: expected the trial's best weights, got a damaged file"
+    return None
+
+
+def _own(folder: VariantFolder) -> dict[str, str]:
+    return {"run": folder.run} if folder.run is not None else {}

@@ -7,7 +7,7 @@ worker group and with Ray 2.60 leaves its placement group behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import ray
@@ -72,8 +72,15 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
                 decisions = self._rules[name].decide(self._history[name])
                 self._record(name, [one for one in decisions if (one.epoch, one.rule) not in recorded])
             end = self._ledger.end_of(name)
+            if end is not None and end.ending.unfinished and self._was_over(name, recorded):
+                self._history[name].pop()  # what it left was lost: it is trained again, and its last epoch judged again
             if end is not None and not end.ending.unfinished:
                 self._verdicts[name] = "survived" if end.ending.survived else "ended"
+
+    def _was_over(self, name: str, recorded: Set[tuple[int, str]]) -> bool:
+        history = self._history[name]
+        decisions = self._rules[name].decide(history) if history else []
+        return any(one.ending and (one.epoch, one.rule) in recorded for one in decisions)
 
     def pause_at(self, epoch: int | None) -> None:
         """Let every trial return after this epoch without an end, to be compared with others; None: let none."""
@@ -133,7 +140,12 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def _judge(self, name: str, record: dict[str, Any]) -> None:
         self.num_judged += 1
         self._history[name].append(epoch_of(record))
-        decisions = self._rules[name].decide(self._history[name])
+        recorded = self._ledger.recorded_rules(name)
+        decisions = [
+            one
+            for one in self._rules[name].decide(self._history[name])
+            if one.ending or (one.epoch, one.rule) not in recorded
+        ]
         if record.get("smoke"):
             pruned = any(one.ending and not one.ending.survived for one in decisions)
             triage = self._questions.triage(name) if pruned else []

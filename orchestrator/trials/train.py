@@ -8,9 +8,10 @@ Imported by trial processes only, since it needs torch.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.io import parse_json_lines
 from data.windows.stream import EpochBatches, iter_epochs
 from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
@@ -162,13 +164,15 @@ class Trial:
         state = self._last_state()
         if state is None:
             return None
+        try:
+            best = self._read(self.setup.best)
+        except UserError as error:
+            best, self.went_back = None, f"{self.setup.best}: {error}; training starts anew"
+        if best is None:  # without them nobody knows what an epoch has to be better than
+            self.went_back = self.went_back or f"{self.setup.best}: no such file; training starts anew"
+            return None
+        self._check_own(self.setup.best, best["provenance"])
         self.learner.load_state(state)
-        best = self._read(self.setup.best)
-        if best is None:
-            raise UserError(
-                f"{self.setup.best}: expected the best weights beside {self.setup.last.name}, got no file; "
-                "put it back, or remove the variant's folder to train it again"
-            )
         # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
         self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
         return int(state["epoch"])
@@ -186,8 +190,27 @@ class Trial:
                 self.went_back = f"{path}: {error}; went back to the checkpoint before it"
                 continue
             if state is not None:
-                return state
+                self._check_own(path, state)
+                if state["epoch"] <= self._num_recorded():
+                    return state
+                self.went_back = f"{path}: its epoch {state['epoch']} has no record; went back to the one before it"
         return None
+
+    def _num_recorded(self) -> int:
+        """Return up to which epoch the run folder has records: a later checkpoint would leave a hole in them."""
+        content = ray.get(self.setup.evaluator.read_file.remote(str(self.setup.last.with_name("metrics.jsonl"))))
+        lines = [] if content is None else parse_json_lines(bytes(content))
+        epochs = {line["epoch"] for line in lines}
+        return next(epoch for epoch in itertools.count() if epoch + 1 not in epochs)
+
+    def _check_own(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that another run has written, or another trial."""
+        own = self.setup.provenance.get("run", "")
+        if (found := content.get("run", "")) != own:
+            raise UserError(
+                f"{path}: expected what this run wrote ({own}), got {found or 'a file that names no run'}; "
+                "move the variant's folder away, or start over with --fresh"
+            )
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""
@@ -262,7 +285,8 @@ class Trial:
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
-        state = {"epoch": record["epoch"], "best_value": self.best.value, **self.learner.state()}
+        own = self.setup.provenance.get("run", "")
+        state = {"run": own, "epoch": record["epoch"], "best_value": self.best.value, **self.learner.state()}
         return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
 
     def _smoke(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
@@ -13,6 +13,7 @@ from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
 from orchestrator.gates import EarlyStopping, best_epoch, ended, halve
 from orchestrator.run.ledger import Ledger, TrialEnd
+from orchestrator.run.records import missing_evidence
 from orchestrator.screen.monitor import Monitor
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
@@ -32,6 +33,7 @@ def train_all(
     with Monitor(session.stream, {name: trial.variant.training.epochs for name, trial in trials.items()}) as monitor:
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
         scheduler = GateScheduler(ledger, rules, monitor, questions)
+        fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
         pending = _pending(prepared, monitor)
         for number, stage in enumerate(stages, start=1):
@@ -58,6 +60,19 @@ def train_all(
                 break
     unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
     return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
+
+
+def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor) -> None:
+    """Record that a trial which survived has failed where what it left is missing or damaged: it is tried again."""
+    for name in names:
+        end = ledger.end_of(name)
+        if end is None or not end.ending.survived:
+            continue
+        missing = missing_evidence(ledger.variant(name), end)
+        if missing is not None:
+            decision = ended(Ending.FAILED, end.epoch, "what the trial left is whole", missing)
+            ledger.record(name, decision)
+            monitor.decided(name, decision)
 
 
 def may_train(ledger: Ledger, name: str, rung: int | None) -> bool:
@@ -194,6 +209,7 @@ def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
             "experiment": config.name,
             "variant": variant.name,
             "seed": str(trial.seed),
+            "run": folder.run or "",
             "config_sha256": config.fingerprint(),
             "payload_sha256": payload.provenance.sha256,
             "embedder": payload.provenance.embedder,

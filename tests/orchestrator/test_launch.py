@@ -281,10 +281,10 @@ def test_a_file_as_run_folder_is_one_line(complaint: Callable[..., list[str]], o
 def ends_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return what makes a launch claim its run folder, `train`, and end by an error, all without a cluster."""
 
-    def end(error: BaseException, train: Callable[[], object] = lambda: None) -> None:
+    def end(error: BaseException, train: Callable[[Ledger], object] = lambda ledger: None) -> None:
         def execute(prepared: Prepared, *arguments: Any, **options: Any) -> None:
             pipeline.claim(prepared, Measured(index={}, baselines={}, oracle={}, checks=prepared.checks))
-            train()
+            train(prepared.ledger)
             raise error
 
         monkeypatch.setattr(pipeline, "execute", execute)
@@ -339,7 +339,7 @@ def test_an_interruption_is_recorded_for_trials_that_had_begun(
     experiment: Path, ends_with: Callable[..., None]
 ) -> None:
     ledger = Ledger(RUN)
-    ends_with(KeyboardInterrupt(), lambda: keep_epoch(ledger.variant("learner"), {"epoch": 1}, {}))
+    ends_with(KeyboardInterrupt(), lambda own: keep_epoch(own.variant("learner"), {"epoch": 1}, {}))
     for _ in range(2):
         assert main([str(experiment), "-v"]) == 130
     (line,) = ledger.decisions_of("learner")

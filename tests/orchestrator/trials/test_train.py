@@ -305,10 +305,34 @@ def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
     assert about_left["best_epoch"] == about_right["best_epoch"]
 
 
-def test_a_last_checkpoint_without_the_best_one_is_refused_with_what_to_do(trial: Trial) -> None:
+@pytest.mark.parametrize("left", [None, b"half of it"], ids=["missing", "damaged"])
+def test_without_the_best_weights_a_trial_starts_anew_and_says_so(trial: Trial, left: bytes | None) -> None:
     trial.train_and_die(lambda record: record.get("epoch") == 3, None)
+    before = trial.folder.records()
     trial.folder.best.unlink()
-    with pytest.raises(ValueError, match=r"best\.pt: expected the best weights beside last\.pt, got no file; put it"):
+    if left is not None:
+        trial.folder.best.write_bytes(left)
+    records = trial.train()
+    assert [record["epoch"] for record in records] == [*range(1, EPOCHS + 1)]
+    assert [record["loss"] for record in records[:2]] == [record["loss"] for record in before[:2]]
+    assert "best.pt: " in records[0]["went_back"] and records[0]["went_back"].endswith("training starts anew")
+    assert trial.folder.best.is_file()
+
+
+def test_a_checkpoint_whose_epoch_has_no_record_is_not_gone_on_from(trial: Trial) -> None:
+    trial.train_and_die(lambda record: record.get("epoch") == 3, None)
+    lines = trial.folder.metrics.read_text().splitlines(keepends=True)
+    trial.folder.metrics.write_text("".join(lines[:1]))
+    trial.judge_by(RULES)
+    records = trial.train()
+    assert [record["epoch"] for record in records] == [*range(1, EPOCHS + 1)]
+    assert "last.pt: its epoch 2 has no record" in records[1]["went_back"]
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(trial: Trial) -> None:
+    trial.train_and_die(lambda record: record.get("epoch") == 3, None)
+    trial.setup.provenance["run"] = "another/amn"
+    with pytest.raises(ValueError, match=r"last\.pt: expected what this run wrote \(another/amn\), got a file"):
         trial.train()
 
 

@@ -1,5 +1,6 @@
 """Stages: the later one starts only after the first one has shown that it can retrieve."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from data.io import write_bytes
 from evaluation.ending import Ending
 from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended
+from orchestrator.run.ledger import VariantFolder
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials import training
 from orchestrator.trials.training import train_all
@@ -27,6 +29,15 @@ def result(r_at_5: float) -> Any:
     return SimpleNamespace(metrics={"r@5": r_at_5, "contain@50": r_at_5, "p95_ms": 9.0})
 
 
+def leave_whole(folder: VariantFolder, epochs: int) -> None:
+    """Write what a trial that survived leaves behind: a record an epoch, and a checkpoint that ends with its hash."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.metrics.write_text(
+        "".join(f'{{"epoch": {epoch}, "val_soft_r@5": {epoch}}}\n' for epoch in range(1, epochs + 1))
+    )
+    write_bytes(folder.best, b"weights\nsha256 " + hashlib.sha256(b"weights").hexdigest().encode())
+
+
 class Stages:
     """A run whose trials all finish at once; `started` lists the groups."""
 
@@ -38,6 +49,7 @@ class Stages:
     def _finish(self, names: Sequence[str], *_: Any, **__: Any) -> None:
         self.started.append(sorted(names))
         for name in names:
+            leave_whole(self.ledger.variant(name), epochs=20)
             self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
             write_bytes(self.ledger.variant(name).predictions, b"")
 
@@ -128,6 +140,29 @@ def test_a_relaunch_trains_only_what_has_no_verdict(stages: Stages) -> None:
 def test_a_trial_without_a_verdict_failed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "run_trials", lambda *_, **__: None)
     assert stages.train(0.5).ends["mamba_s"].ending is Ending.FAILED
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: folder.best.unlink(), "best.pt: expected the trial's best weights, got no file"),
+        (lambda folder: folder.best.write_bytes(b"weig"), "best.pt: expected the trial's best weights, got a damaged"),
+        (
+            lambda folder: folder.metrics.write_text('{"epoch": 1}\n{"epoch": 3}\n'),
+            "metrics.jsonl: expected the records of epochs 1 to 20, got 1, 3",
+        ),
+    ],
+    ids=["no weights", "damaged weights", "torn records"],
+)
+def test_a_survivor_whose_evidence_is_missing_failed_and_is_tried_again(stages: Stages, spoil: Any, said: str) -> None:
+    stages.train(0.5)
+    spoil(stages.ledger.variant("mamba_h"))
+    stages.started.clear()
+    ends = stages.train(0.5).ends
+    assert stages.started == [["mamba_h"]]
+    assert ends["mamba_h"].ending is Ending.FINISHED
+    failed = [line for line in stages.ledger.decisions_of("mamba_h") if line["action"] == "fail"]
+    assert len(failed) == 1 and said in failed[0]["reason"]
 
 
 def test_a_survivor_without_predictions_makes_them_in_a_trial_of_its_own(stages: Stages) -> None:
