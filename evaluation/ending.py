@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class Ending(StrEnum):
@@ -45,6 +47,13 @@ RETRIED = tuple(ending.name for ending in Ending if ending.retried)
 
 SURVIVED = tuple(ending.name for ending in Ending if ending.survived)
 """The statuses of rows that were evaluated at the end."""
+
+
+def is_incomplete(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a row of results.json, or a trial of one, failed or was interrupted: the same command goes on."""
+    return any(
+        one["status"] in RETRIED for row in rows for one in (row, *(row.get("seeds") or row.get("search") or ()))
+    )
 
 
 def ending_of(action: str) -> Ending | None:

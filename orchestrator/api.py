@@ -21,6 +21,7 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
 from orchestrator.faults import RunError, one_line
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.space import disk_full
 
 
 def launch(
@@ -132,6 +133,6 @@ def _explained(error: Exception, ledger: Ledger) -> RunError:
     with ledger.log.open("a", encoding="utf-8") as log:
         traceback.print_exc(file=log)
     return RunError(
-        f"{one_line(error)}; the traceback is in {ledger.log}; "
+        f"{disk_full(error, ledger.path) or one_line(error)}; the traceback is in {ledger.log}; "
         "type the same command again to continue from the last checkpoints"
     )

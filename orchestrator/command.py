@@ -5,7 +5,7 @@
     python -m orchestrator.launch experiments/phase5.yaml --only mamba_s,amn --set seed=2 --run-dir runs/try
 
 Exit codes: 0 the best variant is ready, or cannot be told from the reference; 3 no variant is; 4 a trial failed, and
-the same command tries it again; 2 bad input; 130 interrupted; 1 anything else.
+the same command tries it again; 2 bad input; 130 interrupted; 141 nobody reads the output; 1 anything else.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 from data.errors import UserError, one_line
 from data.preflight.run import blocking
-from evaluation.ending import RETRIED
+from evaluation.ending import is_incomplete
 from orchestrator.api import launch, read_experiment
 from orchestrator.faults import RunError
 from orchestrator.preflight import PreflightError
 
-BEST, FAULT, BAD_INPUT, NO_BEST, TRIAL_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+BEST, FAULT, BAD_INPUT, NO_BEST, TRIAL_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
 _GOOD_VERDICTS = ("PRODUCTION READY", "TIE")
 
 
@@ -39,6 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         text, code = one_line(error), BAD_INPUT
     except RunError as error:
         text, code = str(error), FAULT
+    except BrokenPipeError:
+        _nobody_reads()
+        return BROKEN_PIPE
     except OSError as error:
         text, code = f"{error}; fix the path, its permissions or the disk and type the same command again", FAULT
     except KeyboardInterrupt:
@@ -63,7 +66,7 @@ def _launch(options: argparse.Namespace, only: list[str]) -> int:
 
 def exit_code(results: dict[str, Any]) -> int:
     """Return what the results come to; see the module's docstring."""
-    if any(row["status"] in RETRIED for row in results["rows"]):
+    if is_incomplete(results["rows"]):
         return TRIAL_FAILED
     verdicts = {row["variant"]: row.get("verdict") for row in results["rows"]}
     return BEST if verdicts.get(results["best"]) in _GOOD_VERDICTS else NO_BEST
@@ -88,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _nobody_reads() -> None:
+    """Take the standard output away: `| head` has read enough, and at its end the interpreter would complain of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
     from orchestrator.screen.plan import make_plan
 
@@ -95,8 +103,7 @@ def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
     try:
         print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
-        # `| head` has read enough; without this the interpreter would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_reads()
     for check in blocking(checks)[:1]:
         raise UserError(check.line())
     return BEST

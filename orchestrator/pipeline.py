@@ -35,6 +35,7 @@ from orchestrator.preflight import (
 from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
+from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.tracking import check_tracking
@@ -68,6 +69,8 @@ def prepare(
     stop_if_blocked(checks)
     if offered is not None:
         admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
+    if not ledger.is_complete():
+        check_space(ledger.path, needed_bytes(config, data.payload.dim, len(questions.final)))
     if fresh:
         aside = ledger.move_aside()
         if aside is not None:

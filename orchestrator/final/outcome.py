@@ -14,6 +14,7 @@ from evaluation.ending import RETRIED, Ending
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
+from evaluation.results import trial_of
 from evaluation.statistics.verdict import decide
 from models.spec.costs import num_parameters
 from models.spec.imported import name_of
@@ -187,8 +188,7 @@ def write_best(ledger: Ledger, results: dict[str, Any], payload: Path) -> None:
     beside = ledger.path / ".best"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    row = next(row for row in results["rows"] if row["variant"] == results["best"])
-    shutil.copy2(ledger.variant(row["trial"]).best, beside / "best.pt")
+    shutil.copy2(ledger.variant(trial_of(results, results["best"])).best, beside / "best.pt")
     for name in ("config.yaml", "comparison.md", "comparison.csv"):
         shutil.copy2(ledger.path / name, beside / name)
     write_model_card(beside, ledger.path, results, payload)

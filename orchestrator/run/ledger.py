@@ -20,7 +20,7 @@ import yaml
 from data.errors import UserError
 from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
 from data.output import MARKER, made_names, move_aside, write_marker
-from evaluation.ending import RETRIED, Ending, ending_of
+from evaluation.ending import Ending, ending_of, is_incomplete
 from orchestrator.gates import Epoch, TrialDecision
 
 KIND = "run"
@@ -124,9 +124,7 @@ class Ledger:
     def is_complete(self) -> bool:
         """Return whether the run ended with its table and none of its trials failed or was interrupted."""
         rows = read_json(self.results).get("rows", []) if self.results.is_file() else None
-        return rows is not None and not any(
-            one["status"] in RETRIED for row in rows for one in (row, *(row.get("seeds") or row.get("search") or ()))
-        )
+        return rows is not None and not is_incomplete(rows)
 
     def is_claimed(self) -> bool:
         """Return whether a run has made the folder its own."""

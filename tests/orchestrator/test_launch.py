@@ -362,8 +362,9 @@ AMN = {"variant": "amn", "kind": "baseline", "status": "FINISHED", "reason": "",
         (None, [{**ROW, "status": "PRUNED", "verdict": "REJECT"}, AMN], 3),
         (None, [{**ROW, "status": "FAILED", "verdict": "REJECT"}, AMN], 4),
         ("learner", [ROW, {**AMN, "status": "FAILED"}], 4),
+        ("learner", [{**ROW, "seeds": [{"status": "FINISHED"}, {"status": "FAILED"}]}, AMN], 4),
     ],
-    ids=["ready", "tie", "behind", "pruned", "failed", "a baseline failed"],
+    ids=["ready", "tie", "behind", "pruned", "failed", "a baseline failed", "a seed failed"],
 )
 def test_the_exit_code_says_what_the_best_variant_is_worth(best: str | None, rows: list[Any], code: int) -> None:
     assert exit_code({"best": best, "rows": rows}) == code

@@ -1,6 +1,7 @@
 """The decision and its files: rows, verdicts, the best variant, results.json, the tables, and best/ ready to use."""
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable
@@ -19,12 +20,12 @@ from evaluation.measures.latency import Latency
 from evaluation.statistics.outcomes import Outcomes
 from orchestrator.final import outcome
 from orchestrator.final.evaluate import Evaluated
-from orchestrator.final.outcome import conclude, write_best
+from orchestrator.final.outcome import conclude, restore_renderings, write_best
 from orchestrator.final.result import FinalResult
 from orchestrator.final.seeds import VariantEnd
 from orchestrator.run.ledger import TrialEnd
 from orchestrator.run.timeline import Timeline
-from orchestrator.state import Measured, Prepared, Started
+from orchestrator.state import Measured, Prepared, Session, Started
 from tests.orchestrator.conftest import admission
 
 EXPERIMENT = """
@@ -263,3 +264,34 @@ def test_without_the_winners_checkpoint_an_earlier_best_stays(run: Prepared) -> 
     with pytest.raises(FileNotFoundError):
         write_best(run.ledger, {**results, "best": "small"}, run.data.payload.path)
     assert (run.ledger.best / "best.pt").read_bytes() == b"weights of large"
+
+
+def test_what_is_missing_of_a_complete_run_is_made_again_and_nothing_else_is_written(
+    run: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = concluded(run, CLEAR, cut=PRUNED)
+    (run.ledger.path / "report.html").write_text("a page")
+    session = Session(stream=io.StringIO())
+    before = {path: path.stat().st_mtime_ns for path in run.ledger.path.rglob("*")}
+    restore_renderings(run, results, session)
+    assert {path: path.stat().st_mtime_ns for path in run.ledger.path.rglob("*")} == before
+    (run.ledger.path / "comparison.csv").unlink()
+    (run.ledger.best / "SHA256SUMS").unlink()
+    restore_renderings(run, results, session)
+    assert (run.ledger.path / "comparison.csv").is_file()
+    assert (run.ledger.best / "best.pt").read_bytes() == b"weights of large"
+    assert session.stream.getvalue() == "made again: comparison.csv, best/\n"
+
+
+def test_on_a_disk_that_cannot_be_written_a_complete_run_is_shown_all_the_same(
+    run: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = concluded(run, CLEAR, cut=PRUNED)
+
+    def refused(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(outcome.ComparisonTable, "write", refused)
+    session = Session(stream=io.StringIO())
+    restore_renderings(run, results, session)
+    assert session.stream.getvalue().startswith("warning: report.html cannot be made again: [Errno 30]")

@@ -1,6 +1,7 @@
 """The run folder: what is written comes back, what a crash cut short does no harm, what is not a run is left alone."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from data.io import append_json_line, write_json
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger, TrialEnd, differences, epoch_of
+from orchestrator.run.records import keep_epoch
 
 MANIFEST = {"config_sha256": "c" * 64, "data_sha256": "d" * 64}
 CONFIG = {"name": "x", "training": {"epochs": 4, "optimizer": {"lr": 1e-3}}, "variants": {"a": {}}}
@@ -213,3 +215,19 @@ def test_triage_is_read_from_the_smoke_evaluation_that_has_it(ledger: Ledger) ->
     write_json(folder.smoke(2), {"triage": [{"question": "why?"}]})
     write_json(folder.smoke(4), {"metrics": {}})
     assert (folder.triage(2), folder.triage(4)) == ([{"question": "why?"}], [])
+
+
+def test_records_of_another_run_or_another_trial_are_refused_by_name(tmp_path: Path) -> None:
+    first, second = Ledger(tmp_path / "one"), Ledger(tmp_path / "two")
+    first.check_same({}, "configuration", {"data_sha256": "d"})
+    second.check_same({}, "configuration", {"data_sha256": "other"})
+    keep_epoch(first.variant("a"), {"epoch": 1}, {})
+    assert [record["epoch"] for record in first.variant("a").records()] == [1]
+    shutil.copytree(tmp_path / "one" / "variants", tmp_path / "two" / "variants")
+    shutil.copytree(tmp_path / "one" / "variants" / "a", tmp_path / "one" / "variants" / "b")
+    for folder in (second.variant("a"), first.variant("b")):
+        with pytest.raises(
+            UserError, match=r"metrics.jsonl: expected what this run wrote \(\w+/[ab]\), got \w+/a; move"
+        ):
+            folder.records()
+    assert first.run != second.run
