@@ -4,6 +4,7 @@
 <folder>/<key>.faiss    the index; a flat one is left out, since it is the payload's vectors again
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -14,13 +15,14 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from data.errors import UserError
+from data.errors import DamagedError, UserError
 from data.io import read_json, replacing, write_json
+from data.output import held, print_differs, print_of
 from evaluation.config import IndexConfig
 from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex, build_kind
 
-FORMAT = 1
+FORMAT = 2
 
 
 def open_or_build(
@@ -28,14 +30,15 @@ def open_or_build(
 ) -> tuple[SearchIndex, bool]:
     """The index of this payload and configuration, and whether it was built now rather than opened.
 
-    Raises:
-        UserError: when the folder holds a damaged index under this key.
+    A damaged one is built again. Where another process is building the same one, it is built here too and not kept.
     """
     stem = Path(folder) / key(config, payload_sha256)
     if stem.with_suffix(".json").is_file():
-        return _open(vectors, stem), False
+        with contextlib.suppress(UserError, LookupError, TypeError):
+            return _open(vectors, stem), False
     index = build_index(vectors, config)
-    _save(index, stem, payload_sha256)
+    with contextlib.suppress(UserError), held(stem, "index"):
+        _save(index, stem, payload_sha256)
     return index, True
 
 
@@ -54,6 +57,7 @@ def _save(index: SearchIndex, stem: Path, payload_sha256: str) -> None:
         "payload_sha256": payload_sha256,
         "config": asdict(index.config),
         "notes": index.notes,
+        "file": print_of(stem.with_suffix(".faiss")) if index.config.kind != "flat" else None,
     }
     write_json(stem.with_suffix(".json"), described)
 
@@ -67,15 +71,12 @@ def _open(vectors: npt.NDArray[np.floating], stem: Path) -> SearchIndex:
         flat = build_kind(np.ascontiguousarray(vectors, dtype=np.float32), config).faiss_index
         return SearchIndex(flat, config, time.perf_counter() - started, notes)
     path = stem.with_suffix(".faiss")
+    if differs := print_differs(path, described["file"]):
+        raise DamagedError(f"{path}: expected the index as it was saved, got {differs}")
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise UserError(
-            f"{path}: expected a saved index, got a file that FAISS cannot read; delete {stem.name}.* and run again"
-        ) from error
+        raise DamagedError(f"{path}: expected a saved index, got a file that FAISS cannot read") from error
     if (index.ntotal, index.d) != vectors.shape:
-        raise UserError(
-            f"{path}: expected an index of {vectors.shape[0]} rows in {vectors.shape[1]} dimensions, got "
-            f"{index.ntotal} in {index.d}; delete {stem.name}.* and run again"
-        )
+        raise DamagedError(f"{path}: expected an index of {vectors.shape}, got {(index.ntotal, index.d)}")
     return SearchIndex(index, config, time.perf_counter() - started, notes)  # the file holds nprobe and k_factor, too

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data.output import held
 from evaluation.config import IndexConfig
 from evaluation.index import store as index_store
 from evaluation.index.store import key, open_or_build
@@ -39,17 +40,40 @@ def test_another_payload_or_configuration_is_another_index():
     assert len(keys) == 4
 
 
+def zeroed(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 @pytest.mark.parametrize(
-    ("num_bytes", "num_rows", "message"),
+    ("suffix", "spoil"),
     [
-        (100, 600, r"\.faiss: expected a saved index, got .*; delete .* and run again"),
-        (None, 500, "expected an index of 500 rows in 16 dimensions, got 600 in 16"),
+        ("faiss", lambda path: path.write_bytes(path.read_bytes()[:100])),
+        ("faiss", zeroed),
+        ("faiss", lambda path: path.unlink()),
+        ("json", lambda path: path.write_text("{")),
+        ("json", lambda path: path.write_text("{}")),
     ],
+    ids=["cut off", "zeroed", "missing", "torn description", "empty description"],
 )
-def test_an_index_that_is_damaged_or_of_another_size_is_refused(vectors, tmp_path, num_bytes, num_rows, message):
+def test_a_damaged_index_is_built_again(vectors, tmp_path, suffix, spoil):
+    config = IndexConfig(kind="ivf_flat", nlist=4)
+    first, _ = open_or_build(vectors, config, "abc", tmp_path)
+    (path,) = tmp_path.glob(f"*.{suffix}")
+    spoil(path)
+    second, built = open_or_build(vectors, config, "abc", tmp_path)
+    assert built
+    np.testing.assert_array_equal(second.search(vectors[:5], 3)[1], first.search(vectors[:5], 3)[1])
+    assert not open_or_build(vectors, config, "abc", tmp_path)[1]
+
+
+def test_an_index_for_other_rows_is_not_opened(vectors, tmp_path):
     config = IndexConfig(kind="ivf_flat", nlist=4)
     open_or_build(vectors, config, "abc", tmp_path)
-    (path,) = tmp_path.glob("*.faiss")
-    path.write_bytes(path.read_bytes()[:num_bytes])
-    with pytest.raises(ValueError, match=message):
-        open_or_build(vectors[:num_rows], config, "abc", tmp_path)
+    assert open_or_build(vectors[:500], config, "abc", tmp_path)[1]
+
+
+def test_while_another_process_builds_the_same_index_it_is_built_and_not_kept(vectors, tmp_path):
+    config = IndexConfig(kind="ivf_flat", nlist=4)
+    with held(tmp_path / key(config, "abc"), "index"):
+        assert open_or_build(vectors, config, "abc", tmp_path)[1]
+    assert not [*tmp_path.glob("*.faiss")]
