@@ -56,10 +56,14 @@ def launch(
         RunError: Anything else that went wrong while the run lasted.
     """
     config, ledger = read_experiment(experiment, set, only, run_dir)
+    address, joined = cluster.resolve_address(address)
+    warning = cluster.check_run_folder(ledger.path)
     with ExitStack() as stack:
         stream = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if quiet else sys.stdout
         if fresh or not ledger.is_complete():  # a complete run is only read
             stack.enter_context(held(ledger.path, "run"))
+        for line in filter(None, (joined, warning)):
+            print(line, file=stream, flush=True)
         return _run(config, ledger, stream, fresh=fresh, address=address, verify=verify, verbose=verbose)
 
 

@@ -24,15 +24,54 @@ RESERVED_CPUS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterResources:
-    """What the cluster offers in all, and what its largest node offers."""
+class Node:
+    """What one node offers."""
 
     cpus: float
     gpus: float
     memory_gib: float
-    node_cpus: float
-    node_gpus: float
-    num_nodes: int
+
+    def num_fitting(self, *, cpus: float, gpus: float, memory_gib: float) -> int:
+        """Return how many trials of one worker that need so much fit onto this node."""
+        fits = [self.cpus / cpus, self.memory_gib / memory_gib, *([self.gpus / gpus + 1e-9] if gpus else [])]
+        return int(min(fits))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterResources:
+    """What the cluster offers: its nodes, all of them together, and the most that one of them has."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory of all nodes."""
+        return sum(node.memory_gib for node in self.nodes)
+
+    @property
+    def node_cpus(self) -> float:
+        """The most CPUs on one node."""
+        return max((node.cpus for node in self.nodes), default=0.0)
+
+    @property
+    def node_gpus(self) -> float:
+        """The most GPUs on one node."""
+        return max((node.gpus for node in self.nodes), default=0.0)
+
+    @property
+    def node_memory_gib(self) -> float:
+        """The most memory on one node."""
+        return max((node.memory_gib for node in self.nodes), default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +127,11 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         "memory": int(cluster.memory_gib // largest_gib),
         "trials": len(config.trials),
     }
+    if workers == 1 and len(cluster.nodes) > 1:
+        # Sums hide that a trial cannot stand on two nodes.
+        limits["nodes"] = sum(node.num_fitting(cpus=cpus, gpus=gpus, memory_gib=largest_gib) for node in cluster.nodes)
+    if device == "mps":
+        limits["Apple GPUs"] = 1
     if gpus:
         limits["GPUs"] = int(cluster.gpus / (workers * gpus) + 1e-9)
     if config.resources.max_concurrent != "auto":
@@ -99,6 +143,8 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         f"{limits['CPUs']}, "
         f"memory {cluster.memory_gib:.1f} / {largest_gib:.1f} GiB = {limits['memory']}"
         + (f", GPUs {cluster.gpus:g} / {workers * gpus:g} = {limits['GPUs']}" if gpus else "")
+        + (f", on {len(cluster.nodes)} nodes, each by itself, {limits['nodes']}" if "nodes" in limits else "")
+        + (", one on Apple's GPU" if device == "mps" else "")
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
         + f", trials = {limits['trials']}"
     )
@@ -147,10 +193,10 @@ def _check_fits(
             f"{workers} workers x {gpus:g} GPUs = {workers * gpus:g}; lower training.workers or gpus_per_worker"
         )
     needed = memory_gib(variant, dim, config.data.context_length)
-    if needed > cluster.memory_gib:
+    if needed > cluster.node_memory_gib:
         raise UserError(
-            f"{path}: expected at most {cluster.memory_gib:.1f} GiB of memory, got an estimate of {needed:.1f} GiB "
-            f"({num_parameters(variant.spec, dim):,} parameters, batch {variant.training.batch_size}); "
+            f"{path}: expected at most {cluster.node_memory_gib:.1f} GiB of memory, got an estimate of {needed:.1f} "
+            f"GiB ({num_parameters(variant.spec, dim):,} parameters, batch {variant.training.batch_size}); "
             "lower d_model or training.batch_size"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from data.errors import UserError
-from orchestrator.cluster.admission import GIB, ClusterResources
-
-_PACKAGES = ("orchestrator", "models", "data", "evaluation")
+from orchestrator.cluster.admission import GIB, ClusterResources, Node
+from orchestrator.cluster.nodes import PACKAGES, check_nodes
 
 # Read by Ray when it is imported or when its processes start, so they are set before.
 LISTEN_S = 15
@@ -38,6 +38,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_own: dict[str, str] = {}  # the address that `_name_cluster` chose in this process
 # One actor and one process fewer a trial; a machine that is not preempted has nothing to watch for.
 _LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
@@ -72,7 +73,7 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
     if address:
         # The workers of another machine have no checkout of ours: ship the packages, never the data.
         root = Path(__file__).parents[2]
-        shipped = [*(str(root / name) for name in _PACKAGES), *modules]
+        shipped = [*(str(root / name) for name in PACKAGES), *modules]
         options |= {"address": address, "runtime_env": {"py_modules": shipped, "env_vars": _ENVIRONMENT}}
     else:
         # "local": never a cluster that the environment happens to name.
@@ -89,8 +90,42 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
             f"--address {address}: expected a Ray cluster, got {first}; "
             "start one, check its token (RAY_AUTH_MODE), or leave --address out"
         ) from error
+    if address:
+        check_nodes(ray.nodes())
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
+
+
+def resolve_address(given: str | None) -> tuple[str | None, str]:
+    """Return the cluster to join, None for one of our own, and what to say of it.
+
+    RAY_ADDRESS counts where --address is not given: Ray sets it inside a job that was submitted to a cluster.
+
+    Raises:
+        UserError: it is an address of Ray Client, which cannot run a whole experiment.
+    """
+    named = os.environ.get("RAY_ADDRESS")
+    named = None if named in ("", "local", _own.get("address")) else named
+    address, where = (given, "--address") if given else (named, "RAY_ADDRESS")
+    if address is None:
+        return None, ""
+    if "://" in address:
+        raise UserError(
+            f"{where} {address}: expected host:port or auto, got another protocol; start the command on a node of the "
+            "cluster, or submit it there: ray job submit -- python -m orchestrator.launch ..."
+        )
+    return address, f"cluster   {address}, as {where} says"
+
+
+def check_run_folder(path: Path) -> str:
+    """Return a warning where a run folder would be lost with Ray's own files; UserError where it is no local path."""
+    if "://" in str(path) or re.match(r"^[a-z0-9]+:/", str(path)):
+        raise UserError(
+            f"--run-dir {path}: expected a local folder, got an address; give a folder, and copy it when the run ends"
+        )
+    if any(part.startswith("_ray_pkg_") or part == "runtime_resources" for part in path.resolve().parts):
+        return f"warning: {path.resolve()} lies in Ray's package cache and may be removed; give an absolute --run-dir"
+    return ""
 
 
 def _check_listens(address: str) -> None:
@@ -111,19 +146,17 @@ def _name_cluster() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
-    os.environ["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+    os.environ["RAY_ADDRESS"] = _own["address"] = f"127.0.0.1:{port}"
 
 
 def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
     """Return what the living nodes offer, from Ray's list of nodes."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return ClusterResources(
-        cpus=sum(node.get("CPU", 0.0) for node in alive),
-        gpus=sum(node.get("GPU", 0.0) for node in alive),
-        memory_gib=sum(node.get("memory", 0.0) for node in alive) / GIB,
-        node_cpus=max((node.get("CPU", 0.0) for node in alive), default=0.0),
-        node_gpus=max((node.get("GPU", 0.0) for node in alive), default=0.0),
-        num_nodes=len(alive),
+        nodes=tuple(
+            Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0), memory_gib=node.get("memory", 0.0) / GIB)
+            for node in alive
+        )
     )
 
 
@@ -158,9 +191,18 @@ def local_resources() -> ClusterResources:
     cpus = float(get_num_cpus())
     # Ray offers what remains of the memory after its object store, 30 % by default.
     memory = 0.7 * get_system_memory() / GIB
-    return ClusterResources(
-        cpus=cpus, gpus=float(gpus), memory_gib=memory, node_cpus=cpus, node_gpus=float(gpus), num_nodes=1
-    )
+    return ClusterResources(nodes=(Node(cpus=cpus, gpus=float(gpus), memory_gib=memory),))
+
+
+def ask(address: str) -> ClusterResources:
+    """Return what the cluster at an address offers, and leave it again (`--dry-run`)."""
+    import ray
+
+    set_environment(address)
+    try:
+        return start(address, verbose=False).resources
+    finally:
+        ray.shutdown()
 
 
 def has_mps() -> bool:

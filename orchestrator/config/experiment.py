@@ -323,11 +323,16 @@ class ExperimentConfig(_Section):
         return plain
 
     def fingerprint(self) -> str:
-        """Return a hash of everything that may change a figure: not where the run lies or how much runs at once."""
+        """Return a hash of everything that may change a figure: not where files lie or how much runs at once.
+
+        What the files hold is compared by `orchestrator.run.manifest.input_hashes`.
+        """
         plain = self.resolved()
         for key in ("name", "run_dir", "tracking"):
             plain.pop(key)
-        plain["data"].pop("cache_dir")
+        for key in ("cache_dir", "payload", "train", "val", "eval"):
+            plain["data"].pop(key)
+        plain["index"].pop("file")
         plain["resources"] = {"device": plain["resources"]["device"]}
         return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 

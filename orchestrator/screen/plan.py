@@ -12,7 +12,7 @@ from data.preflight.run import blocking
 from data.prepare import PreparedData, prepare_data
 from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import admit, memory_gib
+from orchestrator.cluster.admission import ClusterResources, admit, memory_gib
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.preflight import check_data, check_inputs, check_questions, count_imported
 from orchestrator.questions import make_questions
@@ -20,13 +20,13 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes
 
 
-def make_plan(config: ExperimentConfig, ledger: Ledger) -> tuple[str, list[Check]]:
-    """Return the plan and its checks; UserError when data is missing or a variant cannot fit this machine."""
+def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResources) -> tuple[str, list[Check]]:
+    """Return the plan on what a machine or a cluster offers, and its checks; UserError when a variant cannot fit."""
     check_inputs(config)
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
     count_imported(config, data.payload.dim)
-    admission = admit(config, cluster.local_resources(), data.payload.dim, has_mps=cluster.has_mps())
+    admission = admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if not blocking(checks):
         checks += check_questions(config, make_questions(config, data))
     sizes = ", ".join(f"{len(table):,} {name}" for name, table in data.splits.items())

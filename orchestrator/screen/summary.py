@@ -24,7 +24,7 @@ _OUTPUTS = (
 def show_start(prepared: Prepared, session: Session) -> None:
     """Say what is about to run."""
     payload, splits, checks = prepared.data.payload, prepared.data.splits, prepared.checks
-    session.say(f"run       {prepared.ledger.path}  (Ray's own output: {prepared.ledger.log})")
+    session.say(f"run       {prepared.ledger.path.resolve()}  (Ray's own output: {prepared.ledger.log})")
     session.say(
         f"data      {payload.num_rows:,} chunks, {payload.dim}-D, {payload.provenance.embedder}; "
         f"windows {len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test"

@@ -12,7 +12,7 @@ from data.payload.store import write_payload
 from data.windows.table import WindowTable
 from evaluation.queries import RunQueries
 from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import Admission, ClusterResources
+from orchestrator.cluster.admission import Admission, ClusterResources, Node
 from orchestrator.config.load import load_config
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
@@ -126,7 +126,7 @@ gates:
 @pytest.fixture
 def two_cpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A known machine, and an empty folder to run in, so that whatever is written is seen."""
-    machine = ClusterResources(cpus=2, gpus=0, memory_gib=64, node_cpus=2, node_gpus=0, num_nodes=1)
+    machine = ClusterResources(nodes=(Node(cpus=2, gpus=0, memory_gib=64),))
     monkeypatch.setattr(cluster, "local_resources", lambda: machine)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

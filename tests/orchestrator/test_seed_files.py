@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.cluster import start as cluster
-from orchestrator.cluster.admission import ClusterResources
+from orchestrator.cluster.admission import ClusterResources, Node
 from orchestrator.command import main
 from tests.benchmarks.data_seed_files import make_seed_files, write_index
 from tests.data.helpers import unit_rows
@@ -18,7 +18,7 @@ SMALL = ["--only", "amn", "--set", "variants.amn.d_model=16", "--set", "variants
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    machine = ClusterResources(cpus=2, gpus=0, memory_gib=64, node_cpus=2, node_gpus=0, num_nodes=1)
+    machine = ClusterResources(nodes=(Node(cpus=2, gpus=0, memory_gib=64),))
     monkeypatch.setattr(cluster, "local_resources", lambda: machine)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "artifacts" / "wikipedia"

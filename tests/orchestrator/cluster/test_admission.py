@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from orchestrator.cluster.admission import (
     TRIAL_BASE_GIB,
     Admission,
     ClusterResources,
+    Node,
     admit,
     longest_first,
     memory_gib,
@@ -37,18 +37,10 @@ def config(folder: Path, *overrides: str) -> ExperimentConfig:
     return load_config(path, overrides)
 
 
-def machine(cpus: float, gpus: float = 0, memory: float = 1000, **changes: Any) -> ClusterResources:
-    return ClusterResources(
-        **{
-            "cpus": cpus,
-            "gpus": gpus,
-            "memory_gib": memory,
-            "node_cpus": cpus,
-            "node_gpus": gpus,
-            "num_nodes": 1,
-            **changes,
-        }
-    )
+def machine(cpus: float, gpus: float = 0, memory: float = 1000, nodes: int = 1) -> ClusterResources:
+    """So much in all, on nodes that are alike."""
+    one = Node(cpus=cpus / nodes, gpus=gpus / nodes, memory_gib=memory / nodes)
+    return ClusterResources(nodes=(one,) * nodes)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +117,30 @@ def test_slots_are_the_gpus_over_the_gpus_of_a_trial(
     assert (admission.device, admission.slots) == ("cuda", slots)
 
 
+@pytest.mark.parametrize(
+    ("resources", "overrides", "slots"),
+    [
+        # Eight nodes of 1.5 GiB have 12 GiB and hold no trial of 2.1 GiB: see the refusals.
+        (machine(12, nodes=4), ("resources.cpus_per_worker=2",), 4),
+        (machine(32, memory=12, nodes=4), (), 4),
+        (machine(8, gpus=2, nodes=2), ("resources.gpus_per_worker=0.6",), 2),
+        (machine(64, memory=16.8, nodes=4), (), 4),
+    ],
+    ids=["a CPU is left over on each", "memory of each", "GPUs of each", "one a node"],
+)
+def test_a_trial_stands_on_one_node(
+    tmp_path: Path, resources: ClusterResources, overrides: tuple[str, ...], slots: int
+) -> None:
+    admission = admitted(tmp_path, resources, *overrides)
+    assert admission.slots == slots
+    assert f" nodes, each by itself, {slots}" in admission.arithmetic
+
+
+def test_apples_gpu_takes_one_trial_at_a_time(tmp_path: Path) -> None:
+    admission = admit(config(tmp_path), machine(16), DIM, has_mps=True)
+    assert (admission.device, admission.slots) == ("mps", 1)
+
+
 def test_memory_limits_the_slots(tmp_path: Path) -> None:
     # Small models: a trial is its processes' 2 GiB and 0.12 GiB of activations, so 5 GiB hold two and 4 GiB one.
     assert admitted(tmp_path, machine(64, memory=5.0)).slots == 2
@@ -161,7 +177,7 @@ def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
             "variants.a: expected at most 2 CPUs (2 on one node), got 4 workers x 1 CPUs = 4; lower training.workers",
         ),
         (
-            machine(8, node_cpus=4, num_nodes=2),
+            machine(8, nodes=2),
             ("resources.cpus_per_worker=5",),
             "variants.a: expected at most 8 CPUs (4 on one node), got 1 workers x 5 CPUs = 5; lower training.workers",
         ),
@@ -171,7 +187,7 @@ def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
             "variants.a: expected at most 2 GPUs (2 on one node), got 4 workers x 1 GPUs = 4; lower training.workers",
         ),
         (
-            machine(64, 4, node_gpus=2, num_nodes=2),
+            machine(64, 4, nodes=2),
             ("resources.gpus_per_worker=3",),
             "variants.a: expected at most 4 GPUs (2 on one node), got 1 workers x 3 GPUs = 3; lower training.workers",
         ),
@@ -189,6 +205,11 @@ def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
             machine(64, 2),
             ("resources.gpus_per_worker=0",),
             "resources.gpus_per_worker: expected more than 0 on cuda, got 0; use resources.device: cpu",
+        ),
+        (
+            machine(32, memory=12, nodes=8),
+            (),
+            "variants.a: expected at most 1.5 GiB of memory, got an estimate of 2.1 GiB",
         ),
         (machine(2, memory=1.5), (), "variants.a: expected at most 1.5 GiB of memory, got an estimate of 2.1 GiB ("),
         (
@@ -208,7 +229,7 @@ def test_what_can_never_fit_is_refused_with_the_arithmetic(
 
 
 def test_two_workers_may_stand_on_two_nodes(tmp_path: Path) -> None:
-    assert admitted(tmp_path, machine(2, node_cpus=1, num_nodes=2), "training.workers=2").slots == 1
+    assert admitted(tmp_path, machine(2, nodes=2), "training.workers=2").slots == 1
 
 
 @pytest.mark.parametrize(

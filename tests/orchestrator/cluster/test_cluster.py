@@ -20,24 +20,24 @@ def node(*, alive: bool = True, **resources: float) -> dict[str, Any]:
 def test_a_cluster_offers_the_sum_of_its_nodes_and_its_largest_node() -> None:
     found = offered([node(CPU=4.0, memory=8.0 * GIB), node(CPU=16.0, GPU=2.0, memory=32.0 * GIB), node(GPU=1.0)])
     assert (found.cpus, found.gpus, found.memory_gib) == (20.0, 3.0, 40.0)
-    assert (found.node_cpus, found.node_gpus, found.num_nodes) == (16.0, 2.0, 3)
+    assert (found.node_cpus, found.node_gpus, len(found.nodes)) == (16.0, 2.0, 3)
 
 
 def test_a_dead_node_offers_nothing() -> None:
     found = offered([node(CPU=2.0), node(CPU=64.0, GPU=8.0, memory=GIB, alive=False)])
-    assert (found.cpus, found.gpus, found.memory_gib, found.node_cpus, found.num_nodes) == (2.0, 0.0, 0.0, 2.0, 1)
+    assert (found.cpus, found.gpus, found.memory_gib, found.node_cpus, len(found.nodes)) == (2.0, 0.0, 0.0, 2.0, 1)
 
 
 def test_no_node_offers_nothing() -> None:
     found = offered([])
-    assert (found.cpus, found.node_cpus, found.num_nodes) == (0.0, 0.0, 0)
+    assert (found.cpus, found.node_cpus, len(found.nodes)) == (0.0, 0.0, 0)
 
 
 def test_this_machine_offers_what_ray_would_find() -> None:
     found = local_resources()
     assert found.cpus == found.node_cpus >= 1
     assert found.memory_gib > 0
-    assert found.num_nodes == 1
+    assert len(found.nodes) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from data.io import write_json
 from models.spec.costs import flops_per_window, num_parameters
+from orchestrator.cluster.admission import ClusterResources, Node
 from orchestrator.run import manifest
 from orchestrator.screen import plan
 from orchestrator.state import Prepared
@@ -77,7 +78,6 @@ def test_a_variant_that_cannot_fit_is_refused_by_the_plan(prepared: Prepared, mo
     monkeypatch.setattr(plan, "check_inputs", lambda config: None)
     monkeypatch.setattr(plan, "prepare_data", lambda *_, **__: prepared.data)
     monkeypatch.setattr(plan, "check_data", lambda *_: [])
-    one_cpu = SimpleNamespace(cpus=1, gpus=0, memory_gib=64, node_cpus=1, node_gpus=0, num_nodes=1)
-    monkeypatch.setattr(plan.cluster, "local_resources", lambda: one_cpu)
+    one_cpu = ClusterResources(nodes=(Node(cpus=1, gpus=0, memory_gib=64),))
     with pytest.raises(ValueError, match=r"variants\.amn: expected at most 1 CPUs"):
-        plan.make_plan(prepared.config, prepared.ledger)
+        plan.make_plan(prepared.config, prepared.ledger, one_cpu)
