@@ -237,6 +237,21 @@ def held(path: Path, what: str) -> Iterator[None]:
             _remove_if_empty(parent)
 
 
+def holder_of(path: Path) -> str | None:
+    """Say who holds the lock of a path, see `held`; None where nobody does."""
+    path = path.resolve()
+    lock = path.with_name(f".{path.name}.lock")
+    if not lock.is_file():
+        return None
+    free = FileLock(lock, blocking=False)
+    try:
+        free.acquire()
+    except Timeout:
+        return _holder(path.with_name(f".{path.name}.holder.json"))
+    free.release()
+    return None
+
+
 def _holder(file: Path) -> str:
     with contextlib.suppress(UserError, KeyError, TypeError):
         found = read_json(file)

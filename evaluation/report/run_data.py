@@ -77,7 +77,7 @@ def load_run(run: str | Path, payload: str | None = None) -> RunData:
         table=table,
         rows=rows,
         epochs={name: read_json_lines(folder / "metrics.jsonl") for name, folder in folders.items()},
-        smoke={name: _smoke(folder) for name, folder in folders.items()},
+        smoke={name: smoke_records(folder) for name, folder in folders.items()},
         arrays=arrays,
         single={name: arrays[name] if folders[name].name == name else load_arrays(folders[name]) for name in arrays},
         queries=load_queries(run) if (run / QUERIES_FILE).is_file() else None,
@@ -101,7 +101,8 @@ def _payload(run: Path, override: str | None) -> Any | None:
         return None  # moved since: the report goes without texts
 
 
-def _smoke(folder: Path) -> list[tuple[int, Row]]:
+def smoke_records(folder: Path) -> list[tuple[int, Row]]:
+    """A trial's smoke evaluations, (epoch, metrics)."""
     found = [
         (int(path.stem.removeprefix("smoke_epoch")), read_json(path)["metrics"])
         for path in folder.glob("smoke_epoch*.json")

@@ -6,8 +6,10 @@ import logging
 import os
 import platform
 import re
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from orchestrator.cluster.admission import GIB, ClusterResources, Node
 from orchestrator.cluster.nodes import PACKAGES, check_nodes
 
 # Read by Ray when it is imported or when its processes start, so they are set before.
+SHIPPED = {".py", ".j2", ".css", ".js"}
 LISTEN_S = 15
 """A cluster that does not answer for so long is not there."""
 _ENVIRONMENT = {
@@ -71,19 +74,19 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
     options["logging_level"] = logging.INFO if verbose else logging.WARNING
     if address:
-        # The workers of another machine have no checkout of ours: ship the packages, never the data.
-        root = Path(__file__).parents[2]
-        shipped = [*(str(root / name) for name in PACKAGES), *modules]
-        options |= {"address": address, "runtime_env": {"py_modules": shipped, "env_vars": _ENVIRONMENT}}
+        options |= {"address": address}
     else:
         # "local": never a cluster that the environment happens to name.
         options |= {"address": "local", "include_dashboard": True}
         options |= {"runtime_env": {"py_modules": [*modules]}} if modules else {}
         _name_cluster()
     try:
-        if address:
-            _check_listens(address)
-        context = ray.init(**options)
+        with ExitStack() as stack:
+            if address:
+                _check_listens(address)
+                staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="next-vector-")))
+                options["runtime_env"] = {**stage(staged, modules), "env_vars": _ENVIRONMENT}
+            context = ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -94,6 +97,27 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         check_nodes(ray.nodes())
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
+
+
+def stage(folder: Path, modules: Sequence[str]) -> dict[str, Any]:
+    """Copy what is shipped to the nodes into a folder, and return what Ray needs to know of it.
+
+    The packages' own files go, and nothing that somebody put beside them. A working directory of its own keeps Ray from
+    looking on each node at the driver's path first, where an old checkout may lie.
+    """
+    root = Path(__file__).parents[2]
+    sources = [*(root / name for name in PACKAGES), *map(Path, modules)]
+    for source in sources:
+        for file in source.rglob("*") if source.is_dir() else [source]:
+            if file.suffix in SHIPPED and "__pycache__" not in file.parts:
+                copy = folder / "modules" / file.relative_to(source.parent)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    here = folder / "here"
+    here.mkdir()
+    (here / "next-vector.txt").write_text("The working directory of a run's processes.\n", encoding="utf-8")
+    shipped = [str(folder / "modules" / source.name) for source in sources]
+    return {"working_dir": str(here), "py_modules": shipped}
 
 
 def resolve_address(given: str | None) -> tuple[str | None, str]:

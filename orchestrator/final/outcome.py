@@ -26,6 +26,7 @@ from orchestrator.final.seeds import lost_seeds, search_entries, seed_entries
 from orchestrator.report import render
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.timeline import Timeline
+from orchestrator.screen.live import end_page
 from orchestrator.state import Measured, Prepared, Session, Started
 
 RENDERINGS = (*(f"comparison.{suffix}" for suffix in ("md", "csv", "html", "tex")), "report.html")
@@ -69,6 +70,7 @@ def conclude(
     # A folder with results.json is complete; what comes after can be made again from it.
     write_json(ledger.results, results)
     render(ledger.path)
+    end_page(ledger.path, config.name)
     return results
 
 

@@ -23,6 +23,7 @@ class Timeline:
         self.phases: list[dict[str, Any]] = []
         self.trials: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, float] = {}
+        self.events: list[dict[str, Any]] = []
         self.slots = 1
 
     def phase(self, name: str) -> None:
@@ -43,6 +44,10 @@ class Timeline:
     def update(self, variant: str, event: str) -> None:
         """Record the latest time of a trial's event."""
         self.trials.setdefault(variant, {})[event] = time.time() - self.started
+
+    def event(self, variant: str, what: str, **about: Any) -> None:
+        """Note something that happened to a trial beside its course, such as the loss of its node."""
+        self.events.append({"at_s": time.time() - self.started, "trial": variant, "event": what, **about})
 
     def add(self, variant: str, seconds: Mapping[str, float]) -> None:
         """Add one epoch's seconds by phase to a trial."""
@@ -70,6 +75,7 @@ class Timeline:
             "launch_to_first_step_s": min(first_steps, default=None),
             "gaps_s": [self.trials[name]["first_step_s"] - end for name, end in freed.items()],
             **self.facts,
+            "events": self.events,
             "earlier_launches": list(self.earlier),
         }
 

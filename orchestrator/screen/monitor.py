@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
@@ -16,6 +16,7 @@ from rich.text import Text
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
+from orchestrator.screen.words import duration
 
 _SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
 
@@ -34,6 +35,9 @@ class TrialView:
     began: float | None = None
     epochs_here: int = 0
     reason: str = ""
+    node: str = ""
+    steps: int = 0
+    steps_a_second: float | None = None
 
     def eta_s(self) -> float | None:
         """Return the seconds left at this trial's own pace; None before its first epoch here."""
@@ -42,12 +46,25 @@ class TrialView:
         return (time.time() - self.began) / self.epochs_here * (self.num_epochs - self.epoch)
 
 
+def take_record(view: TrialView, record: Mapping[str, Any]) -> None:
+    """Take an epoch's record into a trial's view."""
+    steps = record.get("steps", 0) - view.steps
+    seconds = record.get("seconds", {}).get("step", 0.0)
+    if steps > 0 and seconds > 0:
+        view.steps_a_second = steps / seconds
+    view.steps = record.get("steps", 0)
+    view.epoch, view.loss = record["epoch"], record.get("loss")
+    view.smoke = record.get("smoke") or view.smoke
+    view.node = record.get("node") or view.node
+
+
 class Monitor:
     """Keeps a view of every trial and shows it. A context manager around the training phase."""
 
     def __init__(self, stream: TextIO, trials: Mapping[str, int]) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._views = {name: TrialView(name, num_epochs) for name, num_epochs in trials.items()}
+        self.views = {name: TrialView(name, num_epochs) for name, num_epochs in trials.items()}
+        self.on_change: Callable[[], None] = lambda: None
         self._started = time.time()
         self._live: Live | None = None
 
@@ -77,31 +94,33 @@ class Monitor:
 
     def restored(self, name: str, records: Sequence[Mapping[str, Any]], end: TrialEnd | None) -> None:
         """Take in what an earlier launch left of a trial."""
-        view = self._views[name]
+        view = self.views[name]
         for record in records:
-            self._take(view, record)
+            take_record(view, record)
         if end is not None:
             view.state, view.reason = end.ending.word, end.reason
             self.say(f"  {name}: {end.ending.name} at epoch {end.epoch}, kept from the earlier launch")
 
     def started(self, name: str) -> None:
         """A trial got its slot."""
-        view = self._views[name]
+        view = self.views[name]
+        self.on_change()
         view.state = "starting"
         self._state(f"{name}: started" + (f" again after epoch {view.epoch}" if view.epoch else ""))
 
     def paused(self, name: str) -> None:
         """A trial returned to be compared with the others of its variant."""
-        self._views[name].state = "waiting"
+        self.views[name].state = "waiting"
 
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
-        view = self._views[name]
+        view = self.views[name]
         view.state = "running"
         if record["epoch"] > 0:  # epoch 0 has no steps and would make the others seem short
             view.began = view.began or record.get("first_step_at") or time.time()
             view.epochs_here += 1
-        self._take(view, record)
+        take_record(view, record)
+        self.on_change()
         if record.get("went_back"):
             self.say(f"  {name}: {record['went_back']}")
         if record.get("smoke"):
@@ -111,7 +130,8 @@ class Monitor:
 
     def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
-        view = self._views[name]
+        view = self.views[name]
+        self.on_change()
         if decision.action == "warn":
             view.gates = "marginal"
             self._state(f"{name}: warning at epoch {decision.epoch}: {decision.reason}")
@@ -121,15 +141,11 @@ class Monitor:
             self._ended(name, decision, decision.ending)
 
     def _ended(self, name: str, decision: TrialDecision, ending: Ending) -> None:
-        view = self._views[name]
+        view = self.views[name]
         view.state, view.reason = ending.word, decision.reason
         if ending is Ending.PRUNED:
             view.gates = "failed"
         self._state(f"{name}: {view.state} at epoch {decision.epoch}: {decision.reason}")
-
-    def _take(self, view: TrialView, record: Mapping[str, Any]) -> None:
-        view.epoch, view.loss = record["epoch"], record.get("loss")
-        view.smoke = record.get("smoke") or view.smoke
 
     def _state(self, text: str) -> None:
         if not self.console.is_terminal:
@@ -141,7 +157,7 @@ class Monitor:
         for header in ("variant", "state", "epoch", "loss", *(title for _, title in _SHOWN_SMOKE), "gates", "left", ""):
             numeric = header in {"epoch", "loss", "left", *(title for _, title in _SHOWN_SMOKE)}
             table.add_column(header, justify="right" if numeric else "left", no_wrap=header != "")
-        for view in self._views.values():
+        for view in self.views.values():
             eta = view.eta_s()
             table.add_row(
                 view.name,
@@ -150,7 +166,7 @@ class Monitor:
                 _number(view.loss),
                 *(_per_cent(view.smoke.get(key)) for key, _ in _SHOWN_SMOKE),
                 view.gates,
-                f"{eta:.0f} s" if eta is not None else "",
+                duration(eta) if eta is not None else "",
                 # Text, since an error's brackets are no markup: one of them would end the run.
                 Text(view.reason),
                 style="dim" if view.state == "waiting" else "red" if view.state in {"failed", "diverged"} else None,

@@ -9,6 +9,7 @@ from data.io import read_json, read_json_lines
 from evaluation.ending import Ending
 from evaluation.report.table import ComparisonTable
 from orchestrator.run.ledger import Ledger
+from orchestrator.screen.live import LIVE_FILE
 from orchestrator.state import Prepared, Session
 
 _OUTPUTS = (
@@ -24,7 +25,8 @@ _OUTPUTS = (
 def show_start(prepared: Prepared, session: Session) -> None:
     """Say what is about to run."""
     payload, splits, checks = prepared.data.payload, prepared.data.splits, prepared.checks
-    session.say(f"run       {prepared.ledger.path.resolve()}  (Ray's own output: {prepared.ledger.log})")
+    folder = prepared.ledger.path.resolve()
+    session.say(f"run       {folder}  (Ray's own output: {prepared.ledger.log.name}; in a browser: {LIVE_FILE})")
     session.say(
         f"data      {payload.num_rows:,} chunks, {payload.dim}-D, {payload.provenance.embedder}; "
         f"windows {len(splits.train):,} train, {len(splits.val):,} validation, {len(splits.test):,} test"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -115,6 +116,7 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
                     record |= {"went_back": trial.went_back} if trial.went_back else {}
+                    record |= {"node": f"{platform.node()} ({ray.util.get_node_ip_address()})"}
                 files = trial.conclude(record) if rank == 0 else {}
                 verdict = trial.agreed(report(record, files))
                 if verdict != "continue":

@@ -14,6 +14,7 @@ from orchestrator.final.rows import check_final_rules
 from orchestrator.gates import EarlyStopping, best_epoch, ended, halve
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.records import missing_evidence
+from orchestrator.screen.live import LivePage
 from orchestrator.screen.monitor import Monitor
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
@@ -30,7 +31,9 @@ def train_all(
     trials = config.trials
     rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
     stages: Sequence[Sequence[str]] = config.stages or [list(config.resolved_variants)]
-    with Monitor(session.stream, {name: trial.variant.training.epochs for name, trial in trials.items()}) as monitor:
+    monitor = Monitor(session.stream, {name: trial.variant.training.epochs for name, trial in trials.items()})
+    with monitor, LivePage(ledger.path, config.name, monitor.views, measured.baselines) as page:
+        monitor.on_change = page.change
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
         scheduler = GateScheduler(ledger, rules, monitor, questions)
         fail_without_evidence(ledger, trials, monitor)

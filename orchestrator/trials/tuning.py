@@ -44,6 +44,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._check_interrupt = check_interrupt
         self._is_paused = is_paused
         self._seen: set[tuple[str, int]] = set()
+        self._nodes: dict[str, str | None] = {}  # where each trial last reported from
         self._heard = time.monotonic()
         self._silence_warning_s = silence_warning_s
 
@@ -79,12 +80,24 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         if record is None or not record or (name, record.get("epoch", PREDICTED)) in self._seen:
             return
         self._seen.add((name, record.get("epoch", PREDICTED)))
+        self._nodes[name] = record.get("node") or self._nodes.get(name)
         self._heard = time.monotonic()
         for key, event in _EVENTS.items():
             if record.get(key):
                 self._timeline.mark(name, event, record[key])
         self._timeline.add(name, record["seconds"])
         self._timeline.update(name, "last_report_s")
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's process, or its node, was lost; Tune tries again from the last checkpoint."""
+        name = trial.config["trial"]
+        node = self._nodes.get(name)
+        what = f"lost on {node}" if node else "lost"
+        epochs = self._ledger.variant(name).history()
+        goes_on = f"after epoch {epochs[-1].epoch}" if epochs else "from the start"
+        reason = last_line(trial.error_file)
+        self._monitor.say(f"  {name}: {what} ({reason}); goes on {goes_on}")
+        self._timeline.event(name, "lost", node=node, reason=reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
@@ -103,7 +116,8 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             # An error while its processes end takes nothing from a trial that was pruned or had finished.
             self._monitor.say(f"  {name}: an error after its end: {last_line(trial.error_file)}")
         else:
-            self._fail(name, last_line(trial.error_file))
+            node = self._nodes.get(name)
+            self._fail(name, last_line(trial.error_file) + (f" (on {node})" if node else ""))
 
     def _has_verdict(self, name: str) -> bool:
         end = self._ledger.end_of(name)

@@ -1,0 +1,99 @@
+"""Writes live.html while trials run: in a thread of its own, and seldom, so that no trial waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from data.io import write_text
+from evaluation.measures.metrics import DECISION_METRIC, NOVEL
+from evaluation.report.live import LiveTrial, done_page, live_page
+from orchestrator.screen.monitor import TrialView
+from orchestrator.screen.words import duration, per_cent
+
+LIVE_FILE = "live.html"
+LEAST_S = 10.0
+"""Between two pages: making one takes some tenths of a second of a core that trials use."""
+
+
+class LivePage:
+    """A page that is written after changes; a context manager around the training phase."""
+
+    def __init__(
+        self,
+        run: Path,
+        title: str,
+        views: Mapping[str, TrialView],
+        baselines: Mapping[str, Mapping[str, float]],
+        least_s: float = LEAST_S,
+    ) -> None:
+        self._run, self._title, self._views, self._baselines = run, title, views, baselines
+        self._least_s, self._began = least_s, time.time()
+        self._changed, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._write_on_change, name="live.html", daemon=True)
+
+    def __enter__(self) -> LivePage:
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._changed.set()
+        self._thread.join(timeout=30)
+        self.write()
+
+    def change(self) -> None:
+        """Say that something has changed; the page follows within some seconds."""
+        self._changed.set()
+
+    def write(self) -> None:
+        """Write the page now. A page that cannot be written ends no training."""
+        try:
+            trials = [live_trial(view) for view in [*self._views.values()]]
+            since = f"for {duration(time.time() - self._began)}"
+            text = live_page(self._run, self._title, since, trials, self._baselines)
+            write_text(self._run / LIVE_FILE, text)
+        except Exception as error:  # whatever it is, the trials matter more
+            print(f"{self._run / LIVE_FILE}: {error}")  # noqa: T201  # goes to ray.log
+
+    def _write_on_change(self) -> None:
+        while not self._over.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            self.write()
+            self._over.wait(self._least_s)
+
+
+def live_trial(view: TrialView) -> LiveTrial:
+    """Return a trial's line as text."""
+    eta = view.eta_s()
+    return LiveTrial(
+        name=view.name,
+        state=view.state,
+        epoch=f"{view.epoch}/{view.num_epochs}",
+        loss="" if view.loss is None else f"{view.loss:.3f}",
+        novel=per_cent(view.smoke.get(DECISION_METRIC)),
+        contain=per_cent(view.smoke.get(NOVEL + "contain@50")),
+        steps="" if view.steps_a_second is None else f"{view.steps_a_second:.1f}",
+        left="" if eta is None else duration(eta),
+        node=view.node,
+        why=view.reason,
+    )
+
+
+def end_page(run: Path, title: str) -> None:
+    """Let the page lead on to the report."""
+    if (run / LIVE_FILE).is_file():
+        write_text(run / LIVE_FILE, done_page(title))
+
+
+def shown_rows(trials: Sequence[LiveTrial]) -> list[list[Any]]:
+    """Return the lines for a table in a terminal."""
+    return [[one.name, one.state, one.epoch, one.loss, one.novel, one.contain, one.left, one.why] for one in trials]
