@@ -19,7 +19,7 @@ from data.output import held
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
-from orchestrator.faults import RunError, one_line
+from orchestrator.run.faults import RunError, one_line
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.space import disk_full
 

@@ -20,8 +20,8 @@ from data.errors import UserError, one_line
 from data.preflight.run import blocking
 from evaluation.ending import is_incomplete
 from orchestrator.api import launch, read_experiment
-from orchestrator.faults import RunError
 from orchestrator.preflight import PreflightError
+from orchestrator.run.faults import RunError
 
 BEST, FAULT, BAD_INPUT, NO_BEST, TRIAL_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
 _GOOD_VERDICTS = ("PRODUCTION READY", "TIE")

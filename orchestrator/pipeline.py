@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.io import write_json
+from data.io import read_json, write_json
 from data.prepare import prepare_data
 from evaluation.ending import Ending
 from evaluation.queries import save_queries
@@ -38,7 +38,7 @@ from orchestrator.run.manifest import input_hashes, manifest
 from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
 from orchestrator.state import Measured, Prepared, Session, Started
-from orchestrator.trials.tracking import check_tracking
+from orchestrator.tracking.trackers import check_tracking, make_tracking
 from orchestrator.trials.training import train_all
 
 
@@ -94,14 +94,24 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
         claim(prepared, measured)
         timeline.phase("training")
         finals = FinalEvaluations(prepared, started)
-        trained = train_all(prepared, started, measured, finals, session)
+        tracking = make_tracking(prepared.config, prepared.ledger.path, _tags(prepared), session.say)
+        trained = train_all(prepared, started, measured, finals, session, tracking=tracking)
         timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
         timeline.phase("final")
         evaluated = finals.evaluate_rows(trained)
         session.interrupt.check()
-        return conclude(prepared, started, measured, evaluated, timeline)
+        results = conclude(prepared, started, measured, evaluated, timeline)
+        tracking.finish(results, prepared.ledger.path)
+        return results
     finally:
         ray.shutdown()
+
+
+def _tags(prepared: Prepared) -> dict[str, str]:
+    """Return what a tracker notes beside the settings: where a figure comes from."""
+    stored = read_json(prepared.ledger.manifest)
+    tags = {key: str(stored.get(key)) for key in ("git_commit", "config_sha256", "data_sha256", "created_at")}
+    return {**tags, "experiment": prepared.config.name}
 
 
 def start(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> Started:

@@ -17,9 +17,9 @@ from evaluation.measures.latency import Latency, one_after_the_other
 from evaluation.results import load_arrays, save_arrays
 from evaluation.statistics.outcomes import Outcomes
 from evaluation.statistics.resampling import intervals
-from orchestrator.faults import one_line
 from orchestrator.final.result import FinalResult
 from orchestrator.final.seeds import VariantEnd, pool, variant_end
+from orchestrator.run.faults import one_line
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 from orchestrator.run.records import read_predictions
 from orchestrator.state import Prepared, Started, Trained

@@ -27,16 +27,8 @@ KIND = "run"
 """What a run folder's marker calls it, see data.output."""
 MADE = (
     *("config.yaml", "manifest.json", "preflight.json", "queries.npz", "decisions.jsonl", "timeline.json", "ray.log"),
-    *(
-        "results.json",
-        "comparison.md",
-        "comparison.csv",
-        "comparison.html",
-        "comparison.tex",
-        "report.html",
-        "live.html",
-    ),
-    *("variants", "best", ".best", "ray"),
+    *("results.json", "comparison.md", "comparison.csv", "comparison.html", "comparison.tex", "report.html"),
+    *("live.html", "tensorboard", "variants", "best", ".best", "ray"),
 )
 """All that a run makes in its folder; only this is ever removed with an old run."""
 

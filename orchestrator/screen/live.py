@@ -11,7 +11,7 @@ from typing import Any
 
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
-from evaluation.report.live import LiveTrial, done_page, live_page
+from orchestrator.screen.live_page import LiveTrial, done_page, live_page
 from orchestrator.screen.monitor import TrialView
 from orchestrator.screen.words import duration, per_cent
 

@@ -19,18 +19,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
 from orchestrator.run.records import keep_epoch, keep_predictions, keep_smoke
+from orchestrator.tracking.listeners import Listener
 from orchestrator.trials.setup import Verdict, files_of, from_report
 from orchestrator.trials.verdicts import answer
-
-
-class Listener(Protocol):
-    """Who is told what the judge sees and decides, in that order."""
-
-    def epoch(self, name: str, record: Mapping[str, Any]) -> None:
-        """A trial reported an epoch."""
-
-    def decided(self, name: str, decision: TrialDecision) -> None:
-        """A rule was applied to a trial."""
 
 
 class SmokeQuestions(Protocol):

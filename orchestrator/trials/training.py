@@ -17,14 +17,22 @@ from orchestrator.run.records import missing_evidence
 from orchestrator.screen.live import LivePage
 from orchestrator.screen.monitor import Monitor
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
+from orchestrator.tracking.gauges import Gauges
+from orchestrator.tracking.listeners import Listeners
+from orchestrator.tracking.trackers import Tracking
 from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.trials.setup import TrialSetup
-from orchestrator.trials.tracking import tracking_callbacks
 from orchestrator.trials.tuning import Bookkeeper, run_trials
 
 
 def train_all(
-    prepared: Prepared, started: Started, measured: Measured, finals: FinalEvaluations, session: Session
+    prepared: Prepared,
+    started: Started,
+    measured: Measured,
+    finals: FinalEvaluations,
+    session: Session,
+    *,
+    tracking: Tracking,
 ) -> Trained:
     """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
     config, ledger = prepared.config, prepared.ledger
@@ -35,7 +43,8 @@ def train_all(
     with monitor, LivePage(ledger.path, config.name, monitor.views, measured.baselines) as page:
         monitor.on_change = page.change
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
-        scheduler = GateScheduler(ledger, rules, monitor, questions)
+        listeners = Listeners(monitor, tracking, Gauges(config))
+        scheduler = GateScheduler(ledger, rules, listeners, questions)
         fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
         pending = _pending(prepared, monitor)
@@ -53,7 +62,6 @@ def train_all(
                         scheduler=scheduler,
                         bookkeeper=_bookkeeper(prepared, session, monitor, scheduler),
                         storage=(ledger.path / "ray" / f"stage{number}-{rung or 'end'}").resolve(),
-                        trackers=tracking_callbacks(config.tracking, config.name),
                     )
                 if rung is not None:
                     end_worse_halves(prepared, scheduler, rung)

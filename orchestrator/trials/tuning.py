@@ -149,7 +149,6 @@ def run_trials(
     scheduler: GateScheduler,
     bookkeeper: Bookkeeper,
     storage: Path,
-    trackers: Sequence[Any] = (),
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
@@ -168,7 +167,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage),
             verbose=0,
-            callbacks=[bookkeeper, *trackers],
+            callbacks=[bookkeeper],
             failure_config=tune.FailureConfig(max_failures=max(s.training.max_retries for s in setups.values())),
         ),
     )

@@ -11,7 +11,7 @@ from data.errors import UserError
 from data.io import write_json
 from orchestrator import launch, pipeline
 from orchestrator.api import read_experiment
-from orchestrator.faults import RunError
+from orchestrator.run.faults import RunError
 
 REPOSITORY = Path(__file__).parents[2]
 ROW = {"variant": "learner", "kind": "variant", "status": "PRUNED", "reason": "r@5 too low", "epochs": 2}

@@ -11,6 +11,7 @@ from evaluation.ending import Ending
 from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended, halve
 from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.tracking.trackers import Tracking
 from orchestrator.trials import training
 from orchestrator.trials.training import train_all
 
@@ -63,7 +64,8 @@ class Rounds:
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders={})
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
-        ends = train_all(self.prepared, started, measured, None, Session(stream=io.StringIO())).ends
+        session = Session(stream=io.StringIO())
+        ends = train_all(self.prepared, started, measured, None, session, tracking=Tracking([], print)).ends
         return {name: (end.ending, end.epoch) for name, end in ends.items()}
 
 

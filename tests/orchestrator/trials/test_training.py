@@ -14,6 +14,7 @@ from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended
 from orchestrator.run.ledger import VariantFolder
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
+from orchestrator.tracking.trackers import Tracking
 from orchestrator.trials import training
 from orchestrator.trials.training import train_all
 
@@ -66,7 +67,8 @@ class Stages:
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
-        return train_all(self.prepared, started, measured, finals, Session(stream=io.StringIO()))
+        session = Session(stream=io.StringIO())
+        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))
 
 
 @pytest.fixture
