@@ -116,7 +116,7 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
                     record |= {"went_back": trial.went_back} if trial.went_back else {}
-                    record |= {"node": f"{platform.node()} ({ray.util.get_node_ip_address()})"}
+                    record |= {"node": _node()}
                 files = trial.conclude(record) if rank == 0 else {}
                 verdict = trial.agreed(report(record, files))
                 if verdict != "continue":
@@ -318,6 +318,12 @@ class Trial:
         words: list[Verdict] = [verdict]
         torch.distributed.broadcast_object_list(words, src=0)
         return words[0]
+
+
+def _node() -> str:
+    """Return host, address and the beginning of Ray's own name of this node."""
+    name = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "none"
+    return f"{platform.node()} ({ray.util.get_node_ip_address()}, {name[:8]})"
 
 
 def _bytes_of(save: Callable[[io.BytesIO], None]) -> NDArray[Any]:

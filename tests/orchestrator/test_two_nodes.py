@@ -1,0 +1,200 @@
+"""Two nodes of one CPU each, of which one sees neither run folder nor corpus, and has an old checkout where ours is.
+
+`make test-cluster`; needs Linux, and root for the second node's own view of the file system. Ports are free ones, and
+only what is started here is ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.io import read_json, read_json_lines
+from tests.orchestrator.test_end_to_end import EXPERIMENT, REPOSITORY, figures
+
+pytestmark = pytest.mark.cluster
+RAY = Path(sys.executable).parent / "ray"
+TIMEOUT_S = 420
+SLOW = ["training.epochs=40", "smoke.epochs=[]", "gates.smoke=[]"]
+
+
+class Cluster:
+    """A head and a second node, each started by `ray start --block` in a process group of its own."""
+
+    def __init__(self, folder: Path, hidden: Path) -> None:
+        self._folder, self._hidden = folder, hidden
+        token = folder / "token"
+        token.write_text(secrets.token_hex(32))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.environment = {**{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}, **named}
+        port = self.address.rpartition(":")[2]
+        head = [str(RAY), "start", "--block", "--head", f"--port={port}", "--include-dashboard=false"]
+        self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={folder / 'ray'}"], "head")
+        self._wait(1)
+        self.second = self.add_second()
+
+    def add_second(self) -> subprocess.Popen[bytes]:
+        """Start the second node in its own view of the file system: no corpus, no run folder, an old checkout."""
+        old = self._folder / "old"
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(REPOSITORY / "orchestrator", old)
+        (old / "trials" / "train.py").write_text("raise RuntimeError('an old checkout was imported')\n")
+        start = f"{RAY} start --block --address={self.address} --num-cpus=1"
+        mounts = f"mount -t tmpfs none {self._hidden} && mount --bind {old} {REPOSITORY / 'orchestrator'}"
+        found = self._start(["unshare", "-m", "bash", "-c", f"{mounts} && cd / && exec {start}"], "second")
+        self._wait(2)
+        return found
+
+    def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
+        log = (self._folder / f"{name}.log").open("ab")
+        return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+
+    def _wait(self, num_nodes: int) -> None:
+        count = f"import ray; ray.init('{self.address}', logging_level=40); "
+        count += "print(sum(node['Alive'] for node in ray.nodes()))"
+        for _ in range(30):
+            done = self.run([sys.executable, "-c", count], cwd="/")
+            if done.stdout.strip().splitlines()[-1:] == [str(num_nodes)]:
+                return
+            time.sleep(1)
+        logs = "".join(path.read_text(errors="replace") for path in self._folder.glob("*.log"))
+        raise AssertionError(f"no {num_nodes} nodes: {done.stdout} {done.stderr} {logs}")
+
+    def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**self.environment, **options.pop("env", {})}
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **options
+        )
+
+    def stop(self, node: subprocess.Popen[bytes]) -> None:
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait()
+
+
+def launch(experiment: Path, run: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options]
+
+
+def sets(*texts: str) -> list[str]:
+    return [part for text in texts for part in ("--set", text)]
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory: pytest.TempPathFactory, rotation_payload: Path) -> Path:
+    """What the second node does not see: the corpus and every run folder."""
+    folder = tmp_path_factory.mktemp("hidden")
+    shutil.copytree(rotation_payload, folder / "payload")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(hidden: Path) -> Path:
+    path = hidden / "rotation.yaml"
+    path.write_text(EXPERIMENT.format(payload=hidden / "payload"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[Cluster]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("the second node's own view of the file system needs Linux and root")
+    made = Cluster(tmp_path_factory.mktemp("cluster"), hidden)
+    yield made
+    for node in (made.second, made.head):
+        made.stop(node)
+
+
+@pytest.fixture(scope="module")
+def local(experiment: Path, hidden: Path) -> Path:
+    """The same run on this machine alone."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    command = launch(experiment, hidden / "local", *sets("variants.learner.dropout=0.0"))
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return hidden / "local"
+
+
+def records(run: Path, name: str) -> list[dict[str, Any]]:
+    return read_json_lines(run / "variants" / name / "metrics.jsonl")
+
+
+def test_trials_run_on_both_nodes_of_which_one_sees_no_folder_and_has_an_old_checkout(
+    cluster: Cluster, experiment: Path, hidden: Path, local: Path
+) -> None:
+    run = hidden / "joined"
+    command = launch(experiment, run, "--address", cluster.address, *sets("variants.learner.dropout=0.0"))
+    done = cluster.run(command, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = {line["node"] for name in ("learner", "frozen", "amn") for line in records(run, name) if "node" in line}
+    assert len(nodes) == 2, nodes
+    assert figures(records(run, "learner")) == figures(records(local, "learner"))
+    names = ("learner", "amn")
+    both = [{row["variant"]: row for row in read_json(folder / "results.json")["rows"]} for folder in (run, local)]
+    assert [both[0][name]["novel.r@5"] for name in names] == [both[1][name]["novel.r@5"] for name in names]
+
+
+def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    planned = cluster.run(launch(experiment, hidden / "plan", "--dry-run", "--address", cluster.address), cwd=REPOSITORY)
+    assert planned.returncode == 0, planned.stderr
+    assert "on 2 nodes, each by itself, 2" in planned.stdout
+    named = {"RAY_ADDRESS": cluster.address}
+    command = launch(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *SLOW[1:]))
+    done = cluster.run(command, cwd=REPOSITORY, env=named)
+    assert f"cluster   {cluster.address}, as RAY_ADDRESS says" in done.stdout, done.stdout + done.stderr
+    assert (hidden / "named" / "results.json").is_file()
+
+
+def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    run = hidden / "lost"
+    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*SLOW, "variants.learner.dropout=0.0")]
+    command = launch(experiment, run, *options)
+    running = subprocess.Popen(
+        command, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for _ in range(600):
+        if all(len(records(run, name)) >= 3 for name in ("learner", "amn")):
+            break
+        time.sleep(0.1)
+    cluster.stop(cluster.second)
+    shown, _ = running.communicate(timeout=TIMEOUT_S)
+    cluster.second = cluster.add_second()
+    assert running.returncode in {0, 3}, shown
+    assert re.search(r"(learner|amn): lost on .* goes on after epoch \d+", shown), shown
+    for name in ("learner", "amn"):
+        assert [line["epoch"] for line in records(run, name)][-1] >= 3
+    (event,) = [one for one in read_json(run / "timeline.json")["events"] if one["event"] == "lost"]
+    assert event["trial"] in {"learner", "amn"}
+
+
+def test_two_workers_on_two_nodes_train_the_same_model(
+    cluster: Cluster, experiment: Path, hidden: Path, local: Path
+) -> None:
+    run = hidden / "two"
+    wanted = sets("training.workers=2", "variants.learner.dropout=0.0", "gates.smoke=[]")
+    done = cluster.run(
+        launch(experiment, run, "--address", cluster.address, "--only", "learner", *wanted), cwd=REPOSITORY
+    )
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    for one, other in zip(records(run, "learner"), records(local, "learner"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-3)
