@@ -42,6 +42,8 @@ class DataConfig:
     """Share of the articles used for validation and smoke queries; articles are never split."""
     test_share: float = 0.1
     """Share of the articles held out for the final queries."""
+    train_share: float = 1.0
+    """Share of the training articles that is used; below 1 for a learning curve, on the same queries."""
     cache_dir: str = "artifacts"
     """Where a built corpus is kept, by a hash of what it was built from."""
 
@@ -62,6 +64,8 @@ class DataConfig:
                 raise UserError(
                     f"{name}: expected a share between 0 and 1, got {share}; 0.1 is a tenth of the articles"
                 )
+        if not 0.0 < self.train_share <= 1.0:
+            raise UserError(f"train_share: expected above 0 up to 1, got {self.train_share}; 1 uses all articles")
         if self.val_share + self.test_share >= 1.0:
             raise UserError(
                 f"test_share: expected val_share + test_share below 1, got {self.val_share + self.test_share:g}; "

@@ -26,6 +26,7 @@ from data.windows.table import (
     load_window_provenance,
     load_windows,
     split_by_article,
+    take_train_share,
 )
 
 
@@ -94,7 +95,8 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
                 "the sequence files decide it"
             )
         splits = load_windows(folder, payload_sha256=payload.provenance.sha256)
-        return drop_known(splits, duplicate_ids(payload.vectors))
+        splits = drop_known(splits, duplicate_ids(payload.vectors))
+        return take_train_share(splits, config.train_share, seed=seed)
     table = build_windows(payload.article_index, payload.chunk_index, config.context_length, config.min_article_chunks)
     if not len(table):
         raise UserError(
@@ -102,7 +104,8 @@ def prepare_splits(payload: Payload, config: DataConfig, *, seed: int) -> Splits
             f"{payload.num_articles} articles; lower min_article_chunks or use a larger corpus"
         )
     splits = split_by_article(table, config.val_share, config.test_share, seed=seed)
-    return drop_known(splits, duplicate_ids(payload.vectors))
+    splits = drop_known(splits, duplicate_ids(payload.vectors))
+    return take_train_share(splits, config.train_share, seed=seed)
 
 
 def check_files(config: DataConfig, others: Mapping[str, str] | None = None) -> None:

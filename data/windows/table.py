@@ -124,6 +124,19 @@ def split_by_article(table: WindowTable, val: float = 0.1, test: float = 0.1, *,
     return splits
 
 
+def take_train_share(splits: Splits, share: float, *, seed: int) -> Splits:
+    """Keep a share of the training articles, and all validation and test windows: a point of a learning curve.
+
+    The articles of a smaller share are among those of a larger one. UserError: no window is left.
+    """
+    if share == 1.0:
+        return splits
+    kept = _unit_hash(splits.train.article_index, derive_seed(seed, "train share")) < share
+    if not kept.any():
+        raise UserError(f"train_share: expected a share that keeps an article, got {share}; raise it")
+    return replace(splits, train=splits.train.take(kept))
+
+
 def drop_known(splits: Splits, ids: Int32) -> Splits:
     """Leave out the validation and test windows whose chunks, context and target, all stand in one training window.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from data.errors import UserError
 PACKAGES = ("orchestrator", "models", "data", "evaluation")
 """Ours, as they are shipped."""
 LIBRARIES = ("ray", "torch", "numpy", "faiss-cpu", "pyarrow")
+GONE_S = 10
 ASK_S = 120
 """A node that has not answered by then has not the packages, or no memory for a process."""
 
@@ -76,6 +78,8 @@ def check_nodes(nodes: list[dict[str, Any]]) -> list[NodeFacts]:
         try:
             found = ray.get(reference, timeout=ASK_S)
         except ray.exceptions.RayError as error:
+            if _is_gone(node["NodeID"]):
+                continue  # it was about to be lost
             raise UserError(
                 f"{name}: expected a process of this project to start there, got {_first_line(error)}; install the "
                 "pinned packages there (make setup), with the same Python"
@@ -83,6 +87,17 @@ def check_nodes(nodes: list[dict[str, Any]]) -> list[NodeFacts]:
         compare(name, own, found)
         answered.append(found)
     return answered
+
+
+def _is_gone(node_id: str) -> bool:
+    """Return whether a node is found dead within some seconds: Ray takes a while to notice."""
+    import ray
+
+    for _ in range(GONE_S):
+        if not any(node["Alive"] and node["NodeID"] == node_id for node in ray.nodes()):
+            return True
+        time.sleep(1)
+    return False
 
 
 def compare(name: str, own: NodeFacts, found: NodeFacts) -> None:

@@ -30,6 +30,8 @@ def test_the_default_is_the_docstring_corpus_with_five_chunks_of_context() -> No
         ({"max_chars": 39}, "max_chars: expected at least min_chars = 40, got 39"),
         ({"context_length": 0}, "context_length: expected at least 1, got 0"),
         ({"min_article_chunks": 5}, "min_article_chunks: expected more than context_length = 5, got 5"),
+        ({"train_share": 0.0}, "train_share: expected above 0 up to 1, got 0.0"),
+        ({"train_share": 1.5}, "train_share: expected above 0 up to 1, got 1.5"),
         ({"val_share": 0.0}, "val_share: expected a share between 0 and 1, got 0.0"),
         ({"test_share": float("nan")}, "test_share: expected a share between 0 and 1, got nan"),
         ({"val_share": 0.5, "test_share": 0.5}, "test_share: expected val_share + test_share below 1, got 1"),

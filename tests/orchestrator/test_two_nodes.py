@@ -45,7 +45,7 @@ class Cluster:
         port = self.address.rpartition(":")[2]
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", "--include-dashboard=false"]
         self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={folder / 'ray'}"], "head")
-        self._wait(1)
+        self.wait(1)
         self.second = self.add_second()
 
     def add_second(self) -> subprocess.Popen[bytes]:
@@ -57,17 +57,18 @@ class Cluster:
         start = f"{RAY} start --block --address={self.address} --num-cpus=1"
         mounts = f"mount -t tmpfs none {self._hidden} && mount --bind {old} {REPOSITORY / 'orchestrator'}"
         found = self._start(["unshare", "-m", "bash", "-c", f"{mounts} && cd / && exec {start}"], "second")
-        self._wait(2)
+        self.wait(2)
         return found
 
     def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         log = (self._folder / f"{name}.log").open("ab")
         return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
 
-    def _wait(self, num_nodes: int) -> None:
+    def wait(self, num_nodes: int) -> None:
+        """Return once so many nodes live."""
         count = f"import ray; ray.init('{self.address}', logging_level=40); "
         count += "print(sum(node['Alive'] for node in ray.nodes()))"
-        for _ in range(30):
+        for _ in range(60):
             done = self.run([sys.executable, "-c", count], cwd="/")
             if done.stdout.strip().splitlines()[-1:] == [str(num_nodes)]:
                 return
@@ -153,7 +154,9 @@ def test_trials_run_on_both_nodes_of_which_one_sees_no_folder_and_has_an_old_che
 def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    planned = cluster.run(launch(experiment, hidden / "plan", "--dry-run", "--address", cluster.address), cwd=REPOSITORY)
+    planned = cluster.run(
+        launch(experiment, hidden / "plan", "--dry-run", "--address", cluster.address), cwd=REPOSITORY
+    )
     assert planned.returncode == 0, planned.stderr
     assert "on 2 nodes, each by itself, 2" in planned.stdout
     named = {"RAY_ADDRESS": cluster.address}
@@ -178,6 +181,7 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
         time.sleep(0.1)
     cluster.stop(cluster.second)
     shown, _ = running.communicate(timeout=TIMEOUT_S)
+    cluster.wait(1)
     cluster.second = cluster.add_second()
     assert running.returncode in {0, 3}, shown
     assert re.search(r"(learner|amn): lost on .* goes on after epoch \d+", shown), shown

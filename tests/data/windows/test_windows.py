@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.errors import UserError
 from data.windows import table as tables
 from data.windows.table import (
     Splits,
@@ -13,6 +14,7 @@ from data.windows.table import (
     sample_queries,
     save_windows,
     split_by_article,
+    take_train_share,
 )
 
 
@@ -125,3 +127,18 @@ def test_windows_that_could_not_be_saved_leave_the_old_ones(tmp_path: Path, monk
         save_windows(tmp_path / "windows", split_by_article(many_articles(), seed=2), PROVENANCE)
     np.testing.assert_array_equal(load_windows(tmp_path / "windows", payload_sha256="aa11").test.rows, splits.test.rows)
     assert [entry.name for entry in tmp_path.iterdir()] == ["windows"]
+
+
+def test_a_share_of_the_training_articles_is_part_of_a_larger_share_and_leaves_the_queries_alone():
+    articles = np.repeat(np.arange(200, dtype=np.int32), 8)
+    table = build_windows(articles, np.tile(np.arange(8, dtype=np.int32), 200), 5, 7)
+    splits = split_by_article(table, 0.1, 0.1, seed=3)
+    found = {share: take_train_share(splits, share, seed=3) for share in (0.1, 0.5, 1.0)}
+    kept = {share: set(one.train.article_index.tolist()) for share, one in found.items()}
+    assert kept[0.1] < kept[0.5] < kept[1.0]
+    assert 0.4 < len(kept[0.5]) / len(kept[1.0]) < 0.6
+    for one in found.values():
+        np.testing.assert_array_equal(one.val.rows, splits.val.rows)
+        np.testing.assert_array_equal(one.test.rows, splits.test.rows)
+    with pytest.raises(UserError, match="train_share: expected a share that keeps an article, got 1e-09; raise it"):
+        take_train_share(splits, 1e-9, seed=3)
