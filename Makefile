@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phase5 debug test test-cluster lint format bench bench-scale constraints clean
+.PHONY: help setup phase5 debug test test-cluster test-faults lint format bench bench-scale constraints clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: $(READY)  ## Run every test, the Ray end-to-end ones included
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout (Linux, root; minutes)
 	@$(BIN)/python -m pytest -m cluster tests/orchestrator/test_two_nodes.py
+
+test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)
+	@$(BIN)/python -m pytest -m faults tests/orchestrator/test_faults.py
 
 lint: $(READY)  ## Check format, lint rules and types
 	@$(BIN)/ruff format --check .

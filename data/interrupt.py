@@ -1,37 +1,53 @@
 """Ctrl-C that is not lost: a KeyboardInterrupt that some library swallows is raised again at the next check.
 
-Some libraries answer Ctrl-C with an error of their own; that error becomes KeyboardInterrupt again.
+Some libraries answer Ctrl-C with an error of their own; that error becomes KeyboardInterrupt again. SIGTERM and SIGHUP
+mean the same: a scheduler or a closed terminal ends a run as its person would.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType, TracebackType
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+PATIENCE_S = 20.0
+"""So long the end may take undisturbed: a second Ctrl-C in the middle of it would leave processes behind."""
 
 
 class Interrupt:
-    """Remembers that Ctrl-C was pressed. A context manager; in the main thread only, as signals are."""
+    """Remembers that an end was asked for. A context manager; in the main thread only, as signals are."""
 
     def __init__(self) -> None:
-        self._requested = False
-        self._before: signal._HANDLER = signal.SIG_DFL
+        self._requested: float | None = None
+        self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Interrupt:
-        self._before = signal.signal(signal.SIGINT, self._handle)
+        self._before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
+        self.listen()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-        if self._requested and isinstance(error, Exception):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._requested is not None and isinstance(error, Exception):
             raise KeyboardInterrupt from None
 
+    def listen(self) -> None:
+        """Take the signals; again after a library took one for itself, as Ray takes SIGTERM."""
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        self._requested = True
+        now = time.monotonic()
+        if self._requested is not None and now - self._requested < PATIENCE_S:
+            return
+        self._requested = now
         raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed at any time before."""
-        if self._requested:
+        """Raise KeyboardInterrupt if an end was asked for at any time before."""
+        if self._requested is not None:
             raise KeyboardInterrupt

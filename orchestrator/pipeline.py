@@ -118,6 +118,7 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
     """Start or join a cluster, and start on it what all trials share; UserError when a variant cannot fit there."""
     modules = [*dict.fromkeys(map(file_to_ship, prepared.config.imported))]
     found = cluster.start(address, verbose, modules)
+    session.interrupt.listen()
     if found.dashboard:
         session.say(f"dashboard {found.dashboard}  (its token: {found.token_path})")
     admission = admit(prepared.config, found.resources, prepared.data.payload.dim, has_mps=cluster.has_mps())

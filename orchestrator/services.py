@@ -25,7 +25,14 @@ def start_evaluator(prepared: Prepared) -> Any:
     flat = config.index.kind == "flat" and config.index.file is None
     return (
         ray.remote(Evaluator)
-        .options(name=f"{config.name}/evaluator", num_cpus=0, scheduling_strategy=beside_driver())
+        .options(
+            name=f"{config.name}/evaluator",
+            num_cpus=0,
+            scheduling_strategy=beside_driver(),
+            # When its process dies, the index is opened or built again, and what it was asked is asked once more.
+            max_restarts=3,
+            max_task_retries=3,
+        )
         .remote(
             str(prepared.data.payload.path.resolve()),
             config.index,

@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -78,6 +79,7 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
     else:
         # "local": never a cluster that the environment happens to name.
         options |= {"address": "local", "include_dashboard": True}
+        _keep_token_private()
         options |= {"runtime_env": {"py_modules": [*modules]}} if modules else {}
         _name_cluster()
     try:
@@ -232,6 +234,20 @@ def ask(address: str) -> ClusterResources:
 def has_mps() -> bool:
     """Return whether this machine has Apple's GPU, without importing torch."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def _keep_token_private() -> None:
+    """Make the token before Ray does, which leaves it readable by everybody: who has it can run code as this user."""
+    path = _token_path()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_file():
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        elif path.stat().st_uid == os.getuid():
+            path.chmod(0o600)
+    except OSError:
+        return  # a home that cannot be written: Ray says what it makes of that
 
 
 def _token_path() -> Path:
