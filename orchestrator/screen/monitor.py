@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,9 @@ from orchestrator.run.ledger import TrialEnd
 from orchestrator.screen.words import duration
 
 _SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
+_BAD = (Ending.FAILED.word, Ending.DIVERGED.word)
+_TOLD = (Ending.PRUNED.word, Ending.EARLY_STOPPED.word, Ending.INTERRUPTED.word)
+"""Ends whose reason stands below the table; all epochs, or being halved, needs none."""
 
 
 @dataclass(slots=True)
@@ -123,10 +126,9 @@ class Monitor:
         self.on_change()
         if record.get("went_back"):
             self.say(f"  {name}: {record['went_back']}")
-        if record.get("smoke"):
-            self._state(
-                f"{name}: epoch {view.epoch}/{view.num_epochs}, loss {_number(view.loss)}, {_smoke(view.smoke)}"
-            )
+        smoke = f", {_smoke(view.smoke)}" if record.get("smoke") else ""
+        loss = f", loss {_number(view.loss)}" if record["epoch"] > 0 else ", before the first step"
+        self._state(f"{name}: epoch {view.epoch}/{view.num_epochs}{loss}{smoke}")
 
     def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
@@ -151,13 +153,15 @@ class Monitor:
         if not self.console.is_terminal:
             self.say(f"  [{time.time() - self._started:5.0f} s] {text}")
 
-    def table(self) -> Table:
-        """Return the live table."""
-        table = Table(title=f"{time.time() - self._started:.0f} s", title_justify="left", box=None, pad_edge=False)
-        for header in ("variant", "state", "epoch", "loss", *(title for _, title in _SHOWN_SMOKE), "gates", "left", ""):
+    def table(self) -> Group:
+        """Return the live table, the trials that run first, and below it why others ended."""
+        table = Table(title=f"{duration(time.time() - self._started)}", title_justify="left", box=None, pad_edge=False)
+        for header in ("variant", "state", "epoch", "loss", *(title for _, title in _SHOWN_SMOKE), "gates", "left"):
             numeric = header in {"epoch", "loss", "left", *(title for _, title in _SHOWN_SMOKE)}
-            table.add_column(header, justify="right" if numeric else "left", no_wrap=header != "")
-        for view in self.views.values():
+            table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
+        # A low terminal cuts off what comes last.
+        views = sorted(self.views.values(), key=_place)
+        for view in views:
             eta = view.eta_s()
             table.add_row(
                 view.name,
@@ -167,11 +171,15 @@ class Monitor:
                 *(_per_cent(view.smoke.get(key)) for key, _ in _SHOWN_SMOKE),
                 view.gates,
                 duration(eta) if eta is not None else "",
-                # Text, since an error's brackets are no markup: one of them would end the run.
-                Text(view.reason),
-                style="dim" if view.state == "waiting" else "red" if view.state in {"failed", "diverged"} else None,
+                style="dim" if view.state == "waiting" else "red" if view.state in _BAD else None,
             )
-        return table
+        # Text, since an error's brackets are no markup: one of them would end the run.
+        reasons = [Text(f"  {one.name} {one.state}: {one.reason}") for one in views if one.state in {*_BAD, *_TOLD}]
+        return Group(table, *reasons)
+
+
+def _place(view: TrialView) -> int:
+    return 0 if view.state in {"running", "starting"} else 1 if view.state == "waiting" else 2
 
 
 def _smoke(metrics: Mapping[str, float]) -> str:

@@ -45,7 +45,7 @@ def rendered(monitor: Monitor, width: int = 120) -> list[str]:
 
 
 def row(monitor: Monitor, name: str) -> list[str]:
-    (line,) = [line for line in rendered(monitor) if line.startswith(name)]
+    (line,) = [line for line in rendered(monitor) if line.startswith(f"{name} ")]
     return re.split(r"\s{2,}", line)
 
 
@@ -68,6 +68,7 @@ def test_a_trials_life_is_one_line_a_change_of_state(monitor: Monitor, stream: i
         monitor.decided("mamba_s", decision("finish", 4, "ran all its epochs"))
     assert stream.getvalue().splitlines() == [
         "  [    0 s] mamba_s: started",
+        "  [   12 s] mamba_s: epoch 1/4, loss 0.900",
         "  [   12 s] mamba_s: epoch 2/4, loss 0.500, R@5 12.3 %, Cont@50 45.6 %",
         "  [   12 s] mamba_s: warning at epoch 2: marginal: r@5 0.1 (limit >= 0.3, failed)",
         "  [  100 s] mamba_s: finished at epoch 4: ran all its epochs",
@@ -172,8 +173,17 @@ def test_an_ended_trial_shows_why_and_no_time_left(monitor: Monitor) -> None:
     monitor.epoch("amn", smoke_record(2))
     monitor.decided("amn", decision("prune"))
     shown = row(monitor, "amn")
-    assert shown[1] == "pruned"
-    assert shown[6:] == ["failed", "r@5 0.1 (limit >= 0.3, failed)"]
+    assert (shown[1], shown[6:]) == ("pruned", ["failed"])
+    assert rendered(monitor)[-1] == "  amn pruned: r@5 0.1 (limit >= 0.3, failed)"
+
+
+def test_the_trials_that_run_stand_first_and_those_that_ended_last(clock: Any, stream: io.StringIO) -> None:
+    monitor = Monitor(stream, {f"trial-{number:02}": 4 for number in range(24)})
+    for number in range(10):
+        monitor.decided(f"trial-{number:02}", decision("finish", 4, "ran all its epochs"))
+    monitor.started("trial-10")
+    names = [line.split()[0] for line in rendered(monitor, width=80) if line.startswith("trial-")]
+    assert names == ["trial-10", *(f"trial-{number:02}" for number in (*range(11, 24), *range(10)))]
 
 
 def test_a_marginal_trial_is_marked(monitor: Monitor) -> None:
@@ -186,7 +196,7 @@ def test_a_marginal_trial_is_marked(monitor: Monitor) -> None:
 def test_a_reason_with_brackets_is_text_and_no_markup(monitor: Monitor) -> None:
     # An error's text may hold anything; read as markup, [/tmp/x] closes a tag that was never opened.
     monitor.decided("amn", decision("fail", reason="no file [/tmp/x] in [red]"))
-    assert row(monitor, "amn")[-1] == "no file [/tmp/x] in [red]"
+    assert rendered(monitor)[-1] == "  amn failed: no file [/tmp/x] in [red]"
 
 
 def test_the_table_fits_an_80_column_terminal(monitor: Monitor) -> None:
