@@ -125,7 +125,7 @@ class SearchConfig(_Section):
     ends. Test articles choose nothing.
     """
 
-    samples: Annotated[int, Field(ge=2)] = 4
+    samples: Annotated[int, Field(ge=2, le=1000)] = 4
     space: dict[str, Any] = {}
     """By dotted key of a variant's entry, see orchestrator/config/search.py; `variants.<name>.search` replaces it."""
     metric: EpochMetric = "val_soft_r@5"

@@ -23,6 +23,7 @@ COMMANDS = {
     "ablation": "evaluation.studies.ablation",
     "sweep": "evaluation.studies.sweep",
     "index_file": "evaluation.index.file",
+    "status": "orchestrator.status",
 }
 CASES = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text(encoding="utf-8"))
 SECONDS, MOST_KIB = 10, 1 << 20
