@@ -6,6 +6,7 @@ Each launch costs a Ray start and some torch imports, so the launches are few an
 import hashlib
 import importlib
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -331,7 +332,13 @@ def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_th
     )
     assert rows["learner"]["novel.r@5"] == pytest.approx(sum(found.values()) / 2)
     assert [one["status"] for one in rows["frozen"]["seeds"]] == ["PRUNED", "PRUNED"]
-    assert (folder / "best" / "best.pt").is_file()
+    # The weights in best/ are those of one seed, and the card tells of them.
+    stands = next(one for one in rows["learner"]["seeds"] if one["trial"] == rows["learner"]["trial"])
+    best = folder / "best"
+    assert (best / "best.pt").read_bytes() == (folder / "variants" / stands["trial"] / "best.pt").read_bytes()
+    card = (best / "model_card.md").read_text()
+    assert f"- seed: {stands['seed']}" in card
+    assert re.search(rf"\| novel\.r@5 +\| {100 * stands['novel.r@5']:.1f} %", card)
     assert "by seed" in done.stdout
     again = launch(experiment, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
     assert (again.returncode, "complete since" in again.stdout) == (0, True)
