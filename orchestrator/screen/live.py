@@ -12,7 +12,7 @@ from typing import Any
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from orchestrator.screen.live_page import LiveTrial, done_page, live_page
-from orchestrator.screen.monitor import TrialView
+from orchestrator.screen.monitor import TrialView, place
 from orchestrator.screen.words import duration, per_cent
 
 LIVE_FILE = "live.html"
@@ -56,7 +56,7 @@ class LivePage:
     def write(self) -> None:
         """Write the page now. A page that cannot be written ends no training."""
         try:
-            trials = [live_trial(view) for view in [*self._views.values()]]
+            trials = [live_trial(view) for view in sorted(self._views.values(), key=place)]
             since = f"for {duration(time.time() - self._began)}"
             text = live_page(self._run, self._title, since, trials, self._baselines)
             write_text(self._run / LIVE_FILE, text)

@@ -160,7 +160,7 @@ class Monitor:
             numeric = header in {"epoch", "loss", "left", *(title for _, title in _SHOWN_SMOKE)}
             table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
         # A low terminal cuts off what comes last.
-        views = sorted(self.views.values(), key=_place)
+        views = sorted(self.views.values(), key=place)
         for view in views:
             eta = view.eta_s()
             table.add_row(
@@ -178,7 +178,8 @@ class Monitor:
         return Group(table, *reasons)
 
 
-def _place(view: TrialView) -> int:
+def place(view: TrialView) -> int:
+    """Return where a trial is shown: those that run first, then those that wait, then those that ended."""
     return 0 if view.state in {"running", "starting"} else 1 if view.state == "waiting" else 2
 
 
