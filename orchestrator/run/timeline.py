@@ -24,6 +24,7 @@ class Timeline:
         self.trials: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, float] = {}
         self.events: list[dict[str, Any]] = []
+        self.paused = False  # trials came back to a slot: then no end frees it for one other trial
         self.slots = 1
 
     def phase(self, name: str) -> None:
@@ -61,7 +62,7 @@ class Timeline:
         self._close(now)
         wall = now - self.started
         training = next((phase["start_s"] for phase in self.phases if phase["name"] == "training"), 0.0)
-        freed = slot_freed(self.trials, self.slots)
+        freed = {} if self.paused else slot_freed(self.trials, self.slots)
         for name, trial in self.trials.items():
             _account(trial, training, freed.get(name))
         steps = sum(trial.get("seconds", {}).get("step", 0.0) for trial in self.trials.values())

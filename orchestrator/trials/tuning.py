@@ -105,6 +105,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._timeline.update(name, "ended_s")
         if self._is_paused(name):
             self._monitor.paused(name)
+            self._timeline.paused = True
         elif not self._has_verdict(name):
             self._fail(name, "the trial returned before its last epoch")
 

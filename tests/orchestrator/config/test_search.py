@@ -1,5 +1,6 @@
 """What a search tries: which settings are drawn, and which spaces are refused."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,21 @@ def test_lists_that_fit_are_tried_whole() -> None:
     assert draw_samples({"a": [1, 2], "b": ["x"]}, 4, seed=0) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
 
 
-def test_draws_lie_in_their_ranges_differ_and_are_the_same_for_all_that_share_a_key() -> None:
-    drawn = draw_samples({"lr": {"loguniform": [1e-4, 1e-2]}, "dropout": {"uniform": [0.1, 0.2]}}, 20, seed=3)
-    assert len({tuple(one.values()) for one in drawn}) == 20
-    assert all(1e-4 <= one["lr"] <= 1e-2 and 0.1 <= one["dropout"] <= 0.2 for one in drawn)
-    # Half of them below the middle of the logarithms, not of the numbers.
-    assert 4 <= sum(one["lr"] < 1e-3 for one in drawn) <= 16
+def test_draws_are_spread_over_their_ranges_and_are_the_same_for_all_that_share_a_key() -> None:
+    drawn = draw_samples({"lr": {"loguniform": [1e-4, 1e-2]}, "dropout": {"uniform": [0.0, 0.2]}}, 20, seed=3)
+    # One in each twentieth of the range: of the numbers, or of their logarithms.
+    assert sorted(int(20 * one["dropout"] / 0.2) for one in drawn) == [*range(20)]
+    assert sorted(int(20 * (math.log10(one["lr"]) + 4) / 2) for one in drawn) == [*range(20)]
     other = draw_samples({"d_model": {"uniform": [1, 9]}, "lr": {"loguniform": [1e-4, 1e-2]}}, 20, seed=3)
     assert [one["lr"] for one in other] == [one["lr"] for one in drawn]
     assert draw_samples({"lr": {"uniform": [0, 1]}}, 2, seed=4) != draw_samples({"lr": {"uniform": [0, 1]}}, 2, seed=3)
 
 
-def test_choices_that_are_fewer_than_the_samples_are_drawn_once_each() -> None:
-    drawn = draw_samples({"a": list(range(10)), "b": [0]}, 4, seed=0)
-    assert len({one["a"] for one in drawn}) == 4
+def test_the_choices_of_a_list_are_dealt_out_evenly() -> None:
+    for seed in range(5):
+        drawn = draw_samples({"residual": ["a", "b"], "lr": {"uniform": [0, 1]}}, 4, seed=seed)
+        assert sorted(one["residual"] for one in drawn) == ["a", "a", "b", "b"]
+    assert len({one["a"] for one in draw_samples({"a": list(range(10)), "b": [0]}, 4, seed=0)}) == 4
 
 
 @pytest.mark.parametrize(
