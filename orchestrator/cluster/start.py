@@ -38,6 +38,8 @@ _ENVIRONMENT = {
     # Ctrl-C is handled by the launcher.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_CHECKPOINT_UPLOAD_WARN_INTERVAL_S": "3600",
+    # An agent whose raylet is gone ends after five of these.
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
