@@ -221,7 +221,9 @@ def test_best_holds_the_winner_with_right_checksums_and_loads_in_a_clean_process
 
 def test_a_run_without_a_terminal_prints_few_lines_and_none_of_rays(run):
     lines = (run / "stdout.txt").read_text().splitlines()
-    assert len(lines) <= 60
+    epochs = [line for line in lines if re.match(r"  \[ *\d+ s\] \w+: epoch \d", line)]
+    assert len(epochs) == sum(len(records(run, name)) for name in ("learner", "frozen", "amn"))
+    assert len(lines) - len(epochs) <= 60
     assert not [line for line in lines if "pid=" in line or "WARNING" in line]
     assert (run / "stderr.txt").read_text() == ""
 
