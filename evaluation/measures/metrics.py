@@ -69,16 +69,21 @@ _own: dict[str, Values] = {}
 
 
 def register_metrics(paths: Sequence[str]) -> None:
-    """Add metrics by import path, for this process: functions from ranks (Q,) to values (Q,) whose mean is the metric.
+    """Add metrics by import path, in place of those of an earlier call in this process.
+
+    Each is a function from ranks (Q,) to values (Q,) whose mean is the metric.
 
     A metric has the function's name. Higher is better.
 
     Raises:
         UserError: a path names no such function, or its name is that of a metric.
     """
+    for name in _own:
+        METRICS.pop(name, None)
+    _own.clear()
     for path in paths:
         name, values = name_of(path), load_object("metrics", path)
-        if name in METRICS and name not in _own:
+        if name in METRICS:
             raise UserError(f"metrics: expected a new name, got {path!r}, and {name} is a metric; rename the function")
         sample = np.array([1, 2, 0, 50], np.int32)
         try:

@@ -77,7 +77,8 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
     if chosen := [f"{row['variant']} {shown(row['chosen'])}" for row in compared if row.get("chosen")]:
         notes.append(f"Chosen on validation windows: {'; '.join(chosen)}.")
     if protocol.get("orders") == "equal":
-        notes.append("All trials saw the same windows in the same order: their digests are equal.")
+        trials = "All trials of a seed" if len(protocol.get("training_seeds") or []) > 1 else "All trials"
+        notes.append(f"{trials} saw the same windows in the same order: their digests are equal.")
     if (dropped := protocol.get("repeats_dropped")) is not None:
         notes.append(f"Repeated chunks that were dropped before windows were cut: {dropped:,}.")
     if tried := (protocol.get("index") or {}).get("tried"):

@@ -218,6 +218,11 @@ class Ledger:
         reasons = list(dict.fromkeys(line["reason"] for line in same))
         return TrialEnd(ending=ending, epoch=last["epoch"], reason="; ".join(reasons))
 
+    def verdict_of(self, variant: str) -> TrialEnd | None:
+        """Return how the trial ended for good; None while it may still train, as after an error or an interruption."""
+        end = self.end_of(variant)
+        return None if end is None or end.ending.unfinished else end
+
     def recorded_rules(self, variant: str) -> set[tuple[int, str]]:
         """Return (epoch, rule) of every decision, so that a relaunch records none of them twice.
 

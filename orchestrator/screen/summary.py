@@ -85,7 +85,8 @@ def order_line(results: dict[str, Any]) -> str:
     if orders["differing"]:
         named = ", ".join(orders["differing"])
         return f"orders    warning: {named} saw other windows or another order than it should; do not compare it"
-    return f"orders    equal in all {orders['trials']} trials, {orders['epochs']} epochs"
+    several = len(results.get("protocol", {}).get("training_seeds") or []) > 1
+    return f"orders    equal in all {orders['trials']} trials{' of a seed' * several}, {orders['epochs']} epochs"
 
 
 def time_line(timeline: dict[str, Any]) -> str:

@@ -47,9 +47,9 @@ def train_all(
         scheduler = GateScheduler(ledger, rules, listeners, questions)
         fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
-        pending = _pending(prepared, monitor)
+        _show_kept(prepared, monitor)
         for number, stage in enumerate(stages, start=1):
-            order = [name for name in by_cost(prepared) if trials[name].variant.name in stage and name in pending]
+            order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
             for rung in (*(config.search.halving if config.search else ()), None):
                 scheduler.pause_at(rung)
                 ready = [name for name in order if may_train(ledger, name, rung)]
@@ -88,8 +88,8 @@ def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor
 
 def may_train(ledger: Ledger, name: str, rung: int | None) -> bool:
     """Return whether a trial goes on: to its end, or to the epoch at which the trials of a variant are compared."""
-    end, folder = ledger.end_of(name), ledger.variant(name)
-    if end is not None and not end.ending.unfinished:
+    end, folder = ledger.verdict_of(name), ledger.variant(name)
+    if end is not None:
         # Over, but a survivor may have been cut off before it left its predictions.
         return rung is None and end.ending.survived and not folder.predictions.is_file()
     history = folder.history()
@@ -109,14 +109,14 @@ def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) ->
         }
         shown = ", ".join(f"{name} {_shown(score)}" for name, score in scores.items())
         for name in halve(scores):
-            if ledger.end_of(name) is None:
+            if ledger.verdict_of(name) is None:
                 rule = f"among the better half on {selection.metric} at epoch {rung}"
                 scheduler.end(name, ended(Ending.HALVED, rung, rule, f"{selection.metric} to epoch {rung}: {shown}"))
 
 
 def _competes(ledger: Ledger, name: str, rung: int) -> bool:
     """Return whether a trial was at the epoch `rung` and no other rule had ended it there."""
-    end = ledger.end_of(name)
+    end = ledger.verdict_of(name)
     if end is not None:  # those that were halved here, by a launch that was cut off
         return end.ending is Ending.HALVED and end.epoch == rung
     return any(epoch.epoch == rung for epoch in ledger.variant(name).history())
@@ -185,16 +185,10 @@ def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Moni
             monitor.decided(name, decision)
 
 
-def _pending(prepared: Prepared, monitor: Monitor) -> set[str]:
-    """Return the trials that still have to train, or to predict; show what is kept of the others."""
-    pending = set()
+def _show_kept(prepared: Prepared, monitor: Monitor) -> None:
+    """Show what an earlier launch has left of the trials."""
     for name in prepared.config.trials:
-        end, folder = prepared.ledger.end_of(name), prepared.ledger.variant(name)
-        unfinished = end is None or end.ending.unfinished
-        monitor.restored(name, folder.records(), None if unfinished else end)
-        if unfinished or (end is not None and end.ending.survived and not folder.predictions.is_file()):
-            pending.add(name)
-    return pending
+        monitor.restored(name, prepared.ledger.variant(name).records(), prepared.ledger.verdict_of(name))
 
 
 def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:

@@ -121,8 +121,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             self._fail(name, last_line(trial.error_file) + (f" (on {node})" if node else ""))
 
     def _has_verdict(self, name: str) -> bool:
-        end = self._ledger.end_of(name)
-        return end is not None and not end.ending.unfinished
+        return self._ledger.verdict_of(name) is not None
 
     def _fail(self, name: str, reason: str) -> None:
         epochs = self._ledger.variant(name).history()

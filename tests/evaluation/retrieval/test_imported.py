@@ -87,3 +87,10 @@ def test_a_registered_metric_is_a_mean_over_queries():
 def test_a_metric_that_would_not_do_is_refused(name, said):
     with pytest.raises(UserError, match=said):
         register_metrics([f"others_rows:{name}"])
+
+
+def test_a_launch_without_metrics_has_none_of_an_earlier_one_of_its_process():
+    register_metrics(["others_rows:third"])
+    register_metrics([])
+    assert own_metrics() == ()
+    assert "third" not in metrics.METRICS

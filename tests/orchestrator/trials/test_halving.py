@@ -101,3 +101,13 @@ def test_a_launch_that_was_cut_off_between_two_ends_of_a_round_ends_the_same_hal
     rounds.ledger.record("mamba_s.4", decision)
     assert rounds.train() == EXPECTED
     assert rounds.started == [(["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
+
+
+def test_trials_that_were_interrupted_are_halved_like_others(rounds: Rounds) -> None:
+    for name, score in SCORES.items():
+        folder = rounds.ledger.variant(name)
+        folder.path.mkdir(parents=True)
+        append_json_line(folder.metrics, {"epoch": 1, "val_soft_r@5": score})
+        rounds.ledger.record(name, ended(Ending.INTERRUPTED, 1, "the trial runs to its end", "interrupted"))
+    assert rounds.train() == EXPECTED
+    assert rounds.started == [(["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
