@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -51,9 +51,12 @@ SURVIVED = tuple(ending.name for ending in Ending if ending.survived)
 
 def is_incomplete(rows: Iterable[Mapping[str, Any]]) -> bool:
     """Return whether a row of results.json, or a trial of one, failed or was interrupted: the same command goes on."""
-    return any(
-        one["status"] in RETRIED for row in rows for one in (row, *(row.get("seeds") or row.get("search") or ()))
-    )
+    return any(one["status"] in RETRIED for row in rows for one in (row, *trials_in(row)))
+
+
+def trials_in(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the trials behind a row of results.json, under several seeds or of a search; none where it is its own."""
+    return row.get("seeds") or row.get("search") or ()
 
 
 def ending_of(action: str) -> Ending | None:

@@ -56,6 +56,14 @@ class TrialDecision:
         """Return how the trial ends by this decision; None where it goes on."""
         return ending_of(self.action)
 
+    @property
+    def margin(self) -> float | None:
+        """Return how far a gate's metric is on the good side of its limit; None where no gate was held against one."""
+        sign = {">=": 1.0, "<=": -1.0}.get("".join(self.rule.split()[1:2]))
+        if sign is None or self.value is None or self.limit is None:
+            return None
+        return sign * (self.value - self.limit)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -16,8 +15,10 @@ from data.errors import UserError, one_line
 from data.io import read_json
 from data.output import holder_of
 from evaluation.results import load_config
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.validation import validate
 from orchestrator.run.ledger import Ledger
-from orchestrator.screen.live import live_trial, shown_rows
+from orchestrator.screen.live import live_trial
 from orchestrator.screen.monitor import TrialView, take_record
 
 HEADERS = ("trial", "state", "epoch", "loss", "novel R@5 %", "novel Cont@50 %", "left", "")
@@ -34,26 +35,11 @@ def status(run: Path) -> str:
     else:
         holder = holder_of(run)
         state = f"running: {holder}" if holder else "not running; the same launch command goes on with it"
-    views = [_view(ledger, name, epochs) for name, epochs in _planned(run, ledger).items()]
-    rows = shown_rows([live_trial(view) for view in views])
+    trials = validate(ExperimentConfig, load_config(run), "").trials
+    shown = [live_trial(_view(ledger, name, trial.variant.training.epochs)) for name, trial in trials.items()]
+    rows = [[one.name, one.state, one.epoch, one.loss, one.novel, one.contain, one.left, one.why] for one in shown]
     align = ["left", "left", *["right"] * 5, "left"]
     return f"{run}: {state}\n\n{tabulate(rows, HEADERS, tablefmt='simple', disable_numparse=True, colalign=align)}"
-
-
-def _planned(run: Path, ledger: Ledger) -> dict[str, int]:
-    """Return how many epochs each trial is to train: those of the configuration, and of folders it does not name."""
-    variants: dict[str, Any] = load_config(run).get("variants") or {}
-    folders = run / "variants"
-    started = (
-        sorted(path.name for path in folders.iterdir() if ledger.variant(path.name).metrics.is_file())
-        if (folders.is_dir())
-        else []
-    )
-    found: dict[str, int] = {}
-    for variant, entry in variants.items():
-        own = [name for name in started if name == variant or name.startswith((f"{variant}@", f"{variant}."))]
-        found |= {name: int(entry["training"]["epochs"]) for name in own or [variant]}
-    return found
 
 
 def _view(ledger: Ledger, name: str, epochs: int) -> TrialView:

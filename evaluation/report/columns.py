@@ -138,11 +138,9 @@ COMPARISON_COLUMNS = (
 )
 
 
-def _by_seed(key: str, write: Callable[[float], str]) -> Callable[[Row], str]:
+def _by_seed(figure: Figure) -> Callable[[Row], str]:
     """A figure of every seed, in the order of the seeds; a dash for a trial that was not evaluated."""
-    return lambda row: " ".join(
-        MISSING if (found := number(one, key)) is None else write(found) for one in row["seeds"]
-    )
+    return lambda row: " ".join(figure(one) for one in row["seeds"])
 
 
 def _spread(row: Row) -> str:
@@ -154,17 +152,13 @@ def _survived(row: Row) -> str:
     return f"{sum(one['status'] in SURVIVED for one in row['seeds'])} of {len(row['seeds'])}"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
 SEED_COLUMNS = (
     NAME,
     Column("survived", _survived, "left"),
-    Column("novel R@5 %\nby seed", _by_seed(DECISION_METRIC, _share)),
+    Column("novel R@5 %\nby seed", _by_seed(per_cent(DECISION_METRIC))),
     Column("standard\ndeviation", _spread),
-    Column("novel Contain@50 %\nby seed", _by_seed(NOVEL + "contain@50", _share)),
-    Column("best epoch\nby seed", _by_seed("best_epoch", "{:.0f}".format)),
+    Column("novel Contain@50 %\nby seed", _by_seed(per_cent(NOVEL + "contain@50"))),
+    Column("best epoch\nby seed", _by_seed(short_count("best_epoch"))),
     Column("weights of", words("trial"), "left"),
 )
 

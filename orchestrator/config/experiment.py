@@ -372,6 +372,8 @@ def _merge_training(defaults: TrainingConfig, overrides: dict[str, Any], path: s
     return merged
 
 
-def _plain(spec: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(spec)))
+def _plain(spec: VariantSpec | ImportedSpec) -> dict[str, Any]:
+    """Return a variant's sizes as its entry would hold them."""
+    sizes = spec.sizes if isinstance(spec, ImportedSpec) else dataclasses.asdict(spec)
+    plain: dict[str, Any] = json.loads(json.dumps(sizes))
     return plain

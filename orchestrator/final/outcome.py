@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.io import file_sha256, read_json, write_json, write_text
-from evaluation.ending import RETRIED, Ending
+from evaluation.ending import RETRIED, Ending, trials_in
 from evaluation.measures.rules import Metrics
 from evaluation.report.model_card import write_model_card
 from evaluation.report.table import ComparisonTable
@@ -176,7 +176,7 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     trials = [
         {"variant": one.get("trial", row["variant"]), "status": one["status"], "reason": one["reason"]}
         for row in rows
-        for one in row.get("seeds") or row.get("search") or [row]
+        for one in trials_in(row) or [row]
     ]
     failed = [one for one in trials if one["status"] in RETRIED]
     named = "; ".join(f"{one['variant']} ({one['reason']})" for one in failed)

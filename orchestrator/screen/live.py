@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
@@ -81,7 +80,7 @@ def live_trial(view: TrialView) -> LiveTrial:
         loss="" if view.loss is None else f"{view.loss:.3f}",
         novel=per_cent(view.smoke.get(DECISION_METRIC)),
         contain=per_cent(view.smoke.get(NOVEL + "contain@50")),
-        steps="" if view.steps_a_second is None else f"{view.steps_a_second:.1f}",
+        steps="" if view.steps_per_second is None else f"{view.steps_per_second:.1f}",
         left="" if eta is None else duration(eta),
         node=view.node,
         why=view.reason,
@@ -92,8 +91,3 @@ def end_page(run: Path, title: str) -> None:
     """Let the page lead on to the report."""
     if (run / LIVE_FILE).is_file():
         write_text(run / LIVE_FILE, done_page(title))
-
-
-def shown_rows(trials: Sequence[LiveTrial]) -> list[list[Any]]:
-    """Return the lines for a table in a terminal."""
-    return [[one.name, one.state, one.epoch, one.loss, one.novel, one.contain, one.left, one.why] for one in trials]

@@ -39,8 +39,7 @@ class TrialView:
     epochs_here: int = 0
     reason: str = ""
     node: str = ""
-    steps: int = 0
-    steps_a_second: float | None = None
+    steps_per_second: float | None = None
 
     def eta_s(self) -> float | None:
         """Return the seconds left at this trial's own pace; None before its first epoch here."""
@@ -51,11 +50,7 @@ class TrialView:
 
 def take_record(view: TrialView, record: Mapping[str, Any]) -> None:
     """Take an epoch's record into a trial's view."""
-    steps = record.get("steps", 0) - view.steps
-    seconds = record.get("seconds", {}).get("step", 0.0)
-    if steps > 0 and seconds > 0:
-        view.steps_a_second = steps / seconds
-    view.steps = record.get("steps", 0)
+    view.steps_per_second = record.get("steps_per_second", view.steps_per_second)
     view.epoch, view.loss = record["epoch"], record.get("loss")
     view.smoke = record.get("smoke") or view.smoke
     view.node = record.get("node") or view.node

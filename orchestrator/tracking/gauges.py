@@ -12,7 +12,7 @@ TAGS = ("experiment", "variant", "seed", "trial")
 GAUGES = {
     "epoch": ("next_vector_epoch", "Epochs that a trial has reported"),
     "loss": ("next_vector_loss", "Mean training loss of the last epoch"),
-    "steps_a_second": ("next_vector_steps_per_second", "Training steps a second in the last epoch"),
+    "steps_per_second": ("next_vector_steps_per_second", "Training steps a second in the last epoch"),
     "val_soft_r@5": ("next_vector_val_soft_recall_5", "Soft R@5 of the last epoch, novel validation windows"),
     "novel.r@5": ("next_vector_novel_recall_5", "Novel R@5 of the last smoke evaluation"),
     "novel.contain@50": ("next_vector_novel_contain_50", "Novel Contain@50 of the last smoke evaluation"),
@@ -31,26 +31,19 @@ class Gauges:
             name: {"experiment": config.name, "variant": one.variant.name, "seed": str(one.seed), "trial": name}
             for name, one in config.trials.items()
         }
-        self._steps: dict[str, float] = {}
         self._margins: dict[tuple[str, int], float] = {}
 
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """Set what an epoch has reported."""
         numbers = {**record, **(record.get("smoke") or {})}
-        steps, seconds = record.get("steps", 0) - self._steps.get(name, 0), record.get("seconds", {}).get("step", 0.0)
-        if steps > 0 and seconds > 0:
-            numbers["steps_a_second"] = steps / seconds
-        self._steps[name] = record.get("steps", 0)
         for key, gauge in self._gauges.items():
             if isinstance(value := numbers.get(key), (int, float)):
                 gauge.set(float(value), tags=self._tags[name])
 
     def decided(self, name: str, decision: TrialDecision) -> None:
         """Set how near the trial's gates were, the nearest of an epoch."""
-        operation = decision.rule.split()[1:2]
-        if decision.value is None or decision.limit is None or operation not in ([">="], ["<="]):
+        if (margin := decision.margin) is None:
             return
-        margin = (decision.value - decision.limit) * (1.0 if operation == [">="] else -1.0)
         key = (name, decision.epoch)
         self._margins[key] = min(margin, self._margins.get(key, margin))
         self._gauges["gate_margin"].set(self._margins[key], tags=self._tags[name])

@@ -149,9 +149,8 @@ class Tracking:
     def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied; how far a metric was from its limit is a number to plot."""
         self._begin(name)
-        if decision.value is not None and decision.limit is not None and decision.ending is not Ending.EARLY_STOPPED:
-            metric, op, *_ = decision.rule.split()
-            margin = (decision.value - decision.limit) * (1.0 if op == ">=" else -1.0)
+        if (margin := decision.margin) is not None:
+            metric = decision.rule.split()[0]
             self._each(lambda tracker: tracker.numbers(name, decision.epoch, {f"gate_margin/{metric}": margin}))
         if (ending := decision.ending) is not None:
             self._each(lambda tracker: tracker.end(name, ending, decision.reason))

@@ -47,6 +47,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._questions = questions
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._verdicts: dict[str, Verdict] = {}
+        self._recorded: dict[str, set[tuple[int, str]]] = {name: set() for name in rules}  # by earlier launches
         self._pause_at: int | None = None
         self.num_judged = 0
 
@@ -57,7 +58,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def replay(self) -> None:
         """Take in what the run folder holds, and decide what a crash left undecided."""
         for name in self._rules:
-            recorded = self._ledger.recorded_rules(name)
+            self._recorded[name] = recorded = self._ledger.recorded_rules(name)
             for epoch in self._ledger.variant(name).history():
                 self._history[name].append(epoch)
                 decisions = self._rules[name].decide(self._history[name])
@@ -131,11 +132,10 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     def _judge(self, name: str, record: dict[str, Any]) -> None:
         self.num_judged += 1
         self._history[name].append(epoch_of(record))
-        recorded = self._ledger.recorded_rules(name)
         decisions = [
             one
             for one in self._rules[name].decide(self._history[name])
-            if one.ending or (one.epoch, one.rule) not in recorded
+            if one.ending or (one.epoch, one.rule) not in self._recorded[name]
         ]
         if record.get("smoke"):
             pruned = any(one.ending and not one.ending.survived for one in decisions)

@@ -247,6 +247,8 @@ class Trial:
                 sums[name] = sums.get(name, 0.0) + value
         means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
+        if num_steps:
+            record["steps_per_second"] = num_steps / watch.seconds["step"]
         record["precision"] = self.learner.precision
         record["windows_seen"] = self.learner.steps * self.setup.training.batch_size
         if diverged is not None:

@@ -26,6 +26,7 @@ def record(epoch: int, **more: Any) -> dict[str, Any]:
         "steps": 10 * epoch,
         "loss": 2.0 / epoch,
         "seconds": {"step": 2.0},
+        "steps_per_second": 5.0,
         "windows_seen": 100 * epoch,
         "val_soft_r@5": 0.1 * epoch,
         "node": "alpha (10.0.0.1)",
@@ -37,7 +38,8 @@ def record(epoch: int, **more: Any) -> dict[str, Any]:
 def run(tmp_path: Path) -> Ledger:
     """A run in its second epoch: one trial trains, one was pruned, one waits."""
     ledger = Ledger(tmp_path / "run")
-    ledger.open({"variants": {name: {"training": {"epochs": 4}} for name in ("a", "b", "c")}}, {"config_sha256": "c"})
+    variants = {name: {"model": "mamba_s", "training": {"epochs": 4}} for name in ("a", "b", "c")}
+    ledger.open({"name": "mine", "variants": variants}, {"config_sha256": "c"})
     smoke = {"smoke": {"novel.r@5": 0.2, "novel.contain@50": 0.4}}
     for name in ("a", "b"):
         keep_epoch(ledger.variant(name), record(1), {})
@@ -56,7 +58,6 @@ def test_the_page_shows_trials_curves_and_decisions_and_escapes_what_they_say(ru
     text = (run.path / "live.html").read_text()
     assert '<meta http-equiv="refresh" content="10">' in text
     assert "<td>a</td>" in text and "2/4" in text and "20.0" in text and "alpha (10.0.0.1)" in text
-    # 10 steps in 2 s.
     assert ">5.0<" in text
     assert "&lt;b&gt;low" in text and "<b>low" not in text
     assert "Smoke R@5, novel smoke queries" in text and "last_vector" in text
@@ -112,3 +113,14 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.Capt
 )
 def test_times_are_written_as_a_person_says_them(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_every_planned_trial_is_shown_those_of_seeds_that_wait_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "run")
+    ledger.open({"name": "mine", "seeds": [1, 2], "variants": {"mamba_s": {}}}, {"config_sha256": "c"})
+    keep_epoch(ledger.variant("mamba_s@1"), record(1), {})
+    lines = status.status(ledger.path).splitlines()
+    assert [line.split()[:3] for line in lines if line.startswith("mamba_s")] == [
+        ["mamba_s@1", "running", "1/20"],
+        ["mamba_s@2", "waiting", "0/20"],
+    ]

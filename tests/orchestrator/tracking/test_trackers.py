@@ -35,6 +35,7 @@ RECORD = {
     "windows_seen": 640,
     "started_at": 1.0,
     "seconds": {"step": 4.0},
+    "steps_per_second": 2.5,
     "smoke": {"novel.r@5": 0.2, "p95_ms": 0.7},
 }
 FAILED_GATE = TrialDecision(
@@ -82,6 +83,7 @@ def test_an_epochs_losses_scores_smoke_metrics_and_seconds_are_plotted_and_nothi
         "loss": 0.5,
         "val_soft_r@5": 0.3,
         "windows_seen": 640,
+        "steps_per_second": 2.5,
         "smoke/novel.r@5": 0.2,
         "smoke/p95_ms": 0.7,
         "seconds/step": 4.0,
@@ -233,7 +235,6 @@ def test_gauges_carry_experiment_variant_seed_and_trial(prepared_from: Any, monk
 
     monkeypatch.setattr("ray.util.metrics.Gauge", Gauge)
     gauges = Gauges(prepared_from(EXPERIMENT).config)
-    gauges.epoch("mamba_s", {**RECORD, "epoch": 1, "steps": 10})
     gauges.epoch("mamba_s", RECORD)
     gauges.decided("mamba_s", FAILED_GATE)
     gauges.decided("mamba_s", ended(Ending.FINISHED, 2, "epoch == 2", "ran all its epochs"))
