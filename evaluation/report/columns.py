@@ -66,6 +66,14 @@ def _short(value: float) -> str:
     return f"{value:.0f}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `7 min` or `1 h 23 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def words(key: str, *, otherwise: str = MISSING) -> Callable[[Row], str]:
     """A row's text."""
     return lambda row: str(row.get(key) or otherwise)

@@ -17,7 +17,7 @@ from data.errors import UserError, one_line
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.report import figures, notes
-from evaluation.report.columns import decimal, number, p_value, per_cent, points, tested
+from evaluation.report.columns import decimal, duration, number, p_value, per_cent, points, tested
 from evaluation.report.examples import examples
 from evaluation.report.render import TEMPLATES
 from evaluation.report.run_data import RunData, load_run
@@ -110,7 +110,7 @@ def _cards(run: RunData) -> list[Card]:
     if wall := run.timeline.get("wall_s"):
         steps = run.timeline.get("step_share_of_slots")
         note = "" if steps is None else f"{100 * steps:.0f} % of the slots in training steps"
-        cards.append(Card(_duration(float(wall)), "wall time", note))
+        cards.append(Card(duration(float(wall)), "wall time", note))
     return cards
 
 
@@ -157,12 +157,6 @@ def _flat(entry: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in entry.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
     return flat
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m evaluation.report") -> int:

@@ -10,9 +10,9 @@ from types import TracebackType
 
 from data.io import write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
+from evaluation.report.columns import MISSING, duration, per_cent
 from orchestrator.screen.live_page import LiveTrial, done_page, live_page
 from orchestrator.screen.monitor import TrialView, place
-from orchestrator.screen.words import duration, per_cent
 
 LIVE_FILE = "live.html"
 LEAST_S = 10.0
@@ -78,13 +78,17 @@ def live_trial(view: TrialView) -> LiveTrial:
         state=view.state,
         epoch=f"{view.epoch}/{view.num_epochs}",
         loss="" if view.loss is None else f"{view.loss:.3f}",
-        novel=per_cent(view.smoke.get(DECISION_METRIC)),
-        contain=per_cent(view.smoke.get(NOVEL + "contain@50")),
+        novel=_shown(view, DECISION_METRIC),
+        contain=_shown(view, NOVEL + "contain@50"),
         steps="" if view.steps_per_second is None else f"{view.steps_per_second:.1f}",
         left="" if eta is None else duration(eta),
         node=view.node,
         why=view.reason,
     )
+
+
+def _shown(view: TrialView, key: str) -> str:
+    return per_cent(key)(dict(view.smoke)).replace(MISSING, "")
 
 
 def end_page(run: Path, title: str) -> None:

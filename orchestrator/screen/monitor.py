@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.ending import Ending
+from evaluation.report.columns import duration
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
-from orchestrator.screen.words import duration
 
 _SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
 _BAD = (Ending.FAILED.word, Ending.DIVERGED.word)

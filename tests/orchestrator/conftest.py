@@ -17,6 +17,7 @@ from orchestrator.config.load import load_config
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared
+from tests.orchestrator.launches import ROTATION
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
@@ -137,4 +138,12 @@ def experiment(two_cpus: None, tmp_path: Path, rotation_payload: Path) -> Path:
     """Return the file of a small experiment on the rotation payload."""
     path = tmp_path / "x.yaml"
     path.write_text(EXPERIMENT.format(payload=rotation_payload))
+    return path
+
+
+@pytest.fixture(scope="module")
+def rotation(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the experiment file of `launches`: a variant that learns, one that cannot, and AMN."""
+    path = tmp_path_factory.mktemp("experiment") / "rotation.yaml"
+    path.write_text(ROTATION.format(payload=rotation_payload))
     return path

@@ -26,60 +26,11 @@ from evaluation.queries import load_queries
 from evaluation.results import load_arrays
 from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, mean
 from tests.benchmarks.bare_loop import run_bare
+from tests.orchestrator.launches import NO_DROPOUT, REPOSITORY, TIMEOUT_S, command, figures, launch, records
 
 pytestmark = pytest.mark.ray
 
-REPOSITORY = Path(__file__).parents[2]
-EXPERIMENT = """
-name: rotation
-seed: 3
-data: {{source: payload, payload: {payload}}}
-variants:
-  learner: {{model: mamba_s, d_model: 32, d_state: 16, head_dim: 16}}
-  frozen: {{model: mamba_s, d_model: 32, d_state: 16, head_dim: 16, training: {{optimizer: {{lr: 0.0}}}}}}
-  amn: {{d_model: 32, residual: fitted}}
-training:
-  epochs: 4
-  batch_size: 32
-  precision: float32  # bfloat16 rounds so much that two workers are not like one
-  optimizer: {{lr: 5.0e-3}}
-smoke: {{epochs: [2], queries: 40}}
-gates:
-  smoke: [{{epoch: 2, prune_unless: ["novel.r@5 >= 1.5 * baseline.last_vector"]}}]
-baselines: [last_vector, context_mean]
-index: {{kind: flat}}
-resources: {{max_concurrent: 2}}  # fewer slots than variants, on any machine
-"""
-NO_DROPOUT = "variants.learner.dropout=0.0"
-TIMEOUT_S = 420
 PLAIN = (".json", ".jsonl", ".npy", ".pt")
-
-
-def command(experiment: Path, run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options]
-
-
-def launch(experiment: Path, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(experiment, run, "--set", NO_DROPOUT, *options),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def records(run: Path, variant: str) -> list[dict[str, Any]]:
-    return read_json_lines(run / "variants" / variant / "metrics.jsonl")
-
-
-def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
-    """What must be equal to the last digit."""
-    return [
-        tuple(record.get(name) for name in ("loss", "val_loss", "val_cosine", "val_mrr", "val_soft_r@5"))
-        for record in records
-    ]
 
 
 def predictions(run: Path, variant: str) -> np.ndarray:
@@ -87,16 +38,9 @@ def predictions(run: Path, variant: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def experiment(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("experiment") / "rotation.yaml"
-    path.write_text(EXPERIMENT.format(payload=rotation_payload))
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(rotation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    done = launch(experiment, folder)
+    done = launch(rotation, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     (folder / "stderr.txt").write_text(done.stderr)
@@ -143,8 +87,8 @@ def test_a_trials_folder_holds_what_it_reported_and_nothing_half_written(run):
     assert not [name for name in files["learner"] if name.startswith(".") or not name.endswith(PLAIN)]
 
 
-def test_the_run_is_the_bare_loop_to_the_last_digit(run, experiment):
-    bare = run_bare(str(experiment), (NO_DROPOUT,))
+def test_the_run_is_the_bare_loop_to_the_last_digit(run, rotation):
+    bare = run_bare(str(rotation), (NO_DROPOUT,))
     for name, epochs in (("learner", 4), ("frozen", 2), ("amn", 5)):  # amn begins with epoch 0
         assert figures(records(run, name)) == figures(bare[name]["records"][:epochs]), name
     for name in ("learner", "amn"):
@@ -228,17 +172,17 @@ def test_a_run_without_a_terminal_prints_few_lines_and_none_of_rays(run):
     assert (run / "stderr.txt").read_text() == ""
 
 
-def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, experiment):
+def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, rotation):
     before = (run / "results.json").stat().st_mtime_ns
-    done = launch(experiment, run)
+    done = launch(rotation, run)
     assert done.returncode == 0, done.stderr
     assert "learner" in done.stdout
     assert "dashboard" not in done.stdout
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
-def test_another_configuration_is_refused_with_the_difference(run, experiment):
-    done = launch(experiment, run, "--set", "training.epochs=5")
+def test_another_configuration_is_refused_with_the_difference(run, rotation):
+    done = launch(rotation, run, "--set", "training.epochs=5")
     assert done.returncode == 2
     assert "training.epochs: 4 -> 5" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -247,9 +191,9 @@ def test_another_configuration_is_refused_with_the_difference(run, experiment):
 class Launch:
     """A launch that is watched and hurt."""
 
-    def __init__(self, experiment: Path, run: Path, options: list[str], output: IO[str]) -> None:
+    def __init__(self, rotation: Path, run: Path, options: list[str], output: IO[str]) -> None:
         self.run, self.output = run, output
-        start = command(experiment, run, *options)
+        start = command(rotation, run, *options)
         self.process = subprocess.Popen(start, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
 
     def wait_for(self, num_epochs: int) -> None:
@@ -278,12 +222,12 @@ class Launch:
         return self.process.wait(timeout=TIMEOUT_S)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(experiment, tmp_path):
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(rotation, tmp_path):
     sets = (NO_DROPOUT, "training.epochs=40", "training.early_stopping=null", "smoke.epochs=[2]")
     options = ["--only", "learner", *(part for text in sets for part in ("--set", text))]
     run = tmp_path / "run"
     with (tmp_path / "output").open("w") as output:
-        first = Launch(experiment, run, options, output)
+        first = Launch(rotation, run, options, output)
         first.wait_for(2)
         for process in first.trial_processes():
             process.kill()
@@ -291,24 +235,24 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(experiment
         first.wait_for(len(records(run, "learner")) + 2)
         first.end_by(signal.SIGKILL)
 
-        second = Launch(experiment, run, options, output)
+        second = Launch(rotation, run, options, output)
         second.wait_for(len(records(run, "learner")) + 2)
         assert second.end_by(signal.SIGINT) == 130
         assert "interrupted" in Path(output.name).read_text()
         assert len(records(run, "learner")) < 40
         assert not (run / "results.json").exists()
 
-        assert Launch(experiment, run, options, output).process.wait(timeout=TIMEOUT_S) == 0
-    bare = run_bare(str(experiment), sets)["learner"]
+        assert Launch(rotation, run, options, output).process.wait(timeout=TIMEOUT_S) == 0
+    bare = run_bare(str(rotation), sets)["learner"]
     assert figures(records(run, "learner")) == figures(bare["records"])
     np.testing.assert_array_equal(predictions(run, "learner"), bare["predictions"])
 
 
-def test_two_workers_train_the_same_model_as_one_and_a_pruned_group_gives_its_slot_back(run, experiment, tmp_path):
+def test_two_workers_train_the_same_model_as_one_and_a_pruned_group_gives_its_slot_back(run, rotation, tmp_path):
     # The more epochs, the earlier it starts: frozen is pruned before learner begins.
     options = ["--set", "variants.frozen.training.epochs=6", "--set", "training.workers=2"]
     two = tmp_path / "two"
-    done = launch(experiment, two, "--only", "frozen,learner", *options)
+    done = launch(rotation, two, "--only", "frozen,learner", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [record["epoch"] for record in records(two, "frozen")] == [1, 2]
     # Without the last figure, a recall: the rank of one target of fifty may change by one.
@@ -321,9 +265,9 @@ def test_two_workers_train_the_same_model_as_one_and_a_pruned_group_gives_its_sl
     assert "TrainController" in (two / "ray.log").read_text()
 
 
-def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_their_own(run, experiment, tmp_path):
+def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_their_own(run, rotation, tmp_path):
     folder, seed = tmp_path / "seeds", read_json(run / "manifest.json")["seed"]
-    done = launch(experiment, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
+    done = launch(rotation, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
     assert done.returncode == 0, done.stdout + done.stderr
     assert figures(records(folder, f"learner@{seed}")) == figures(records(run, "learner"))
     assert figures(records(folder, f"learner@{seed + 1}")) != figures(records(run, "learner"))
@@ -342,7 +286,7 @@ def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_th
     assert f"- seed: {stands['seed']}" in card
     assert re.search(rf"\| novel\.r@5 +\| {100 * stands['novel.r@5']:.1f} %", card)
     assert "by seed" in done.stdout
-    again = launch(experiment, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
+    again = launch(rotation, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
     assert (again.returncode, "complete since" in again.stdout) == (0, True)
 
 
@@ -358,13 +302,13 @@ def halves(ranks):
 """
 
 
-def test_the_readmes_own_model_runs_with_a_baseline_and_a_metric_of_somebody_else(experiment, tmp_path):
+def test_the_readmes_own_model_runs_with_a_baseline_and_a_metric_of_somebody_else(rotation, tmp_path):
     (tmp_path / "mine.py").write_text((REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0])
     (tmp_path / "others.py").write_text(OTHERS)
     sets = ['variants.gru={"model": "mine:Gru", "hidden": 16}', 'baselines=[last_vector, "others:predict"]']
     sets += ['metrics=["others:halves"]', "gates.smoke=[]", 'gates.success_if=["novel.halves >= baseline.predict"]']
     options = ["--only", "gru", *(part for text in sets for part in ("--set", text))]
-    made = command(experiment, tmp_path / "run", *options)
+    made = command(rotation, tmp_path / "run", *options)
     done = subprocess.run(made, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     results = read_json(tmp_path / "run" / "results.json")
@@ -381,12 +325,12 @@ def test_the_readmes_own_model_runs_with_a_baseline_and_a_metric_of_somebody_els
     assert (again.returncode, "expected the run's own imported (sha256" in again.stderr) == (2, True)
 
 
-def test_a_search_tries_the_same_draws_halves_them_and_its_winner_is_like_a_run_of_its_own(run, experiment, tmp_path):
+def test_a_search_tries_the_same_draws_halves_them_and_its_winner_is_like_a_run_of_its_own(run, rotation, tmp_path):
     folder = tmp_path / "search"
     space = "{training.optimizer.lr: [5.0e-3, 1.0e-6, 2.0e-6, 3.0e-6]}"
     sets = ["gates.smoke=[]", f"search={{samples: 4, halving: [1, 2], space: {space}}}"]
     options = ["--only", "learner", *(part for text in sets for part in ("--set", text))]
-    done = launch(experiment, folder, *options)
+    done = launch(rotation, folder, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     (row, *_) = read_json(folder / "results.json")["rows"]
     told = [(one["trial"], one["status"], one["epochs"]) for one in row["search"]]
@@ -402,13 +346,13 @@ def test_a_search_tries_the_same_draws_halves_them_and_its_winner_is_like_a_run_
     )
 
 
-def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_path):
+def test_without_a_survivor_the_table_is_written_and_says_why(rotation, tmp_path):
     # Each step multiplies the weights by 1 - 10 * 10: they overflow within two epochs.
     optimizer = "{lr: 10.0, weight_decay: 10.0}"
     diverging = f"{{model: mamba_s, d_model: 32, d_state: 16, head_dim: 16, training: {{optimizer: {optimizer}}}}}"
     folder = tmp_path / "none"
     options = ["--set", f"variants.diverging={diverging}", "--only", "frozen,diverging"]
-    done = launch(experiment, folder, *options)
+    done = launch(rotation, folder, *options)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "No variant survived" in done.stdout
     rows = {row["variant"]: row for row in read_json(folder / "results.json")["rows"]}
@@ -418,10 +362,10 @@ def test_without_a_survivor_the_table_is_written_and_says_why(experiment, tmp_pa
     assert not (folder / "best").exists()
 
 
-def test_with_a_reranker_table_smoke_and_checkpoint_tool_show_reranked_figures(experiment, tmp_path):
+def test_with_a_reranker_table_smoke_and_checkpoint_tool_show_reranked_figures(rotation, tmp_path):
     folder, told = tmp_path / "reranked", tmp_path / "told.json"
     options = ["--set", "rerank={}", "--set", "training.epochs=2", "--set", "gates.smoke=[]"]
-    done = launch(experiment, folder, "--only", "learner", *options)
+    done = launch(rotation, folder, "--only", "learner", *options)
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     assert "Results are reranked" in done.stdout.replace("\n", " ")
     results = read_json(folder / "results.json")
@@ -459,16 +403,14 @@ def boilerplate_payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_of_boilerplate_the_look_up_wins_all_nobody_wins_novel_and_nothing_is_ready(
-    experiment, boilerplate_payload, tmp_path
+    rotation, boilerplate_payload, tmp_path
 ):
     options = ["--only", "learner", "--set", f"data.payload={boilerplate_payload}", "--set", "training.epochs=2"]
     options += ["--set", "baselines=[last_vector, ridge, nearest_context]", "--set", "gates.smoke=[]"]
-    refused = launch(experiment, tmp_path / "run", *options)
+    refused = launch(rotation, tmp_path / "run", *options)
     assert refused.returncode == 2
     assert "test_targets_in_train" in refused.stderr
-    done = launch(
-        experiment, tmp_path / "run", *options, "--set", "preflight.waive=[test_targets_in_train, chunk_order]"
-    )
+    done = launch(rotation, tmp_path / "run", *options, "--set", "preflight.waive=[test_targets_in_train, chunk_order]")
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     rows = {row["variant"]: row for row in read_json(tmp_path / "run" / "results.json")["rows"]}
     assert max(rows, key=lambda name: rows[name]["r@5"]) == "nearest_context"

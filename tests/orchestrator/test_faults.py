@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from data.io import read_json
-from tests.orchestrator.test_end_to_end import EXPERIMENT, NO_DROPOUT, REPOSITORY, command
+from tests.orchestrator.launches import NO_DROPOUT, REPOSITORY, command
 
 pytestmark = pytest.mark.faults
 SEED = 20
@@ -31,11 +31,11 @@ LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "predict_p95_ms", "answer_p95_ms")
 class Hit:
     """One launch, its processes, and what is done to one of them."""
 
-    def __init__(self, experiment: Path, run: Path, log: Path) -> None:
+    def __init__(self, rotation: Path, run: Path, log: Path) -> None:
         self.tag = f"{os.getpid()}-{time.monotonic_ns()}"
         with log.open("ab") as output:
             self.launch = subprocess.Popen(
-                command(experiment, run, *OPTIONS),
+                command(rotation, run, *OPTIONS),
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=output,
@@ -99,17 +99,10 @@ POINTS = [(name, moment) for moment in range(2) for name in HITS]
 
 
 @pytest.fixture(scope="module")
-def experiment(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("experiment") / "rotation.yaml"
-    path.write_text(EXPERIMENT.format(payload=rotation_payload))
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+def whole(rotation: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
     """The table of a run that nobody hit, and how long it took."""
     folder, began = tmp_path_factory.mktemp("whole"), time.monotonic()
-    hit = Hit(experiment, folder / "run", folder / "log")
+    hit = Hit(rotation, folder / "run", folder / "log")
     assert hit.launch.wait(timeout=TIMEOUT_S) == 0, (folder / "log").read_text()
     return table(folder / "run"), time.monotonic() - began
 
@@ -124,12 +117,12 @@ def table(run: Path) -> dict[str, Any]:
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 @pytest.mark.parametrize(("name", "moment"), POINTS, ids=[f"{name} {moment}" for name, moment in POINTS])
 def test_a_run_that_is_hit_ends_in_the_same_table_and_leaves_nothing(
-    experiment: Path, whole: tuple[dict[str, Any], float], tmp_path: Path, name: str, moment: int
+    rotation: Path, whole: tuple[dict[str, Any], float], tmp_path: Path, name: str, moment: int
 ) -> None:
     expected, seconds = whole
     after = random.Random(f"{SEED} {name} {moment}").uniform(0.1, 0.95) * seconds
     run, log = tmp_path / "run", tmp_path / "log"
-    hit = Hit(experiment, run, log)
+    hit = Hit(rotation, run, log)
     time.sleep(after)
     HITS[name](hit)
     code = hit.launch.wait(timeout=TIMEOUT_S)
@@ -137,7 +130,7 @@ def test_a_run_that_is_hit_ends_in_the_same_table_and_leaves_nothing(
         assert code == 130, log.read_text()
     assert hit.orphans() == {}
     for _ in range(3):
-        again = Hit(experiment, run, log)
+        again = Hit(rotation, run, log)
         code = again.launch.wait(timeout=TIMEOUT_S)
         assert again.orphans() == {}
         if code == 0:

@@ -21,12 +21,11 @@ from typing import Any
 
 import pytest
 
-from data.io import read_json, read_json_lines
-from tests.orchestrator.test_end_to_end import EXPERIMENT, REPOSITORY, figures
+from data.io import read_json
+from tests.orchestrator.launches import REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
 
 pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).parent / "ray"
-TIMEOUT_S = 420
 SLOW = ["training.epochs=40", "smoke.epochs=[]", "gates.smoke=[]"]
 
 
@@ -87,14 +86,6 @@ class Cluster:
         node.wait()
 
 
-def launch(experiment: Path, run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options]
-
-
-def sets(*texts: str) -> list[str]:
-    return [part for text in texts for part in ("--set", text)]
-
-
 @pytest.fixture(scope="module")
 def hidden(tmp_path_factory: pytest.TempPathFactory, rotation_payload: Path) -> Path:
     """What the second node does not see: the corpus and every run folder."""
@@ -106,7 +97,7 @@ def hidden(tmp_path_factory: pytest.TempPathFactory, rotation_payload: Path) -> 
 @pytest.fixture(scope="module")
 def experiment(hidden: Path) -> Path:
     path = hidden / "rotation.yaml"
-    path.write_text(EXPERIMENT.format(payload=hidden / "payload"))
+    path.write_text(ROTATION.format(payload=hidden / "payload"))
     return path
 
 
@@ -124,24 +115,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
 def local(experiment: Path, hidden: Path) -> Path:
     """The same run on this machine alone."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = launch(experiment, hidden / "local", *sets("variants.learner.dropout=0.0"))
+    typed = command(experiment, hidden / "local", *sets("variants.learner.dropout=0.0"))
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        typed, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return hidden / "local"
-
-
-def records(run: Path, name: str) -> list[dict[str, Any]]:
-    return read_json_lines(run / "variants" / name / "metrics.jsonl")
 
 
 def test_trials_run_on_both_nodes_of_which_one_sees_no_folder_and_has_an_old_checkout(
     cluster: Cluster, experiment: Path, hidden: Path, local: Path
 ) -> None:
     run = hidden / "joined"
-    command = launch(experiment, run, "--address", cluster.address, *sets("variants.learner.dropout=0.0"))
-    done = cluster.run(command, cwd=REPOSITORY)
+    typed = command(experiment, run, "--address", cluster.address, *sets("variants.learner.dropout=0.0"))
+    done = cluster.run(typed, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     nodes = {line["node"] for name in ("learner", "frozen", "amn") for line in records(run, name) if "node" in line}
     assert len(nodes) == 2, nodes
@@ -155,13 +142,13 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
     planned = cluster.run(
-        launch(experiment, hidden / "plan", "--dry-run", "--address", cluster.address), cwd=REPOSITORY
+        command(experiment, hidden / "plan", "--dry-run", "--address", cluster.address), cwd=REPOSITORY
     )
     assert planned.returncode == 0, planned.stderr
     assert "on 2 nodes, each by itself, 2" in planned.stdout
     named = {"RAY_ADDRESS": cluster.address}
-    command = launch(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *SLOW[1:]))
-    done = cluster.run(command, cwd=REPOSITORY, env=named)
+    typed = command(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *SLOW[1:]))
+    done = cluster.run(typed, cwd=REPOSITORY, env=named)
     assert f"cluster   {cluster.address}, as RAY_ADDRESS says" in done.stdout, done.stdout + done.stderr
     assert (hidden / "named" / "results.json").is_file()
 
@@ -171,9 +158,9 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
 ) -> None:
     run = hidden / "lost"
     options = ["--address", cluster.address, "--only", "learner,amn", *sets(*SLOW, "variants.learner.dropout=0.0")]
-    command = launch(experiment, run, *options)
+    typed = command(experiment, run, *options)
     running = subprocess.Popen(
-        command, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        typed, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     for _ in range(600):
         if all(len(records(run, name)) >= 3 for name in ("learner", "amn")):
@@ -197,7 +184,7 @@ def test_two_workers_on_two_nodes_train_the_same_model(
     run = hidden / "two"
     wanted = sets("training.workers=2", "variants.learner.dropout=0.0", "gates.smoke=[]")
     done = cluster.run(
-        launch(experiment, run, "--address", cluster.address, "--only", "learner", *wanted), cwd=REPOSITORY
+        command(experiment, run, "--address", cluster.address, "--only", "learner", *wanted), cwd=REPOSITORY
     )
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     for one, other in zip(records(run, "learner"), records(local, "learner"), strict=True):

@@ -9,13 +9,13 @@ import pytest
 from data.io import write_json
 from data.output import held
 from evaluation.ending import Ending
+from evaluation.report.columns import duration
 from orchestrator import status
 from orchestrator.gates import ended
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import keep_epoch, keep_smoke
 from orchestrator.screen.live import LivePage, end_page
 from orchestrator.screen.monitor import Monitor
-from orchestrator.screen.words import duration
 
 BASELINES = {"last_vector": {"novel.r@5": 0.1, "novel.contain@50": 0.3}}
 
