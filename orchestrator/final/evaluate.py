@@ -17,6 +17,7 @@ from evaluation.measures.latency import Latency, one_after_the_other
 from evaluation.results import load_arrays, save_arrays
 from evaluation.statistics.outcomes import Outcomes
 from evaluation.statistics.resampling import intervals
+from orchestrator.config.experiment import PlannedTrial
 from orchestrator.final.result import FinalResult
 from orchestrator.final.seeds import VariantEnd, pool, variant_end
 from orchestrator.run.faults import one_line
@@ -42,6 +43,10 @@ class FinalEvaluations:
     def __init__(self, prepared: Prepared, started: Started) -> None:
         self._prepared = prepared
         self._evaluator = started.evaluator
+        # Working out the trials takes tens of milliseconds in a large search, and every row asks for its own.
+        self._planned: dict[str, list[PlannedTrial]] = {}
+        for trial in prepared.config.trials.values():
+            self._planned.setdefault(trial.variant.name, []).append(trial)
         self._trials: dict[str, FinalResult] = {}
         self._failures: dict[str, str] = {}
 
@@ -59,8 +64,7 @@ class FinalEvaluations:
 
         `ends`: those of the trials that have ended. A variant with a trial that has not is none yet.
         """
-        planned = self._prepared.config.trials_of(name)
-        if not all(trial.name in ends for trial in planned):
+        if not all(trial.name in ends for trial in self._planned[name]):
             return None
         found, results = self._variant(name, ends)
         return self._pool(name, found, results) if found.survivors else None
@@ -79,7 +83,7 @@ class FinalEvaluations:
                 return found, results
 
     def _end(self, name: str, ends: Mapping[str, TrialEnd]) -> VariantEnd:
-        config, planned = self._prepared.config, self._prepared.config.trials_of(name)
+        config, planned = self._prepared.config, self._planned[name]
         failed = {
             trial: TrialEnd(ending=Ending.FAILED, epoch=ends[trial].epoch, reason=reason)
             for trial, reason in self._failures.items()
@@ -115,7 +119,7 @@ class FinalEvaluations:
 
     def evaluate_rows(self, trained: Trained) -> Evaluated:
         """Evaluate every survivor and baseline; then time their searches in turns, now that nothing else runs."""
-        found = {name: self._variant(name, trained.ends) for name in self._prepared.config.resolved_variants}
+        found = {name: self._variant(name, trained.ends) for name in self._planned}
         trials = {trial: result for _, results in found.values() for trial, result in results.items()}
         timed = self._add_latencies({**trials, **self.baselines})
         rows = {}

@@ -8,7 +8,7 @@ from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
 from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
-from orchestrator.config.experiment import STAGE_METRICS
+from orchestrator.config.experiment import STAGE_METRICS, PlannedTrial
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
 from orchestrator.gates import EarlyStopping, best_epoch, ended, halve
@@ -56,7 +56,7 @@ def train_all(
                 if ready:
                     run_trials(
                         ready,
-                        {name: trial_setup(prepared, started, name) for name in ready},
+                        {name: trial_setup(prepared, started, trials[name]) for name in ready},
                         started.orders,
                         slots=started.admission.slots,
                         scheduler=scheduler,
@@ -191,13 +191,12 @@ def _show_kept(prepared: Prepared, monitor: Monitor) -> None:
         monitor.restored(name, prepared.ledger.variant(name).records(), prepared.ledger.verdict_of(name))
 
 
-def trial_setup(prepared: Prepared, started: Started, name: str) -> TrialSetup:
+def trial_setup(prepared: Prepared, started: Started, trial: PlannedTrial) -> TrialSetup:
     """Return what a trial is given."""
     config, payload, admission = prepared.config, prepared.data.payload, started.admission
-    trial, folder = config.trials[name], prepared.ledger.variant(name)
-    variant = trial.variant
+    variant, folder = trial.variant, prepared.ledger.variant(trial.name)
     return TrialSetup(
-        name=name,
+        name=trial.name,
         variant=variant,
         seed=trial.seed,
         payload_path=payload.path.resolve(),
