@@ -23,7 +23,10 @@ class Interrupt:
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Interrupt:
-        self._before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
+        handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
+        # What nohup has put aside stays aside: the run is to outlive its terminal.
+        ignored = {number for number in handlers if number != signal.SIGINT and handlers[number] == signal.SIG_IGN}
+        self._before = {number: handler for number, handler in handlers.items() if number not in ignored}
         self.listen()
         return self
 
@@ -37,7 +40,7 @@ class Interrupt:
 
     def listen(self) -> None:
         """Take the signals; again after a library took one for itself, as Ray takes SIGTERM."""
-        for number in _SIGNALS:
+        for number in self._before:
             signal.signal(number, self._handle)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:

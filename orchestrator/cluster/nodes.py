@@ -25,7 +25,6 @@ ASK_S = 120
 class NodeFacts:
     """What one node says of itself."""
 
-    host: str
     python: str
     versions: Mapping[str, str]
     packages: str
@@ -41,7 +40,7 @@ def facts() -> NodeFacts:
         except PackageNotFoundError:
             found[name] = "none"
     python = ".".join(platform.python_version_tuple()[:2])
-    return NodeFacts(host=platform.node(), python=python, versions=found, packages=_digest())
+    return NodeFacts(python=python, versions=found, packages=_digest())
 
 
 def _digest() -> str:
@@ -56,7 +55,7 @@ def _digest() -> str:
     return whole.hexdigest()[:12]
 
 
-def check_nodes(nodes: list[dict[str, Any]]) -> list[NodeFacts]:
+def check_nodes(nodes: list[dict[str, Any]]) -> None:
     """Ask every living node that offers CPUs or GPUs; UserError naming the first that differs from this process.
 
     `nodes`: Ray's list of them.
@@ -72,7 +71,6 @@ def check_nodes(nodes: list[dict[str, Any]]) -> list[NodeFacts]:
         ).remote(): node
         for node in alive
     }
-    answered = []
     for reference, node in asked.items():
         name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         try:
@@ -85,8 +83,6 @@ def check_nodes(nodes: list[dict[str, Any]]) -> list[NodeFacts]:
                 "pinned packages there (make setup), with the same Python"
             ) from error
         compare(name, own, found)
-        answered.append(found)
-    return answered
 
 
 def _is_gone(node_id: str) -> bool:

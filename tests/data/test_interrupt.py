@@ -58,3 +58,15 @@ def test_an_error_that_ctrl_c_caused_is_the_interruption():
 def test_an_error_without_ctrl_c_stays_what_it_is():
     with pytest.raises(RuntimeError, match="mine"), Interrupt():
         raise RuntimeError("mine")
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            interrupt.listen()
+            os.kill(os.getpid(), signal.SIGHUP)
+            interrupt.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

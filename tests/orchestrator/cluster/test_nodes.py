@@ -10,12 +10,12 @@ from orchestrator.cluster import start
 from orchestrator.cluster.nodes import NodeFacts, compare, facts
 from orchestrator.cluster.start import check_run_folder, resolve_address, stage
 
-OWN = NodeFacts(host="here", python="3.11", versions={"ray": "2.60.0", "torch": "2.13.0"}, packages="abc")
+OWN = NodeFacts(python="3.11", versions={"ray": "2.60.0", "torch": "2.13.0"}, packages="abc")
 NAME = "node alpha (10.0.0.2)"
 
 
 def test_a_node_like_this_one_is_taken() -> None:
-    compare(NAME, OWN, replace(OWN, host="there"))
+    compare(NAME, OWN, OWN)
     found = facts()
     compare(NAME, found, found)
     assert set(found.versions) == {"ray", "torch", "numpy", "faiss-cpu", "pyarrow"} and len(found.packages) == 12
