@@ -7,6 +7,7 @@ after a crash, finds the old file or the new one, never half of one.
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -25,8 +26,6 @@ from numpy.typing import NDArray
 from data.errors import MissingFileError, UserError
 
 LARGEST_JSON = 64 << 20
-CHECKPOINT_TRAILER = b"\nsha256 "
-"""What stands before a checkpoint's own sha256, 64 hex digits at its end; see `models.training.checkpoint`."""
 
 
 @contextmanager
@@ -161,6 +160,30 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+_SEAL = b"\nsha256 "
+
+
+def seal(content: io.BytesIO) -> None:
+    """Append a content's own sha256 to it, in place: it may be gigabytes."""
+    digest = hashlib.sha256(content.getbuffer()).hexdigest()
+    content.seek(0, os.SEEK_END)
+    content.write(_SEAL + digest.encode())
+
+
+def seal_fault(whole: bytes) -> str | None:
+    """Return in what a content is not as `seal` made it; None: in nothing."""
+    content, seal = memoryview(whole)[: -len(_SEAL) - 64], whole[-len(_SEAL) - 64 :]
+    if seal == _SEAL + hashlib.sha256(content).hexdigest().encode():
+        return None
+    if seal.startswith(_SEAL):
+        return "its content has another sha256 than it says"
+    return "it was cut off in its sha256" if _SEAL in seal else NO_SEAL
+
+
+NO_SEAL = "it does not end with its sha256"
+"""Where a file was cut off before, or was never sealed."""
 
 
 def file_sha256(path: str | Path) -> str:

@@ -7,7 +7,6 @@ ends with its own sha256, which is compared when it is read.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 from collections.abc import Collection
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from data.errors import MissingFileError, UserError
-from data.io import CHECKPOINT_TRAILER, check_file, replacing
+from data.io import NO_SEAL, check_file, replacing, seal, seal_fault
 from models.blocks.build import Model, OwnModel, build_model
 from models.spec.imported import ImportedSpec
 from models.spec.registry import spec_from_dict, spec_to_dict
@@ -28,8 +27,6 @@ from models.spec.specs import VariantSpec
 File = str | Path | IO[bytes]
 
 FORMAT = 1
-_TRAILER_BYTES = len(CHECKPOINT_TRAILER) + 64
-"""A checkpoint ends with the sha256 of all before it; torch.load, which reads a zip from its end, passes over that."""
 MODEL_KEYS = {"format", "spec", "dim", "epoch", "metrics", "provenance", "state"}
 
 
@@ -110,7 +107,7 @@ def save_training_state(file: File, state: dict[str, Any]) -> None:
     """Write what continues a training: tensors in plain containers (model, optimizer, random state, cursor)."""
     whole = io.BytesIO()
     torch.save(state, whole)
-    whole.write(CHECKPOINT_TRAILER + hashlib.sha256(whole.getbuffer()).hexdigest().encode())
+    seal(whole)  # torch.load, which reads a zip from its end, passes over that
     if isinstance(file, str | Path):
         with replacing(file) as opened:
             opened.write(whole.getbuffer())
@@ -125,7 +122,9 @@ def load_training_state(file: File) -> dict[str, Any]:
         check_file(file, "a checkpoint")
     try:
         whole = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
-        _check_sha256(whole)
+        # One that was cut short has lost its hash with its end, where torch itself finds that the end is missing.
+        if (fault := seal_fault(whole)) is not None and fault != NO_SEAL:
+            raise ValueError(fault)
         content = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError):
         raise MissingFileError(
@@ -149,21 +148,6 @@ def load_training_state(file: File) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected a checkpoint, got a {type(content).__name__}; save it with save_model")
     return content
-
-
-def _check_sha256(whole: bytes) -> None:
-    """Raise ValueError when the file's own sha256 is not that of what stands before it; one without it is let through.
-
-    A file that was cut short has lost the hash with its end, where torch itself finds that the end is missing.
-    """
-    content, trailer = whole[:-_TRAILER_BYTES], whole[-_TRAILER_BYTES:]
-    if CHECKPOINT_TRAILER in trailer and not trailer.startswith(CHECKPOINT_TRAILER):
-        raise ValueError("it was cut off in its sha256")
-    if (
-        trailer.startswith(CHECKPOINT_TRAILER)
-        and hashlib.sha256(content).hexdigest().encode() != trailer[len(CHECKPOINT_TRAILER) :]
-    ):
-        raise ValueError("its content has another sha256 than it says")
 
 
 def _name(file: File) -> str:

@@ -6,7 +6,6 @@ the same and takes the place of the first one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import UserError
-from data.io import CHECKPOINT_TRAILER, plain, read_json, replacing, write_bytes, write_json, write_text
+from data.io import plain, read_json, replacing, seal_fault, write_bytes, write_json, write_text
 from orchestrator.run.ledger import TrialEnd, VariantFolder
 
 
@@ -72,10 +71,8 @@ def missing_evidence(folder: VariantFolder, end: TrialEnd) -> str | None:
         return f"{folder.metrics}: expected the records of epochs 1 to {end.epoch}, got {shown}"
     if not folder.best.is_file():
         return f"{folder.best}: expected the trial's best weights, got no file"
-    content = folder.best.read_bytes()
-    start, _, found = content.rpartition(CHECKPOINT_TRAILER)
-    if hashlib.sha256(start).hexdigest().encode() != found:
-        return f"{folder.best}: expected the trial's best weights, got a damaged file"
+    if fault := seal_fault(folder.best.read_bytes()):
+        return f"{folder.best}: expected the trial's best weights, got a damaged file ({fault})"
     return None
 
 

@@ -12,7 +12,7 @@ import itertools
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
+from orchestrator.run.ledger import VariantFolder
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
@@ -131,6 +132,7 @@ class Trial:
 
     def __init__(self, setup: TrialSetup, rank: int, num_workers: int, device: torch.device) -> None:
         self.setup = setup
+        self.folder = VariantFolder(setup.last.parent, setup.provenance.get("run"))  # as the driver's node sees it
         self.rank, self.num_workers = rank, num_workers
         self.windows: TrialWindows = ray.get(setup.windows)
         table = open_table(setup.payload_path, setup.provenance["payload_sha256"], setup.evaluator, device)
@@ -173,7 +175,7 @@ class Trial:
         if best is None:  # without them nobody knows what an epoch has to be better than
             self.went_back = self.went_back or f"{self.setup.best}: no such file; training starts anew"
             return None
-        self._check_own(self.setup.best, best["provenance"])
+        self.folder.check_own(self.setup.best, best["provenance"])
         self.learner.load_state(state)
         # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
         self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
@@ -192,7 +194,7 @@ class Trial:
                 self.went_back = f"{path}: {error}; went back to the checkpoint before it"
                 continue
             if state is not None:
-                self._check_own(path, state)
+                self.folder.check_own(path, state)
                 if state["epoch"] <= self._num_recorded():
                     return state
                 self.went_back = f"{path}: its epoch {state['epoch']} has no record; went back to the one before it"
@@ -200,19 +202,10 @@ class Trial:
 
     def _num_recorded(self) -> int:
         """Return up to which epoch the run folder has records: a later checkpoint would leave a hole in them."""
-        content = ray.get(self.setup.evaluator.read_file.remote(str(self.setup.last.with_name("metrics.jsonl"))))
+        content = ray.get(self.setup.evaluator.read_file.remote(str(self.folder.metrics)))
         lines = [] if content is None else parse_json_lines(bytes(content))
         epochs = {line["epoch"] for line in lines}
         return next(epoch for epoch in itertools.count() if epoch + 1 not in epochs)
-
-    def _check_own(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that another run has written, or another trial."""
-        own = self.setup.provenance.get("run", "")
-        if (found := content.get("run", "")) != own:
-            raise UserError(
-                f"{path}: expected what this run wrote ({own}), got {found or 'a file that names no run'}; "
-                "move the variant's folder away, or start over with --fresh"
-            )
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""
@@ -289,8 +282,12 @@ class Trial:
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
-        own = self.setup.provenance.get("run", "")
-        state = {"run": own, "epoch": record["epoch"], "best_value": self.best.value, **self.learner.state()}
+        state = {
+            "run": self.folder.run,
+            "epoch": record["epoch"],
+            "best_value": self.best.value,
+            **self.learner.state(),
+        }
         return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
 
     def _smoke(self) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def trial_setup(prepared: Prepared, started: Started, trial: PlannedTrial) -> Tr
             "experiment": config.name,
             "variant": variant.name,
             "seed": str(trial.seed),
-            "run": folder.run or "",
+            **({"run": folder.run} if folder.run is not None else {}),
             "config_sha256": config.fingerprint(),
             "payload_sha256": payload.provenance.sha256,
             "embedder": payload.provenance.embedder,
