@@ -2,21 +2,25 @@
 PYTHON ?= $(firstword $(foreach minor,11 12 13,$(shell command -v python3.$(minor))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phase5 debug test test-cluster test-faults lint format bench bench-scale constraints clean
+.PHONY: help setup phase5 debug test test-cluster test-faults lint format bench bench-scale constraints audit clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The stamp is newer than what it was made from, so a second call installs nothing.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt constraints-cuda.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or newer, or call make PYTHON=/path/to/python3"; exit 2; }
 	@case "$(CURDIR)" in *" "*) echo "Makefile: expected a folder without spaces in its path, got $(CURDIR); Ray cannot start its workers from there: move the clone"; exit 2;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) --no-deps --require-hashes --requirement constraints.txt
+	@$(BIN)/python -m pip show torch | grep -q '^Version: .*+cpu' || $(PIP) --no-deps --require-hashes --requirement constraints-cuda.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
 	@echo "compiling the CPU kernels for this machine (once)"
 	@$(BIN)/python -m models.warm
 	@touch $@
@@ -53,9 +57,13 @@ bench: $(READY)  ## Measure the ratios of tests/benchmarks into bench.json
 bench-scale: $(READY)  ## The same and those at 584,545 x 768 (half an hour, 10 GiB)
 	@$(BIN)/python -m tests.benchmarks.run --scale
 
-constraints: $(READY)  ## Pin what .venv holds now
-	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable --exclude wordllama | sed 's/+cpu//'; } > constraints.new
-	@mv constraints.new constraints.txt
+constraints: $(READY)  ## Pin what pyproject.toml asks for, with hashes; the present versions stay
+	@$(PIP) uv
+	@$(BIN)/python -m tests.pins
+
+audit: $(READY)  ## Ask PyPI for known vulnerabilities of every pin
+	@$(PIP) pip-audit
+	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement constraints.txt --requirement constraints-cuda.txt
 
 clean:  ## Remove the environment, caches and built corpora, never a run
 	@rm -rf $(VENV) artifacts .pytest_cache .ruff_cache .mypy_cache *.egg-info build

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+from tests.pins import ROOT, pinned
+
 PYTHONS = ("3.11", "3.12", "3.13")
 GLIBC = [*(f"manylinux_2_{minor}" for minor in range(28, 4, -1)), "manylinux2014", "manylinux2010", "manylinux1"]
 PLATFORMS = {
@@ -52,11 +52,15 @@ def wheels(requirements: list[str], python: str, platform: str) -> tuple[Metadat
     return {}, without
 
 
-def needs(found: Metadata, python: str, platform: str) -> list[Requirement]:
-    """Return what the project and the wheels ask for on the target, extras included."""
+def environment(python: str, platform: str) -> dict[str, str]:
+    """Return the values of the target's markers."""
     linux, machine = platform.startswith("linux"), platform.split()[1]
     target = {"sys_platform": "linux" if linux else "darwin", "platform_system": "Linux" if linux else "Darwin"}
-    target |= {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine}
+    return target | {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine}
+
+
+def needs(found: Metadata, target: dict[str, str]) -> list[Requirement]:
+    """Return what the project and the wheels ask for on the target, extras included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     root = Requirement("next-vector[dev]")
     texts = project["dependencies"] + [f"{text}; extra == 'dev'" for text in project["optional-dependencies"]["dev"]]
@@ -78,11 +82,12 @@ def needs(found: Metadata, python: str, platform: str) -> list[Requirement]:
 
 def check(python: str, platform: str) -> tuple[Metadata, set[str], list[str]]:
     """Return a combination's wheels, the names that it needs, and what is wrong."""
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]
-    found, without = wheels(pins, python, platform)
+    target = environment(python, platform)
+    here = [f"{pin.name}{pin.specifier}" for pin in pinned() if pin.marker is None or pin.marker.evaluate(target)]
+    found, without = wheels(here, python, platform)
     more = found
     while more:
-        wanted = needs(found, python, platform)
+        wanted = needs(found, target)
         unpinned = {f"{one.name}{one.specifier}" for one in wanted if canonicalize_name(one.name) not in found}
         more, missing = wheels(sorted(unpinned - set(without)), python, platform)
         without += missing

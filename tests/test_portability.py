@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
 
-ROOT = Path(__file__).parents[1]
+from packaging.requirements import Requirement
+
+from tests.pins import HEADS, ROOT, entries, pinned
 
 PROGRAM = """
 import importlib, sys
@@ -37,3 +39,15 @@ assert not keep_freed_memory()
 def test_every_module_can_be_imported_on_macos_without_proc_and_mallopt() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_project_asks_for_is_pinned_and_each_pin_names_its_files_by_hash() -> None:
+    for path in HEADS:
+        for entry in entries(path.read_text(encoding="utf-8")):
+            assert "--hash=sha256:" in entry, entry
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = pinned()
+    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        asked = Requirement(text)
+        versions = [next(iter(pin.specifier)).version for pin in pins if pin.name.lower() == asked.name.lower()]
+        assert any(asked.specifier.contains(version) for version in versions), text
