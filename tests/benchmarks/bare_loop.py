@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +18,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from data.prepare import prepare_data
 from data.windows.stream import epoch_order
@@ -105,7 +107,9 @@ def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -
     """Train all variants, `slots` at a time, each process taking one after the other."""
     config = load_config(Path(experiment), overrides)
     names = longest_first(dict.fromkeys(config.resolved_variants, 1.0))
-    with ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
+    # The line is fitted in the evaluator, to which Ray gives one thread of BLAS: on some processors two sum otherwise.
+    one_thread = mock.patch.dict(os.environ, OMP_NUM_THREADS="1")
+    with one_thread, ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(train_variant, experiment, overrides, name) for name in names]
         return {result["variant"]: result for result in (future.result() for future in futures)}
 

@@ -9,6 +9,14 @@ import pytest
 from data.interrupt import Interrupt
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Even where the tests themselves run under nohup, which ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_a_swallowed_interrupt_is_raised_again_at_the_next_check():
     with Interrupt() as interrupt:
         interrupt.check()
