@@ -51,7 +51,17 @@ def resolved(upgrade: bool) -> list[str]:
 def cpu_torch_hash(pin: str) -> str | None:
     """Return the hash of the CPU build that pip finds here for torch's pin, None where it finds the usual one."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, pin.split()[0]]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            folder,
+            pin.split(maxsplit=1)[0],
+        ]
         subprocess.run(command, check=True)
         (wheel,) = Path(folder).iterdir()
         if "+cpu" not in wheel.name:
