@@ -5,12 +5,17 @@ or a number. Even these names lead to the small stand-ins below and never to num
 plain numbers, strings and lists, and refuse the rest. So nothing that the file asks for is imported or called.
 
 Covered: code execution through any global, through __reduce__, __setstate__, extension codes and persistent ids, and
-forged dtypes. Not covered: a file that is simply too large for the memory.
+forged dtypes; and, on Linux, a few bytes that ask for gigabytes (a number of a remembered object is the size of a list
+in Python's own reader). Not covered: a file that is itself too large for the memory.
 """
 
+import os
 import pickle
 import re
-from collections.abc import Callable
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +41,10 @@ _DAMAGE = (
 )
 
 
+_GROWTH, _LEAST_BYTES = 32, 1 << 30
+"""What a pickle may take: so many times its bytes (the smallest objects grow most), and this in any case."""
+
+
 class RefusedError(ValueError):
     """The file asks for something that data do not need; the message is what it asked for."""
 
@@ -47,7 +56,8 @@ def load_pickle(file: IO[bytes], where: Path) -> Any:
         UserError: the file asks for anything but plain data, or is damaged.
     """
     try:
-        return plain(_PlainUnpickler(file).load())
+        with _memory_at_most(_LEAST_BYTES + _GROWTH * _size(file)):
+            return plain(_PlainUnpickler(file).load())
     except RefusedError as error:
         raise UserError(
             f"{where}: expected {_ADMITTED} only, got a request for {error}; nothing of it ran, do not trust the file"
@@ -56,6 +66,29 @@ def load_pickle(file: IO[bytes], where: Path) -> Any:
         raise UserError(
             f"{where}: expected pickled data, got a damaged file ({type(error).__name__}: {error}); fetch it again"
         ) from None
+
+
+def _size(file: IO[bytes]) -> int:
+    here = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(here)
+    return size
+
+
+@contextmanager
+def _memory_at_most(more_bytes: int) -> Iterator[None]:
+    """Let this process take only so much more address space, where the system tells how much it has: on Linux."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [limit for limit in (before, most) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([*limits, taken + more_bytes]), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def plain(value: Any) -> Any:

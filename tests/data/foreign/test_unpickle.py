@@ -3,13 +3,16 @@
 import io
 import os
 import pickle
+import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from data.errors import UserError
 from data.foreign.unpickle import load_pickle
 
 WHERE = Path("payload.npy")
@@ -152,3 +155,11 @@ def test_a_damaged_file_is_one_line(content: bytes) -> None:
 def test_a_persistent_id_is_refused() -> None:
     with pytest.raises(ValueError, match="got a request for the persistent id 'x'"):
         load_pickle(io.BytesIO(b"Px\n."), WHERE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_few_bytes_that_ask_for_gigabytes_are_damage():
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(UserError, match="damaged"):
+        load_pickle(io.BytesIO(b"\x80\x02]r\xff\xff\xff\x7f."), WHERE)  # an empty list, remembered as number 2**31 - 1
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
