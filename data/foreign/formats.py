@@ -13,6 +13,7 @@ Vectors are taken as they are and never normalised here. The preflight checks th
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -107,7 +108,8 @@ def read_npy_header(file: IO[bytes], where: Path) -> tuple[tuple[int, ...], "np.
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(file)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+        # numpy reads the header as Python text: it splits it into tokens, then evaluates the literal
         raise UserError(f"{where}: expected a .npy file, got another ({error}); check the path") from None
     if is_fortran and len(shape) > 1:
         raise UserError(f"{where}: expected rows in C order, got Fortran order; save np.ascontiguousarray of it")

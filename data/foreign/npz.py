@@ -1,6 +1,8 @@
 """Arrays of a .npz read in blocks from the archive: numpy would load an array as a whole, and these are gigabytes."""
 
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +18,16 @@ from data.foreign.unpickle import load_pickle
 from data.io import check_file
 
 _BLOCK_BYTES = 32 << 20
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+_DAMAGE = (  # what zipfile raises where bytes are wrong; RuntimeError is for an encrypted member
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    UnicodeDecodeError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 
 
 class Npz:
@@ -36,7 +47,7 @@ class Npz:
             self._archive = zipfile.ZipFile(path)
         except _DAMAGE as error:
             raise self._damaged(error) from None
-        self.names = [name.removesuffix(".npy") for name in self._archive.namelist()]
+        self.names = [name.removesuffix(".npy") for name in self._archive.namelist() if name.endswith(".npy")]
 
     def __enter__(self) -> "Npz":
         return self

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def make_workspace(folder: Path) -> None:
     np.save(folder / "good.npy", vectors)
     np.save(folder / "keys.npy", np.stack([articles, chunks], axis=1))
     np.savez(folder / "good.npz", context=vectors[:500].reshape(100, 5, 16), target=vectors[500:])
+    with zipfile.ZipFile(folder / "bare.npz", "w") as archive:  # as numpy names nothing
+        archive.writestr("context", b"no array")
     line = {"article": "one", "paragraphs": ["A paragraph that is longer than forty characters, I am quite sure."] * 9}
     (folder / "good.jsonl").write_text(f"{json.dumps(line)}\n" * 20)
     (folder / "good.jsonl.gz").write_bytes(gzip.compress((folder / "good.jsonl").read_bytes()))

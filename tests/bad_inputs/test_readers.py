@@ -17,6 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from data.errors import UserError
+from data.foreign.formats import read_pickled_dict
 from data.foreign.npz import Npz
 from data.foreign.unpickle import load_pickle
 from data.io import read_json, read_json_lines
@@ -34,6 +35,14 @@ VECTORS = np.tile(np.eye(4, dtype=np.float32), (20, 1))
 def good_pickle() -> bytes:
     content = {"vectors": np.ones((3, 4), np.float32), "keys": [(1, 2), (3, 4)], "names": {"a": np.int64(3)}}
     return pickle.dumps(content, protocol=4)
+
+
+def good_dict() -> bytes:
+    """As the original project's payload: an array of one object, a dict."""
+    entries = {row: ("text", {"article_index": row, "chunk_index": 0}, np.ones(4, np.float32)) for row in range(3)}
+    file = io.BytesIO()
+    np.save(file, np.array(entries, dtype=object), allow_pickle=True)
+    return file.getvalue()
 
 
 def good_npz() -> bytes:
@@ -64,12 +73,22 @@ def read_pickle(path: Path) -> None:
 LINES = b'{"epoch": 1, "loss": 0.5, "smoke": {"r@5": 0.2}}\n{"epoch": 2, "loss": NaN, "why": "\\u00e9\\ud83d"}\n'
 READERS: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
     "pickle": (good_pickle(), read_pickle),
+    "pickled dict": (good_dict(), read_pickled_dict),
     "npz": (good_npz(), read_npz),
     "YAML": (EXPERIMENT.encode() + b"extra: &a [1, *a, 2020-01-01, 0x1f, 1_000, .inf]\n", read_yaml),
     "JSON lines": (LINES, read_json_lines),
     "JSON": (LINES.splitlines()[0], read_json),
 }
 
+NPZ, FLAGS, UTF_8 = READERS["npz"][0], b"PK\x03\x04-\x00\x00\x00", b"PK\x03\x04-\x00\x00\x08"
+FOUND = {  # by this test, when it looked at 20,000 of each
+    "pickle": [b"\x80\x02]r\xff\xff\xff\x7f."],  # gigabytes for the number of a remembered object
+    "npz": [
+        NPZ.replace(b"context.npy", b"context.nqy"),  # a member that is no array
+        NPZ.replace(b"<f4'", b"<f4("),  # a header that is no whole Python
+        NPZ.replace(FLAGS, UTF_8).replace(b"xt.npy", b"xt.\x93py", 1),  # a name that is no UTF-8
+    ],
+}
 PLACES = st.floats(0, 1, exclude_max=True)
 EDITS = st.tuples(PLACES, st.sampled_from(["change", "drop", "add", "repeat"]), st.binary(min_size=1, max_size=12))
 
@@ -99,7 +118,8 @@ def read_or_refuse(read: Callable[[Path], Any], path: Path, content: bytes) -> N
 @pytest.mark.parametrize("name", READERS)
 def test_a_spoiled_file_is_data_or_one_error_that_names_the_file(name: str, tmp_path: Path) -> None:
     good, read = READERS[name]
-    read_or_refuse(read, tmp_path / "good", good)
+    for number, content in enumerate([good, *FOUND.get(name, ())]):
+        read_or_refuse(read, tmp_path / str(number), content)
 
     @settings(max_examples=EXAMPLES, deadline=LONGEST_MS, database=None, derandomize=True)
     @given(st.lists(EDITS, min_size=1, max_size=4).map(lambda edits: spoiled(good, edits)) | st.binary(max_size=200))
