@@ -40,7 +40,7 @@ test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old ch
 	@$(BIN)/python -m pytest -m cluster tests/orchestrator/test_two_nodes.py
 
 test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)
-	@$(BIN)/python -m pytest -m faults tests/orchestrator/test_faults.py
+	@$(BIN)/python -m pytest -m 'ray or faults' tests/orchestrator/test_faults.py
 
 lint: $(READY)  ## Check format, lint rules and types
 	@$(BIN)/ruff format --check .

@@ -41,6 +41,7 @@ _DAMAGE = (
 )
 
 
+_UNFINISHED = object()
 _GROWTH, _LEAST_BYTES = 32, 1 << 30
 """What a pickle may take: so many times its bytes (the smallest objects grow most), and this in any case."""
 
@@ -93,18 +94,39 @@ def _memory_at_most(more_bytes: int) -> Iterator[None]:
 
 def plain(value: Any) -> Any:
     """Replace the stand-ins of a loaded object by arrays; containers are changed in place where that is possible."""
-    if isinstance(value, _Array):
-        return value.finished()
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = plain(value[key])
-    elif isinstance(value, list):
-        value[:] = [plain(item) for item in value]
-    elif isinstance(value, tuple):
-        return tuple(plain(item) for item in value)
-    elif isinstance(value, _Dtype | type):
-        raise RefusedError(f"a bare {value!r}")
-    return value
+    return _Plain().of(value)
+
+
+class _Plain:
+    """Visits each container once: sixty tuples, each of the next one twice, are 2**60 by their paths."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, Any]] = {}  # with the container, whose number is its own only while it lives
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, _Array):
+            return value.finished()
+        if isinstance(value, _Dtype | type):
+            raise RefusedError(f"a bare {value!r}")
+        if not isinstance(value, dict | list | tuple):
+            return value
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, _UNFINISHED)
+            self._known[id(value)] = (value, self._of_container(value))
+        result = self._known[id(value)][1]
+        if result is _UNFINISHED:
+            raise ValueError("an object contains itself")
+        return result
+
+    def _of_container(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self.of(item) for item in value)
+        if isinstance(value, dict):
+            for key in value:
+                value[key] = self.of(value[key])
+        else:
+            value[:] = [self.of(item) for item in value]
+        return value
 
 
 class _PlainUnpickler(pickle.Unpickler):

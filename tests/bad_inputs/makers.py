@@ -12,6 +12,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,10 @@ def make_workspace(folder: Path) -> None:
     np.save(folder / "good.npy", vectors)
     np.save(folder / "keys.npy", np.stack([articles, chunks], axis=1))
     np.savez(folder / "good.npz", context=vectors[:500].reshape(100, 5, 16), target=vectors[500:])
+    shared: Any = ()
+    for _ in range(60):
+        shared = (shared, shared)
+    np.save(folder / "shared.npy", np.array({1: shared}, dtype=object), allow_pickle=True)
     with zipfile.ZipFile(folder / "bare.npz", "w") as archive:  # as numpy names nothing
         archive.writestr("context", b"no array")
     line = {"article": "one", "paragraphs": ["A paragraph that is longer than forty characters, I am quite sure."] * 9}

@@ -1,5 +1,6 @@
 """A run that is hit anywhere, at a random moment, ends in the same table by the same command (`make test-faults`).
 
+Two of the points are in `make test`, where test_end_to_end.py has three more: a trial and a driver killed, Ctrl-C.
 Linux only: processes are found by a variable in their environment.
 """
 
@@ -20,7 +21,6 @@ import pytest
 from data.io import read_json
 from tests.orchestrator.launches import NO_DROPOUT, REPOSITORY, command
 
-pytestmark = pytest.mark.faults
 SEED = 20
 TIMEOUT_S = 240
 ORPHAN_S = 10
@@ -95,7 +95,17 @@ HITS: dict[str, Callable[[Hit], bool]] = {
     "head killed": lambda hit: hit.kill("gcs_server"),
     "all workers killed": lambda hit: hit.kill("ray::"),
 }
-POINTS = [(name, moment) for moment in range(2) for name in HITS]
+IN_MAKE_TEST = [("evaluator killed", 0), ("raylet killed", 0)]
+POINTS = [
+    pytest.param(
+        name,
+        moment,
+        id=f"{name} {moment}",
+        marks=pytest.mark.ray if (name, moment) in IN_MAKE_TEST else [pytest.mark.ray, pytest.mark.faults],
+    )
+    for moment in range(2)
+    for name in HITS
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +125,7 @@ def table(run: Path) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-@pytest.mark.parametrize(("name", "moment"), POINTS, ids=[f"{name} {moment}" for name, moment in POINTS])
+@pytest.mark.parametrize(("name", "moment"), POINTS)
 def test_a_run_that_is_hit_ends_in_the_same_table_and_leaves_nothing(
     rotation: Path, whole: tuple[dict[str, Any], float], tmp_path: Path, name: str, moment: int
 ) -> None:
