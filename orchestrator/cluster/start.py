@@ -100,8 +100,6 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         ) from error
     if address:
         check_nodes(ray.nodes())
-    else:
-        Path(context.address_info["session_dir"]).chmod(0o700)  # Ray makes it writable for everybody
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
 
