@@ -28,7 +28,7 @@ from orchestrator.config.yaml_source import read_yaml
 from tests.bad_inputs.makers import EXPERIMENT
 
 EXAMPLES = int(os.environ.get("NEXT_VECTOR_EXAMPLES", "200"))
-LONGEST_MS = 3000
+LONGEST_MS = 10_000
 VECTORS = np.tile(np.eye(4, dtype=np.float32), (20, 1))
 
 
