@@ -3,6 +3,7 @@ PYTHON ?= $(firstword $(foreach minor,11 12 13,$(shell command -v python3.$(mino
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -12,15 +13,17 @@ help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The stamp is newer than what it was made from, so a second call installs nothing.
-$(READY): pyproject.toml constraints.txt constraints-cuda.txt
+# torch: the CPU build where pip is told of its wheel (find-links), else the registry's, whose CUDA is gigabytes on Linux.
+$(READY): pyproject.toml $(wildcard constraints*.txt)
 	@command -v $(PYTHON) >/dev/null || { echo "Makefile: expected $(PYTHON) on the PATH, found none; install Python 3.11 or newer, or call make PYTHON=/path/to/python3"; exit 2; }
 	@case "$(CURDIR)" in *" "*) echo "Makefile: expected a folder without spaces in its path, got $(CURDIR); Ray cannot start its workers from there: move the clone"; exit 2;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"
-	@$(PIP) --no-deps --require-hashes --requirement constraints.txt
-	@$(BIN)/python -m pip show torch | grep -q '^Version: .*+cpu' || $(PIP) --no-deps --require-hashes --requirement constraints-cuda.txt
+	@$(PINNED) constraints.txt
+	@$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt
+	@if $(BIN)/python -m pip check | grep -q '^torch '; then $(PINNED) constraints-cuda.txt; fi
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m pip check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
+	@$(BIN)/python -m pip check >/dev/null || $(BIN)/python -m pip check
 	@echo "compiling the CPU kernels for this machine (once)"
 	@$(BIN)/python -m models.warm
 	@touch $@
@@ -40,7 +43,7 @@ test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old ch
 	@$(BIN)/python -m pytest -m cluster tests/orchestrator/test_two_nodes.py
 
 test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)
-	@$(BIN)/python -m pytest -m 'ray or faults' tests/orchestrator/test_faults.py
+	@$(BIN)/python -m pytest -m ray tests/orchestrator/test_faults.py
 
 lint: $(READY)  ## Check format, lint rules and types
 	@$(BIN)/ruff format --check .
@@ -63,7 +66,7 @@ constraints: $(READY)  ## Pin what pyproject.toml asks for, with hashes; the pre
 
 audit: $(READY)  ## Ask PyPI for known vulnerabilities of every pin
 	@$(PIP) pip-audit
-	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement constraints.txt --requirement constraints-cuda.txt
+	@$(BIN)/pip-audit --disable-pip --require-hashes $(addprefix --requirement ,$(wildcard constraints*.txt))
 
 clean:  ## Remove the environment, caches and built corpora, never a run
-	@rm -rf $(VENV) artifacts .pytest_cache .ruff_cache .mypy_cache *.egg-info build
+	@rm -rf $(VENV) artifacts .hypothesis .pytest_cache .ruff_cache .mypy_cache *.egg-info build

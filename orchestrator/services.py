@@ -29,6 +29,8 @@ def start_evaluator(prepared: Prepared) -> Any:
             name=f"{config.name}/evaluator",
             num_cpus=0,
             scheduling_strategy=beside_driver(),
+            # Whatever the shell says: with more threads of BLAS some processors sum otherwise, and so would two shells.
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
             # When its process dies, the index is opened or built again, and what it was asked is asked once more.
             max_restarts=3,
             max_task_retries=3,

@@ -1,10 +1,10 @@
-"""Write constraints.txt and constraints-cuda.txt: every version that `make setup` installs, with its files' hashes.
+"""Write the constraints: every version that `make setup` installs, with the sha256 of every file that may be it.
 
     python -m tests.pins             # keep the versions, add what pyproject.toml asks for since
     python -m tests.pins --upgrade   # the newest versions that pyproject.toml allows
 
-uv resolves for every Python and platform at once. What only torch's CUDA build needs stands in the second file, so
-that a CPU build, which has the same version and other hashes, installs without it.
+uv resolves for every Python and platform at once. torch has a file of its own, since make looks for its CPU build first
+where pip is told of wheels (find-links), and so has what only the CUDA build needs besides.
 """
 
 import re
@@ -16,12 +16,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-PINS, CUDA_PINS = ROOT / "constraints.txt", ROOT / "constraints-cuda.txt"
-HEADS = {
-    PINS: "# What make setup installs, with the sha256 of every file that may be it; written by `make constraints`.\n",
-    CUDA_PINS: "# What the CUDA build of torch needs besides, on Linux; written by `make constraints`.\n",
+FILES = {  # file: which pins stand in it, its first line
+    ROOT / "constraints-torch.txt": (r"torch==", "torch; one of the hashes is that of its CPU build"),
+    ROOT / "constraints-cuda.txt": (r"nvidia-|cuda-|triton==", "What torch's CUDA build needs besides, on Linux"),
+    ROOT / "constraints.txt": (r"", "What make setup installs besides torch"),
 }
-CUDA = re.compile(r"(nvidia|cuda)-|triton==")
 ENTRY = re.compile(r"^\S.*(?:\n +.*)*\n", re.MULTILINE)  # a pin and its indented hashes
 
 
@@ -31,8 +30,8 @@ def entries(text: str) -> list[str]:
 
 
 def pinned() -> list[Requirement]:
-    """Return every pin of both files, without its hashes."""
-    texts = (path.read_text(encoding="utf-8") for path in HEADS)
+    """Return every pin, without its hashes."""
+    texts = (path.read_text(encoding="utf-8") for path in FILES)
     return [Requirement(entry.split("\\")[0]) for text in texts for entry in entries(text)]
 
 
@@ -40,7 +39,7 @@ def resolved(upgrade: bool) -> list[str]:
     """Return uv's answer for pyproject.toml; without `upgrade` the present pins stay as they are."""
     with tempfile.NamedTemporaryFile("w+", suffix=".txt", encoding="utf-8") as answer:
         if not upgrade:
-            answer.writelines(path.read_text(encoding="utf-8") for path in HEADS if path.exists())
+            answer.writelines(path.read_text(encoding="utf-8") for path in FILES if path.exists())
             answer.flush()
         command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal"]
         command += ["--python-version", "3.11", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
@@ -51,18 +50,8 @@ def resolved(upgrade: bool) -> list[str]:
 def cpu_torch_hash(pin: str) -> str | None:
     """Return the hash of the CPU build that pip finds here for torch's pin, None where it finds the usual one."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            folder,
-            pin.split(maxsplit=1)[0],
-        ]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+        subprocess.run([*command, pin.split(maxsplit=1)[0]], check=True)
         (wheel,) = Path(folder).iterdir()
         if "+cpu" not in wheel.name:
             return None
@@ -71,15 +60,15 @@ def cpu_torch_hash(pin: str) -> str | None:
 
 
 def main() -> int:
-    """Write both files."""
+    """Write the files."""
     pins = resolved("--upgrade" in sys.argv[1:])
     for number, pin in enumerate(pins):
         if pin.startswith("torch==") and (cpu := cpu_torch_hash(pin)) and cpu not in pin:
             pins[number] = pin.replace("\n", f"\n    --hash={cpu} \\\n", 1)
-    for path, head in HEADS.items():
-        path.write_text(
-            head + "".join(pin for pin in pins if bool(CUDA.match(pin)) == (path == CUDA_PINS)), encoding="utf-8"
-        )
+    for path, (names, head) in FILES.items():
+        own = [pin for pin in pins if re.match(names, pin)]
+        pins = [pin for pin in pins if pin not in own]
+        path.write_text(f"# {head}; written by `make constraints`.\n{''.join(own)}", encoding="utf-8")
     return 0
 
 

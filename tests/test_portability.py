@@ -6,7 +6,7 @@ import tomllib
 
 from packaging.requirements import Requirement
 
-from tests.pins import HEADS, ROOT, entries, pinned
+from tests.pins import FILES, ROOT, entries, pinned
 
 PROGRAM = """
 import importlib, sys
@@ -42,7 +42,7 @@ def test_every_module_can_be_imported_on_macos_without_proc_and_mallopt() -> Non
 
 
 def test_what_the_project_asks_for_is_pinned_and_each_pin_names_its_files_by_hash() -> None:
-    for path in HEADS:
+    for path in FILES:
         for entry in entries(path.read_text(encoding="utf-8")):
             assert "--hash=sha256:" in entry, entry
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

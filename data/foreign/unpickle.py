@@ -41,7 +41,6 @@ _DAMAGE = (
 )
 
 
-_UNFINISHED = object()
 _GROWTH, _LEAST_BYTES = 32, 1 << 30
 """What a pickle may take: so many times its bytes (the smallest objects grow most), and this in any case."""
 
@@ -97,6 +96,9 @@ def plain(value: Any) -> Any:
     return _Plain().of(value)
 
 
+_UNFINISHED = object()
+
+
 class _Plain:
     """Visits each container once: sixty tuples, each of the next one twice, are 2**60 by their paths."""
 
@@ -104,19 +106,22 @@ class _Plain:
         self._known: dict[int, tuple[Any, Any]] = {}  # with the container, whose number is its own only while it lives
 
     def of(self, value: Any) -> Any:
+        if isinstance(value, str | int | float):  # most values of a payload, so they are asked for first
+            return value
         if isinstance(value, _Array):
             return value.finished()
         if isinstance(value, _Dtype | type):
             raise RefusedError(f"a bare {value!r}")
         if not isinstance(value, dict | list | tuple):
             return value
-        if id(value) not in self._known:
+        if (known := self._known.get(id(value))) is None:
             self._known[id(value)] = (value, _UNFINISHED)
-            self._known[id(value)] = (value, self._of_container(value))
-        result = self._known[id(value)][1]
-        if result is _UNFINISHED:
+            result = self._of_container(value)
+            self._known[id(value)] = (value, result)
+            return result
+        if known[1] is _UNFINISHED:
             raise ValueError("an object contains itself")
-        return result
+        return known[1]
 
     def _of_container(self, value: Any) -> Any:
         if isinstance(value, tuple):

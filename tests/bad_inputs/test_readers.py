@@ -22,6 +22,7 @@ from data.foreign.npz import Npz
 from data.foreign.unpickle import load_pickle
 from data.io import read_json, read_json_lines
 from data.payload.store import write_payload
+from data.preflight.check import Check
 from evaluation.config import IndexConfig
 from evaluation.service.index_check import check_index_file
 from orchestrator.config.yaml_source import read_yaml
@@ -137,11 +138,16 @@ def test_a_spoiled_index_file_fails_its_check_or_passes_it_and_nothing_crashes_h
     write_payload(tmp_path / "payload", vectors=VECTORS, **keys, texts=texts, embedder="bad-4")
     each = {"deadline": None, "database": None, "derandomize": True, "phases": [Phase.generate]}
 
+    def check(content: bytes) -> Check:
+        path.write_bytes(content)
+        return check_index_file(IndexConfig(kind="ivf_flat", file=str(path)), tmp_path / "payload", ())[0]
+
+    assert (check(good).name, check(good).passed) == ("index_file", True)
+    assert not check(good[:40]).passed
+
     @settings(max_examples=max(4, EXAMPLES // 50), **each)
     @given(st.lists(EDITS, min_size=1, max_size=3))
     def look(edits: list[tuple[float, str, bytes]]) -> None:
-        path.write_bytes(spoiled(good, edits))
-        checks = check_index_file(IndexConfig(kind="ivf_flat", file=str(path)), tmp_path / "payload", ())
-        assert checks[0].name == "index_file"
+        assert check(spoiled(good, edits)).name == "index_file"
 
     look()

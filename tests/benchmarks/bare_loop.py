@@ -107,7 +107,7 @@ def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -
     """Train all variants, `slots` at a time, each process taking one after the other."""
     config = load_config(Path(experiment), overrides)
     names = longest_first(dict.fromkeys(config.resolved_variants, 1.0))
-    # The line is fitted in the evaluator, to which Ray gives one thread of BLAS: on some processors two sum otherwise.
+    # As the evaluator, in which the line is fitted: on some processors two threads of BLAS sum otherwise.
     one_thread = mock.patch.dict(os.environ, OMP_NUM_THREADS="1")
     with one_thread, ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(train_variant, experiment, overrides, name) for name in names]

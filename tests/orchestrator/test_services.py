@@ -57,6 +57,7 @@ def test_the_evaluator_gets_payload_index_and_queries_and_keeps_what_takes_long_
     assert (given["index_dir"] is not None) == kept
     assert (given["name"], given["num_cpus"]) == ("shared/evaluator", 0)
     assert given["scheduling_strategy"] == "beside the driver"
+    assert given["runtime_env"] == {"env_vars": {"OMP_NUM_THREADS": "1"}}
 
 
 def test_trials_share_the_windows_of_every_kind(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
