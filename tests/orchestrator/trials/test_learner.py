@@ -28,6 +28,7 @@ def learner(
     article_negatives: int = 0,
     compile: bool = False,
     precision: str = "float32",
+    device: str = "cpu",
     **layers: int,
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
@@ -37,7 +38,7 @@ def learner(
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
     assert variant is not None
-    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device("cpu"))
+    table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device(device))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
     made = Learner(variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1)
     return made, rows
@@ -69,7 +70,7 @@ def test_a_resumed_learner_takes_the_same_step_bit_for_bit(rotation_payload, art
     whole, rows = learner(rotation_payload, article_negatives=article_negatives)
     whole.start_epoch(1)
     whole.step(rows[:32])
-    state = torch.load(_saved(whole.state()), weights_only=True)
+    state = torch.load(saved(whole.state()), weights_only=True)
     whole.start_epoch(2)
     expected = whole.step(rows[32:64])
 
@@ -178,7 +179,7 @@ def test_predictions_are_unit_rows_in_the_order_of_the_windows(rotation_payload)
     np.testing.assert_allclose(made.predict(rows[16:20]), predictions[16:20], atol=1e-5)
 
 
-def _saved(state: dict) -> io.BytesIO:
+def saved(state: dict) -> io.BytesIO:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
