@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from orchestrator.cluster.nodes import PACKAGES, check_nodes
 
 # Read by Ray when it is imported or when its processes start, so they are set before.
 SHIPPED = {".py", ".j2", ".css", ".js"}
+_APPLE_CHIP = re.compile(r"accelerator_type:M\d(-(Pro|Max|Ultra))?")
 LISTEN_S = 15
 """A cluster that does not answer for so long is not there."""
 _ENVIRONMENT = {
@@ -183,10 +184,15 @@ def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return ClusterResources(
         nodes=tuple(
-            Node(cpus=node.get("CPU", 0.0), gpus=node.get("GPU", 0.0), memory_gib=node.get("memory", 0.0) / GIB)
+            Node(cpus=node.get("CPU", 0.0), gpus=_num_gpus(node), memory_gib=node.get("memory", 0.0) / GIB)
             for node in alive
         )
     )
+
+
+def _num_gpus(resources: Mapping[str, float]) -> float:
+    """Return a node's GPUs for CUDA: Ray counts that of an Apple chip too, which trials share as `mps`."""
+    return 0.0 if any(map(_APPLE_CHIP.fullmatch, resources)) else resources.get("GPU", 0.0)
 
 
 def beside_driver() -> Any:
@@ -206,17 +212,16 @@ def num_placement_groups() -> int:
 
 def local_resources() -> ClusterResources:
     """Return what this machine would offer, without starting Ray (`--dry-run`)."""
-    from ray._private.accelerators import get_all_accelerator_managers
+    from ray._private.accelerators import get_accelerator_manager_for_resource
     from ray._private.utils import get_num_cpus, get_system_memory
 
-    gpus = next(
-        (
-            m.get_current_node_num_accelerators()
-            for m in get_all_accelerator_managers()
-            if m.get_resource_name() == "GPU"
-        ),
-        0,
-    )
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus = manager.get_current_node_num_accelerators()
+    visible = manager.get_current_process_visible_accelerator_ids()
+    if visible is not None:
+        gpus = min(gpus, len(visible))
+    if has_mps():
+        gpus = 0  # see `_num_gpus`
     cpus = float(get_num_cpus())
     # Ray offers what remains of the memory after its object store, 30 % by default.
     memory = 0.7 * get_system_memory() / GIB

@@ -33,6 +33,28 @@ def test_no_node_offers_nothing() -> None:
     assert (found.cpus, found.node_cpus, len(found.nodes)) == (0.0, 0.0, 0)
 
 
+def test_the_gpu_of_an_apple_chip_is_none_for_cuda() -> None:
+    nodes = [node(CPU=8.0, GPU=1.0), node(CPU=8.0, GPU=1.0)]
+    nodes[0]["Resources"]["accelerator_type:M1-Pro"] = 1.0
+    nodes[1]["Resources"]["accelerator_type:H100"] = 1.0
+    assert [one.gpus for one in offered(nodes).nodes] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [(None, 4.0), ("0,2", 2.0), ("", 0.0)])
+def test_this_machine_offers_the_gpus_that_are_visible(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, gpus: float
+) -> None:
+    from ray._private import accelerators
+
+    for manager in accelerators.get_all_accelerator_managers():
+        found = 4 if manager is accelerators.NvidiaGPUAcceleratorManager else 0
+        monkeypatch.setattr(manager, "get_current_node_num_accelerators", staticmethod(lambda found=found: found))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local_resources().gpus == gpus
+
+
 def test_this_machine_offers_what_ray_would_find() -> None:
     found = local_resources()
     assert found.cpus == found.node_cpus >= 1
