@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from models.blocks.amn import Amn
-from models.blocks.backbone import Backbone
+from models.blocks.backbone import Backbone, ResidualLayer
 from models.blocks.imported import ImportedModel
 from models.spec.imported import ImportedSpec
 from models.spec.ranges import at_least
@@ -36,3 +38,13 @@ def build_variant(name: str, dim: int, **overrides: Any) -> Model:
     Raises UserError on an unknown name or key, listing the legal ones.
     """
     return build_model(make_spec(name, **overrides), dim)
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Let torch.compile fuse the kernels of each residual layer; those of one kind are compiled once for all.
+
+    Compiling the whole model as one would take as often as long as it has layers, and save little more.
+    """
+    for module in model.modules():
+        if isinstance(module, ResidualLayer):
+            module.compile(dynamic=False)

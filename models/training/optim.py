@@ -29,11 +29,16 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Return AdamW over the model's parameter groups, at the peak learning rate.
 
-    A loss with a learned temperature has a parameter too: pass `nn.ModuleList([model, loss])`.
+    A loss with a learned temperature has a parameter too: pass `nn.ModuleList([model, loss])`. On a GPU the rate is a
+    tensor, and the step can be recorded: see `models.training.replay`.
     """
+    groups = parameter_groups(model, config.weight_decay)
+    device = groups[0]["params"][0].device
+    on_gpu = device.type == "cuda"
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
-        lr=config.lr,
+        groups,
+        lr=torch.tensor(config.lr, device=device) if on_gpu else config.lr,
+        capturable=on_gpu,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         fused=True,  # one pass over parameter, gradient and both means, on CPU and CUDA alike
@@ -44,8 +49,34 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config
     """Set the learning rate of `step` on every group and return it."""
     lr = config.lr * lr_factor(step, total_steps, config)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
     return lr
+
+
+def step_if_finite(optimizer: torch.optim.AdamW, norm: Tensor) -> None:
+    """Update the weights, or change nothing at all where the gradient's norm is not finite; waits for no device."""
+    # The fused kernel reads it, as it does for torch.amp.GradScaler: 1 for a gradient that must not be used.
+    optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+def optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Any]:
+    """Return the optimizer's state, the same on every kind of device."""
+    state: dict[str, Any] = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["lr"] = float(group["lr"])
+        del group["capturable"]
+    return state
+
+
+def load_optimizer_state(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
+    """Restore what `optimizer_state` returned, perhaps on another kind of device."""
+    of_device = {key: optimizer.defaults[key] for key in ("lr", "capturable")}
+    groups = [{**group, **of_device} for group in state["param_groups"]]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], config: OptimConfig) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,19 @@ from data.seeding import derive_seed
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import soft_recall
 from evaluation.retrieval.fitted.choice import blocks, choosing_queries
-from models.blocks.build import OwnModel, build_model
+from models.blocks.build import OwnModel, build_model, compile_layers
 from models.training.losses import Loss, LossOutput
 from models.training.negatives import ArticleNegatives
-from models.training.optim import build_optimizer, clip_gradients, set_lr
+from models.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    load_optimizer_state,
+    optimizer_state,
+    set_lr,
+    step_if_finite,
+)
 from models.training.precision import resolve_precision
+from models.training.replay import Replayed
 from orchestrator.config.experiment import TrainingConfig, Variant
 
 # The payload moves to the GPU whole when it leaves room for the training beside it.
@@ -34,22 +41,10 @@ RESIDENT_SHARE = 0.5
 
 Line = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weights (L, D, D) and biases (L, D) of `FittedRidge.by_position`."""
-Objective = Callable[[Tensor, Tensor], LossOutput]
 
 
-def as_cuda_graphs(objective: Objective) -> Objective:
-    """Return the objective compiled for a GPU, its kernels and those of its gradient replayed as CUDA graphs.
-
-    A step of these models is hundreds of short kernels, which take longer to launch one by one than to run.
-    """
-    run = torch.compile(objective, mode="reduce-overhead")
-
-    def objective_of_a_step(vectors: Tensor, ids: Tensor) -> LossOutput:
-        # What the step before returned may be overwritten.
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        return run(vectors, ids)
-
-    return objective_of_a_step
+# Compiled for the batches of a training step alone: any other size would be compiled again.
+_uncompiled = torch.compiler.set_stance("force_eager")
 
 
 class GatherTable:
@@ -137,7 +132,12 @@ class Learner:
             self._replica = DistributedDataParallel(self.model, broadcast_buffers=False)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
-        self._objective = as_cuda_graphs(self._loss_of) if self.training.compile else self._loss_of
+        self._numbers: tuple[str, ...] = ()  # what `_update` returns, by name
+        if self.training.compile:
+            compile_layers(self.model)
+        # The code of somebody else's model may wait for the device, which cannot be recorded.
+        recordable = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
+        self._run_update = Replayed(self._update) if recordable else self._update
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""
@@ -152,19 +152,28 @@ class Learner:
         # Seeded by the step, so that a resumed epoch draws what an uninterrupted one drew.
         vectors, ids = self.table.gather(self._with_negatives(rows, "train", self.steps))
         lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
-        output = self._objective(vectors, ids)
+        # All numbers in one transfer: on a GPU each would wait for the device.
+        numbers = self._run_update(vectors, ids).tolist()
+        result = dict(zip(self._numbers, numbers, strict=True))
+        if math.isfinite(result["grad_norm"]):
+            self.steps += 1
+        return {**result, "lr": lr}
+
+    def _update(self, vectors: Tensor, ids: Tensor) -> Tensor:
+        """Update the weights with vectors (B, L+1+E, D) and ids of the same rows; return norm and losses, (n,).
+
+        It waits for no device, so that a GPU can replay it.
+        """
+        output = self._loss_of(vectors, ids)
         self.optimizer.zero_grad(set_to_none=True)
         output.total.backward()  # type: ignore[no-untyped-call]
         self._average_loss_gradients()
         norm = clip_gradients(self._parameters, self.training.optimizer)
-        # All numbers in one transfer: on a GPU each would wait for the device.
+        step_if_finite(self.optimizer, norm)
         numbers = {"grad_norm": norm, "loss": output.total.detach()}
         numbers |= {f"loss_{name}": value for name, value in output.parts.items()}
-        result = dict(zip(numbers, torch.stack([*numbers.values()]).tolist(), strict=True))
-        if math.isfinite(result["grad_norm"]):
-            self.optimizer.step()
-            self.steps += 1
-        return {**result, "lr": lr}
+        self._numbers = tuple(numbers)
+        return torch.stack([*numbers.values()])
 
     def _loss_of(self, vectors: Tensor, ids: Tensor) -> LossOutput:
         """Return the loss of the own windows of vectors (B, L+1+E, D) with ids of the same rows."""
@@ -191,6 +200,7 @@ class Learner:
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.table.device.type, dtype=torch.bfloat16, enabled=enabled)
 
+    @_uncompiled
     @torch.inference_mode()
     def predict(self, windows: NDArray[np.int32], batch_size: int = 1024) -> NDArray[np.float32]:
         """Return the predicted target vectors (V, D), unit rows, of windows (V, L+1)."""
@@ -211,6 +221,7 @@ class Learner:
             torch.set_num_threads(threads)
         return [] if timed is None else [float(ms) for ms in timed.samples_ms]
 
+    @_uncompiled
     @torch.inference_mode()
     def validate(self, windows: NDArray[np.int32], novel: NDArray[np.bool_]) -> dict[str, float]:
         """Return the scores of an epoch over windows (V, L+1), of which some are novel (V,).
@@ -252,7 +263,7 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "steps": self.steps,
         }
 
@@ -260,7 +271,7 @@ class Learner:
         """Restore what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.steps = state["steps"]
 
 

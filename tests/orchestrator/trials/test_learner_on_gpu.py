@@ -1,4 +1,4 @@
-"""The learner on a GPU: the CPU's numbers, replayed as CUDA graphs or not, in a process that trains several variants."""
+"""The learner on a GPU: the numbers of a CPU, from steps that are replayed, compiled or not, and exact resumes."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,9 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 MODELS = ("mamba_s", "mamba_sandwich", "mamba_h", "mamba_xl", "amn")
 
 
-def losses(payload, num_steps: int = 6, **made_with) -> list[float]:
-    made, rows = learner(payload, dropout=0.0, **made_with)
+def losses(payload, *, num_steps: int = 6, dropout: float = 0.0, **made_with) -> list[float]:
+    """Some steps run plainly, the next is recorded, the others are replayed."""
+    made, rows = learner(payload, dropout=dropout, **made_with)
     made.start_epoch(1)
     return [made.step(rows[start : start + 32])["loss"] for start in range(0, 32 * num_steps, 32)]
 
@@ -22,11 +23,18 @@ def test_steps_on_a_gpu_have_the_losses_of_a_cpu(rotation_payload, model):
     np.testing.assert_allclose(losses(rotation_payload, model=model, device="cuda"), on_cpu, rtol=2e-3)
 
 
+def test_replayed_steps_are_the_plain_steps_bit_for_bit(rotation_payload, monkeypatch):
+    """With dropout: a replay draws the random numbers that a plain step draws."""
+    replayed = losses(rotation_payload, device="cuda", dropout=0.2)
+    monkeypatch.setattr("orchestrator.trials.learner.Replayed", lambda update: update)
+    assert losses(rotation_payload, device="cuda", dropout=0.2) == replayed
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_steps_replayed_as_cuda_graphs_have_the_losses_of_plain_steps(rotation_payload, model):
+def test_compiled_steps_have_the_losses_of_plain_steps(rotation_payload, model):
     plain = losses(rotation_payload, model=model, device="cuda", precision="bfloat16")
-    replayed = losses(rotation_payload, model=model, device="cuda", precision="bfloat16", compile=True)
-    np.testing.assert_allclose(replayed, plain, rtol=1e-2)
+    compiled = losses(rotation_payload, model=model, device="cuda", precision="bfloat16", compile=True)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-2)
 
 
 @pytest.mark.parametrize("compile", [False, True])
