@@ -90,6 +90,8 @@ def _dual(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Ten
     batch, length, heads, width = x.shape
     mixing = _mixing(dt, segment_decays(log_decay), B, C)  # (B, H, L, L)
     mixing = mixing + D[:, None, None] * torch.eye(length, dtype=D.dtype, device=D.device)  # the skip connection
+    if _fuses(length):
+        return (mixing.to(x.dtype)[..., None] * x.transpose(1, 2)[:, :, None]).sum(3).transpose(1, 2)
     values = x.transpose(1, 2).reshape(batch * heads, length, width)  # a view where x lies time-major in memory
     y = torch.bmm(mixing.to(x.dtype).view(batch * heads, length, length), values)  # (B*H, L, P)
     return y.view(batch, heads, length, width).transpose(1, 2)
@@ -97,7 +99,8 @@ def _dual(x: Tensor, dt: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, D: Ten
 
 def _mixing(dt: Tensor, decays: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Return M (B, H, L, L) without the skip connection."""
-    scores = torch.bmm(C, B.transpose(1, 2))  # (B, L, L)
+    fuses = _fuses(C.shape[1])
+    scores = (C[:, :, None] * B[:, None]).sum(-1) if fuses else torch.bmm(C, B.transpose(1, 2))  # (B, L, L)
     return scores[:, None] * (decays * dt.transpose(1, 2)[:, :, None, :])
 
 
@@ -142,11 +145,18 @@ def segment_decays(log_decay: Tensor) -> Tensor:
     a = log_decay.transpose(1, 2)  # (B, H, L)
     if length <= OPERATOR_LENGTH:
         bias, weight = _segment_operator(length, a.dtype, a.device)
+        if _fuses(length):
+            return torch.exp((a[..., None] * weight).sum(-2) + bias).view(batch, heads, length, length)
         sums = torch.addmm(bias, a.reshape(batch * heads, length), weight).view(batch, heads, length, length)
         return torch.exp(sums)
     ones = torch.ones(length, length, dtype=torch.bool, device=a.device)
     terms = a[..., None].expand(batch, heads, length, length).masked_fill(~ones.tril(-1), 0.0)  # [r, s]: a[r] for r > s
     return torch.exp(terms.cumsum(-2).masked_fill(~ones.tril(), float("-inf")))
+
+
+def _fuses(length: int) -> bool:
+    """Say whether a compiler traces a short window: it fuses sums of products, but not tiny matrix products."""
+    return torch.compiler.is_compiling() and length <= OPERATOR_LENGTH
 
 
 @lru_cache(maxsize=64)

@@ -5,13 +5,22 @@ A step of these models is hundreds of short kernels, which take three times as l
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 WARMUP_CALLS = 3
 """Calls that run as they are before one is recorded: libraries take their memory and caches are filled meanwhile."""
+
+
+def can_compile() -> bool:
+    """Say whether torch.compile can make kernels here: it needs Triton and a C compiler."""
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name)
 
 
 class Replayed:
@@ -44,7 +53,7 @@ class Replayed:
 
     def _beside_the_default_stream(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Run the function on another stream, as recording will: autograd keeps things by stream."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             result = self._function(*inputs)

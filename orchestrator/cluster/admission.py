@@ -164,11 +164,11 @@ def _check_gpu_share(gpus: float) -> None:
 
 
 def _check_compiles(variant: Variant, device: str) -> None:
-    if variant.training.compile and (device != "cuda" or variant.training.workers > 1):
+    if variant.training.compile is True and (device != "cuda" or variant.training.workers > 1):
         found = f"{variant.training.workers} workers" if device == "cuda" else device
         raise UserError(
             f"variants.{variant.name}.training.compile: expected one worker on cuda for true, got {found}; "
-            "leave it out (training.compile: false)"
+            "leave it out (training.compile: auto)"
         )
 
 

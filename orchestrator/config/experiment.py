@@ -70,7 +70,8 @@ class TrainingConfig(_Section):
     loss: LossConfig = LossConfig()
     optimizer: OptimConfig = OptimConfig()
     precision: Precision = "auto"
-    compile: bool = False  # replay a step's kernels as CUDA graphs; see orchestrator/trials/learner.py
+    compile: bool | Literal["auto"] = "auto"
+    """Let torch.compile fuse a GPU's kernels; auto: in trainings long enough to gain by it."""
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096
     max_retries: Annotated[int, Field(ge=0)] = 1

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,19 +33,24 @@ from models.training.optim import (
     step_if_finite,
 )
 from models.training.precision import resolve_precision
-from models.training.replay import Replayed
+from models.training.replay import Replayed, can_compile
 from orchestrator.config.experiment import TrainingConfig, Variant
 
+COMPILE_FROM_STEPS = 3_000
+"""`compile: auto`: on an H100 compiling takes 20 s a variant and takes 5 to 11 ms from a step at the original sizes."""
 # The payload moves to the GPU whole when it leaves room for the training beside it.
 RESIDENT_SHARE = 0.5
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Line = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weights (L, D, D) and biases (L, D) of `FittedRidge.by_position`."""
 
 
-# Compiled for the batches of a training step alone: any other size would be compiled again.
-_uncompiled = torch.compiler.set_stance("force_eager")
+def _uncompiled(function: Method) -> Method:
+    """Run a method without compiled layers: they fit the batches of a training step, other sizes would compile anew."""
+    run: Method = torch.compiler.set_stance("force_eager")(function)
+    return run
 
 
 class GatherTable:
@@ -133,11 +139,18 @@ class Learner:
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)
         self._numbers: tuple[str, ...] = ()  # what `_update` returns, by name
-        if self.training.compile:
-            compile_layers(self.model)
         # The code of somebody else's model may wait for the device, which cannot be recorded.
-        recordable = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
-        self._run_update = Replayed(self._update) if recordable else self._update
+        recorded = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
+        self._run_update = Replayed(self._update) if recorded else self._update
+        if self.compiles(recorded=recorded):
+            compile_layers(self.model)
+            self.loss.compile(dynamic=False)
+
+    def compiles(self, *, recorded: bool) -> bool:
+        """Say whether the layers are compiled: auto where a step is recorded and the training is long enough for it."""
+        if self.training.compile != "auto":
+            return self.training.compile
+        return recorded and self.total_steps >= COMPILE_FROM_STEPS and can_compile()
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""

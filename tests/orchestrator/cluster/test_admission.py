@@ -52,7 +52,7 @@ def test_cuda_graphs_are_for_one_worker_on_a_gpu(
 ) -> None:
     line = (
         f"variants.a.training.compile: expected one worker on cuda for true, got {found}; "
-        "leave it out (training.compile: false)"
+        "leave it out (training.compile: auto)"
     )
     with pytest.raises(ValueError, match=re.escape(line)):
         admitted(tmp_path, machine(*resources), "variants.a.training={compile: true}", *overrides)

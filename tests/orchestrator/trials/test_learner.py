@@ -1,14 +1,12 @@
 """What a worker trains with: exact steps, with and without hard negatives, validation scores and exact resumes."""
 
 import io
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from data.payload.duplicates import duplicate_ids
 from data.payload.store import open_payload
@@ -17,7 +15,7 @@ from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
-from orchestrator.trials.learner import GatherTable, Learner, reciprocal_ranks
+from orchestrator.trials.learner import COMPILE_FROM_STEPS, GatherTable, Learner, reciprocal_ranks
 
 
 def learner(
@@ -94,31 +92,56 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
         assert torch.equal(torch.nan_to_num(left), torch.nan_to_num(right))
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`", "ignore:training.precision")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize(
-    ("model", "layers"),
+    ("model", "layers", "graphs"),
     [
-        ("mamba_s", {"ssm_layers": 1}),
-        ("mamba_sandwich", {"ssm_layers": 1, "attention_layers": 1}),
-        ("mamba_h", {"num_groups": 1, "ssm_per_group": 1}),
-        ("amn", {}),
+        ("mamba_s", {"ssm_layers": 3}, 3),
+        ("mamba_sandwich", {"ssm_layers": 2, "attention_layers": 2}, 4),
+        ("mamba_h", {"num_groups": 2, "ssm_per_group": 1}, 4),
+        ("amn", {}, 2),
     ],
 )
-def test_a_step_is_one_graph_without_a_break_and_compiled_it_is_the_same_step(
-    rotation_payload, model, layers, monkeypatch
+def test_each_kind_of_layer_head_and_loss_are_compiled_once_and_take_the_same_steps(
+    rotation_payload, model, layers, graphs, monkeypatch
 ):
-    """As on a GPU: the composed form, traced whole; the traced operations run here one by one, without a compiler."""
+    """The composed form, as on a GPU: traced whole; the traced operations run here one by one, without a compiler."""
     monkeypatch.setattr(fused, "MAX_LENGTH", 0)
+    counted = CompileCounterWithBackend("aot_eager")
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile(function, backend=counted, fullgraph=True))
 
-    trace = partial(torch.compile, backend="aot_eager", fullgraph=True)
-
-    def steps_with(compiler: Callable[..., Any]) -> list[dict[str, float]]:
-        monkeypatch.setattr(torch, "compile", lambda objective, mode: compiler(objective))
-        made, rows = learner(rotation_payload, model=model, compile=True, precision="bfloat16", **layers)
+    def steps(*, compiled: bool) -> list[float]:
+        made, rows = learner(rotation_payload, model=model, dropout=0.0, compile=compiled, **layers)
         made.start_epoch(1)
-        return [made.step(rows[start : start + 32]) for start in (0, 32, 64)]
+        losses = [made.step(rows[start : start + 32])["loss"] for start in (0, 32, 64)]
+        made.predict(rows[:40])  # of another size: it must not compile anything
+        return losses
 
-    assert steps_with(trace) == steps_with(lambda objective: objective)
+    torch.compiler.reset()
+    np.testing.assert_allclose(steps(compiled=True), steps(compiled=False), rtol=1e-5)
+    assert counted.frame_count == graphs
+
+
+@pytest.mark.parametrize(
+    ("wanted", "on_gpu", "steps", "toolchain", "compiled"),
+    [
+        ("auto", True, COMPILE_FROM_STEPS, True, True),
+        ("auto", True, COMPILE_FROM_STEPS - 1, True, False),
+        ("auto", True, COMPILE_FROM_STEPS, False, False),
+        ("auto", False, COMPILE_FROM_STEPS, True, False),
+        (False, True, COMPILE_FROM_STEPS, True, False),
+        (True, True, 1, True, True),
+    ],
+)
+def test_auto_compiles_a_long_training_on_a_gpu_with_a_compiler(  # noqa: PLR0917
+    rotation_payload, monkeypatch, wanted, on_gpu, steps, toolchain, compiled
+):
+    made, _ = learner(rotation_payload)
+    made.training = made.training.model_copy(update={"compile": wanted})
+    made.total_steps = steps
+    monkeypatch.setattr("orchestrator.trials.learner.can_compile", lambda: toolchain)
+    assert made.compiles(recorded=on_gpu) is compiled
 
 
 @pytest.mark.filterwarnings("ignore:training.precision")
