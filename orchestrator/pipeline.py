@@ -124,7 +124,7 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
     admission = admit(prepared.config, found.resources, prepared.data.payload.dim, has_mps=cluster.has_mps())
     session.say(f"resources {admission.device}; {admission.arithmetic}")
     session.timeline.slots = admission.slots
-    evaluator = services.start_evaluator(prepared)
+    evaluator = services.start_evaluator(prepared, admission.evaluator_threads)
     return Started(
         admission=admission,
         evaluator=evaluator,

@@ -17,7 +17,7 @@ from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.setup import TrialWindows
 
 
-def start_evaluator(prepared: Prepared) -> Any:
+def start_evaluator(prepared: Prepared, threads: int) -> Any:
     """Start the evaluation actor, which builds the run's one index in its own process; returns at once."""
     from evaluation.service.actor import Evaluator
 
@@ -46,6 +46,7 @@ def start_evaluator(prepared: Prepared) -> Any:
             ),
             baselines=config.baselines,
             metrics=config.metrics,
+            threads=threads,
             rerank=config.rerank,
             waive=config.preflight.waive,
             # A flat index is the payload itself and is made in no time; what takes long is kept for later runs.

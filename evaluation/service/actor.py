@@ -74,7 +74,9 @@ class Evaluator:
         self._corpus: Corpus = corpus_of(payload)
         self._query_sets = {queries.name: queries for queries in query_sets}
         self._training = (
-            TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel) if training else None
+            TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel, threads)
+            if training
+            else None
         )
         self._entries = {name_of(entry): entry for entry in baselines}
         register_metrics(metrics)

@@ -21,6 +21,7 @@ GIB = 1024**3
 TRIAL_BASE_GIB = 2.0
 RESERVE_FROM_CPUS = 4
 RESERVED_CPUS = 2
+MOST_EVALUATOR_THREADS = 16  # each holds a block of a fit, up to 0.3 GB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +84,7 @@ class Admission:
     cpus_per_worker: int
     gpus_per_worker: float
     arithmetic: str
+    evaluator_threads: int = 1
 
 
 def memory_gib(variant: Variant, dim: int, context_length: int) -> float:
@@ -148,7 +150,19 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
         + f", trials = {limits['trials']}"
     )
-    return Admission(device=device, slots=slots, cpus_per_worker=cpus, gpus_per_worker=gpus, arithmetic=arithmetic)
+    return Admission(
+        device=device,
+        slots=slots,
+        cpus_per_worker=cpus,
+        gpus_per_worker=gpus,
+        arithmetic=arithmetic,
+        evaluator_threads=_spare_threads(cluster, slots * workers * cpus),
+    )
+
+
+def _spare_threads(cluster: ClusterResources, held: int) -> int:
+    """Return a node's share of the CPUs that no trial holds, less one for Ray: the evaluator's."""
+    return max(1, min(MOST_EVALUATOR_THREADS, int(cluster.cpus - held) // len(cluster.nodes) - 1))
 
 
 def _check_gpu_share(gpus: float) -> None:

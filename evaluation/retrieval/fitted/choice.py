@@ -4,8 +4,9 @@ Letters: N payload rows, D vector dimension, W training windows, V validation wi
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, TypeVar
@@ -23,13 +24,14 @@ Int32 = npt.NDArray[np.int32]
 Predict = Callable[[Float32], Float32]
 Setting = TypeVar("Setting")
 Fit = TypeVar("Fit")
+Part = TypeVar("Part")
 
 MIN_NOVEL = 100  # with fewer novel validation windows the choice is made on all of them
 NUM_QUERIES = 2_048  # of validation, spread evenly; standard error of the score about 0.008
 MOST_PRODUCTS = 600_000_000  # of queries with rows for one score: a large payload is asked less, 584,545 rows 1,026
 CHOICE_K = 5
 BLOCK_BYTES = 64 << 20
-MOST_THREADS = 4  # each holds a block, and ridge's a solution of 0.3 GB
+FIT_THREADS = 4  # trials wait for a fit, so it takes their cores; each thread holds a block, ridge's also 0.3 GB
 SMALLEST_NORM = 1e-6
 
 
@@ -58,6 +60,8 @@ class TrainingData:
     """(V, L + 1) validation windows."""
     val_novel: npt.NDArray[np.bool_]
     """(V,) whether the target is novel; see `data.windows.novelty`."""
+    threads: int = 1
+    """How many blocks of rows are worked on at a time; a fit does not depend on it."""
 
     def __post_init__(self) -> None:
         for name in ("train", "val"):
@@ -117,11 +121,29 @@ def choosing_queries(novel: npt.NDArray[np.bool_], num_rows: int) -> npt.NDArray
     return windows[np.linspace(0, len(windows) - 1, num).round().astype(np.intp)]
 
 
-def fit_each(fit: Callable[[Setting], Fit], settings: Iterable[Setting]) -> list[Fit]:
-    """Return fit(setting) for each setting, in their order, one thread a core; each fit is the same on one thread."""
-    # Not several threads of BLAS: where another process takes a core, they wait for each other by turning in circles.
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+def fit_each(fit: Callable[[Setting], Fit], settings: Iterable[Setting], threads: int = 1) -> list[Fit]:
+    """Return fit(setting) for each setting, in their order, with the given threads or a few; no fit depends on them."""
+    with ThreadPoolExecutor(max(threads, min(FIT_THREADS, os.cpu_count() or 1))) as pool:
         return list(pool.map(fit, settings))
+
+
+def in_order(function: Callable[[Part], Fit], parts: Iterable[Part], threads: int) -> Iterator[Fit]:
+    """Yield function(part) for each part, in their order, several at a time; what is yielded depends on no thread.
+
+    Not several threads of BLAS: where another process takes a core, they wait for each other by turning in circles.
+    At most `threads` results are kept at a time.
+    """
+    if threads <= 1:
+        yield from map(function, parts)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[Fit]] = deque()
+        for part in parts:
+            running.append(pool.submit(function, part))
+            if len(running) == threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def blocks(num: int, width: int) -> list[slice]:

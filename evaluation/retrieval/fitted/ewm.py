@@ -56,6 +56,7 @@ def fit_ewm(data: TrainingData) -> FittedEwm:
         ewm = FittedEwm(decay, share, data.train_mean, float("nan"))
         return FittedEwm(decay, share, data.train_mean, data.score(ewm.predict))
 
-    first = max(fit_each(lambda decay: fitted(decay, _FIRST_SHARE), DECAYS), key=lambda ewm: ewm.score)
-    others = fit_each(lambda share: fitted(first.decay, share), [share for share in SHARES if share != _FIRST_SHARE])
+    first = max(fit_each(lambda decay: fitted(decay, _FIRST_SHARE), DECAYS, data.threads), key=lambda ewm: ewm.score)
+    shares = [share for share in SHARES if share != _FIRST_SHARE]
+    others = fit_each(lambda share: fitted(first.decay, share), shares, data.threads)
     return max([first, *others], key=lambda ewm: ewm.score)

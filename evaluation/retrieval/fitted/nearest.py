@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.retrieval.fitted.choice import Float32, Int32, TrainingData, blocks
+from evaluation.retrieval.fitted.choice import Float32, Int32, TrainingData, blocks, in_order
 
 DECAY = 0.5
 MOST_LAGS = 8  # 0.5^8 is 0.004: what lies further back decides nothing and would cost as much as the rest
@@ -25,6 +25,7 @@ class FittedNearest:
     """(N, D)."""
     train: Int32
     """(W, L + 1)."""
+    threads: int = 1
 
     @property
     def chosen(self) -> dict[str, float]:
@@ -41,22 +42,23 @@ class FittedNearest:
         lags = min(MOST_LAGS, context.shape[1])
         weights = (DECAY ** np.arange(lags - 1, -1, -1.0)).astype(np.float32)
         queries = np.asarray(context[:, -lags:], np.float32).reshape(len(context), -1)  # (Q, lags * D)
-        best, best_score = np.zeros(len(queries), np.intp), np.full(len(queries), -np.inf, np.float32)
-        for window_part in blocks(len(self.train), queries.shape[1]):
-            rows = self.train[window_part, -lags - 1 : -1]
+
+        def nearest_in(windows: slice) -> tuple[npt.NDArray[np.intp], Float32]:
+            rows = self.train[windows, -lags - 1 : -1]
             trained = np.asarray(self.vectors[rows], np.float32) * weights[:, None]  # (n, lags, D)
             trained = trained.reshape(len(rows), -1).T
-            for start in range(0, len(queries), _QUERIES):
-                part = slice(start, start + _QUERIES)
-                scores = queries[part] @ trained  # (q, n)
-                place = scores.argmax(axis=1)
-                score = scores[np.arange(len(scores)), place]
-                better = score > best_score[part]
-                best[part] = np.where(better, window_part.start + place, best[part])
-                best_score[part] = np.where(better, score, best_score[part])
+            parts = [queries[start : start + _QUERIES] @ trained for start in range(0, len(queries), _QUERIES)]
+            places = [scores.argmax(axis=1) for scores in parts]
+            found = [scores[np.arange(len(scores)), place] for scores, place in zip(parts, places, strict=True)]
+            return windows.start + np.concatenate(places), np.concatenate(found)
+
+        best, best_score = np.zeros(len(queries), np.intp), np.full(len(queries), -np.inf, np.float32)
+        for place, score in in_order(nearest_in, blocks(len(self.train), queries.shape[1]), self.threads):
+            better = score > best_score
+            best, best_score = np.where(better, place, best), np.where(better, score, best_score)
         return best
 
 
 def fit_nearest(data: TrainingData) -> FittedNearest:
     """Keep the training windows."""
-    return FittedNearest(data.vectors, data.train)
+    return FittedNearest(data.vectors, data.train, data.threads)

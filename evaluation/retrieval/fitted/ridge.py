@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, fit_each, unit_or_last
+from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, fit_each, in_order, unit_or_last
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights, weighted_mean
 
 MOST_UNKNOWNS = 6_000  # the normal equations then have 0.3 GB; a solution takes seconds
@@ -80,7 +80,7 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
         ridge = FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
         return replace(ridge, score=data.score(ridge.predict))
 
-    return max(fit_each(fitted, PENALTIES), key=lambda ridge: ridge.score)
+    return max(fit_each(fitted, PENALTIES, data.threads), key=lambda ridge: ridge.score)
 
 
 def lag_groups(length: int, most: int) -> Float32:
@@ -107,15 +107,20 @@ def _normal_equations(data: TrainingData, decay: float, groups: Float32) -> tupl
     num, unknowns = len(data.train), len(groups) * dim
     gram, cross = np.zeros((unknowns, unknowns)), np.zeros((unknowns, dim))
     feature_sum, rest_sum = np.zeros(unknowns), np.zeros(dim)
-    for part in data.parts(data.train):
+
+    def sums_of(part: slice) -> tuple[Float32, Float32, Float64, Float64]:
         context = data.context(data.train[part])  # (n, L, D)
         target = np.asarray(data.vectors[data.train[part, -1]], np.float32)
         rest = target - weighted_mean(context, decay)  # (n, D)
         features = (groups @ (context - data.train_mean)).reshape(len(context), -1)  # (n, F)
-        gram += features.T @ features
-        cross += features.T @ rest
-        feature_sum += features.sum(axis=0, dtype=np.float64)
-        rest_sum += rest.sum(axis=0, dtype=np.float64)
+        own_sums = features.sum(axis=0, dtype=np.float64), rest.sum(axis=0, dtype=np.float64)
+        return features.T @ features, features.T @ rest, *own_sums
+
+    for of_part in in_order(sums_of, data.parts(data.train), data.threads):
+        gram += of_part[0]
+        cross += of_part[1]
+        feature_sum += of_part[2]
+        rest_sum += of_part[3]
     mean = feature_sum / num
     return gram - num * np.outer(mean, mean), cross - np.outer(mean, rest_sum), mean
 

@@ -1,5 +1,8 @@
 """Closed-form baselines: each finds the rule of a small world, by hand or beside a slow twin."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from data.windows.novelty import NOVEL_BELOW, max_train_cosine
 from evaluation.measures.metrics import hits, ranks
 from evaluation.retrieval.baselines import BASELINES, FITTED, fit_baseline
 from evaluation.retrieval.fitted import choice, nearest
-from evaluation.retrieval.fitted.choice import TrainingData
+from evaluation.retrieval.fitted.choice import TrainingData, in_order
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights
 from evaluation.retrieval.fitted.nearest import fit_nearest
 from evaluation.retrieval.fitted.ridge import fit_ridge, lag_groups
@@ -194,6 +197,23 @@ def test_every_baseline_gives_unit_rows_and_the_same_ones_again(name, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1.0, atol=1e-3)
     np.testing.assert_array_equal(first, second)
     assert fit_baseline(name, data).chosen == fit_baseline(name, mapped).chosen
+
+
+@pytest.mark.parametrize("fit", [fit_ewm, fit_ridge, fit_nearest])
+def test_a_fit_does_not_depend_on_the_number_of_threads(fit, monkeypatch):
+    monkeypatch.setattr("evaluation.retrieval.fitted.choice.BLOCK_BYTES", 4_096)  # many blocks
+    data = world(drift)
+    context = data.context(data.val)
+    alone, together = fit(data).predict(context), fit(replace(data, threads=5)).predict(context)
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_results_come_in_order_whatever_ends_first():
+    def slow_then_fast(number: int) -> int:
+        time.sleep(0.05 if number == 0 else 0.0)
+        return number
+
+    assert list(in_order(slow_then_fast, range(20), 4)) == list(range(20))
 
 
 def test_of_pure_boilerplate_the_look_up_wins_and_nothing_is_novel():

@@ -249,3 +249,17 @@ def test_auto_takes_cuda_then_mps_then_cpu(wanted: str, gpus: float, has_mps: bo
 
 def test_the_most_expensive_variant_starts_first_and_equals_keep_the_files_order(tmp_path: Path) -> None:
     assert longest_first({"a": 1.0, "b": 3.0, "c": 1.0, "amn": 2.0}) == ["b", "amn", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "overrides", "threads"),
+    [
+        (2, 0, (), 1),
+        (16, 1, ("resources.gpus_per_worker=0.5",), 13),  # 16 - 2 trials - 1 for Ray
+        (64, 1, (), 16),
+    ],
+)
+def test_the_evaluator_works_on_the_cpus_that_no_trial_holds(
+    tmp_path: Path, cpus: int, gpus: int, overrides: tuple[str, ...], threads: int
+) -> None:
+    assert admitted(tmp_path, machine(cpus, gpus), *overrides).evaluator_threads == threads
