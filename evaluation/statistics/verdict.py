@@ -149,12 +149,13 @@ def _leading(accepted: Sequence[str], words: Mapping[str, Word], pairs: Sequence
 
 
 def _best_of(tied: Sequence[Row]) -> str | None:
-    """Apply `sentences.TIE_RULE` to rows, the highest novel R@5 first."""
+    """Apply `sentences.TIE_RULE` to rows, of which the highest novel R@5 comes first."""
     if not tied:
         return None
-    fastest = min((_p95(row) for row in tied), key=lambda bounds: bounds[1])
-    as_fast = [row for row in tied if _p95(row)[0] <= fastest[2]]
-    return str(min(as_fast, key=lambda row: _or_worst(row.get("params")))["variant"])  # min keeps the first of equals
+    fewest = min(_or_worst(row.get("params")) for row in tied)
+    smallest = [row for row in tied if _or_worst(row.get("params")) == fewest]
+    fastest = min((_p95(row) for row in smallest), key=lambda bounds: bounds[1])
+    return str(next(row for row in smallest if _p95(row)[0] <= fastest[2])["variant"])
 
 
 def _p95(row: Row) -> tuple[float, float, float]:

@@ -52,7 +52,7 @@ def test_the_top_says_what_was_found_how_surely_and_when(html, parse):
     top = parse(html.split("<nav>")[0] + "</main></body></html>").text
     assert "2026-01-01 00:00 UTC · commit abc1234 · seed 7" in top
     assert "mamba_h is the best variant; it cannot be told from amn (novel R@5" in top
-    assert "TIE Tied with mamba_s; among ties the lower P95 of the whole answer" in top
+    assert "TIE Tied with mamba_s; among ties fewer parameters" in top
     assert "Warning: 140 novel queries" in top
     assert "What to try next Use more articles" in top
 

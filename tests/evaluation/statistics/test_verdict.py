@@ -158,15 +158,16 @@ def test_a_planted_winner_is_best_however_slow_and_large_it_is(decide):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ({}, {"answer_p95_ms": 9.0, "ci": {"answer_p95_ms": [8.9, 9.1]}, "params": 1}),  # faster
+        ({"answer_p95_ms": 9.0, "ci": {"answer_p95_ms": [8.9, 9.1]}}, {"params": 3_000_000}),  # slower, smaller
+        ({}, {"params": None}),  # not counted counts as largest
+        ({}, {"answer_p95_ms": 9.0, "ci": {"answer_p95_ms": [8.9, 9.1]}}),  # as small, faster
         ({}, {"answer_p95_ms": None, "ci": {}}),  # not timed counts as slowest
-        ({"answer_p95_ms": 5.05}, {"params": 3_000_000}),  # as fast, smaller
     ],
 )
-def test_among_ties_the_faster_then_the_smaller_is_best_and_the_rule_is_printed(decide, one, other):
+def test_among_ties_the_smaller_then_the_faster_is_best_and_the_rule_is_printed(decide, one, other):
     decision = decide([row("other", **other), row("one", **one)], {"other": 0.40, "one": 0.40})
     assert decision.best == "one"
-    assert "Tied with other; among ties the lower P95 of the whole answer" in decision.headline
+    assert "Tied with other; among ties fewer parameters" in decision.headline
 
 
 def test_among_equals_the_highest_novel_r5_is_best(decide):
