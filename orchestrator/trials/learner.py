@@ -140,9 +140,9 @@ class Learner:
         self._own = slice(rank * share, (rank + 1) * share)
         self._numbers: tuple[str, ...] = ()  # what `_update` returns, by name
         # The code of somebody else's model may wait for the device, which cannot be recorded.
-        recorded = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
-        self._run_update = Replayed(self._update) if recorded else self._update
-        if self.compiles(recorded=recorded):
+        self._recorded = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
+        self._run_update = self._new_update()
+        if self.compiles(recorded=self._recorded):
             compile_layers(self.model)
             self.loss.compile(dynamic=False)
 
@@ -171,6 +171,9 @@ class Learner:
         if math.isfinite(result["grad_norm"]):
             self.steps += 1
         return {**result, "lr": lr}
+
+    def _new_update(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return Replayed(self._update) if self._recorded else self._update
 
     def _update(self, vectors: Tensor, ids: Tensor) -> Tensor:
         """Update the weights with vectors (B, L+1+E, D) and ids of the same rows; return norm and losses, (n,).
@@ -285,6 +288,7 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         load_optimizer_state(self.optimizer, state["optimizer"])
+        self._run_update = self._new_update()  # a recorded step would go on with the optimizer's former means
         self.steps = state["steps"]
 
 

@@ -7,6 +7,7 @@ Imported by trial processes only, since it needs torch.
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 import math
@@ -94,6 +95,10 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
     """
     torch.set_num_threads(setup.cpus_per_worker)
     keep_freed_memory()
+    if device.type == "cuda":
+        # A recorded step of the trial before in this process refers to itself, and holds memory of the GPU.
+        gc.collect()
+        torch.cuda.empty_cache()
     started = time.time()
     trial = Trial(setup, rank, num_workers, device)
     last_epoch = trial.resume()
