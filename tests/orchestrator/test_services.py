@@ -48,14 +48,14 @@ def test_the_evaluator_gets_payload_index_and_queries_and_keeps_what_takes_long_
 
     monkeypatch.setattr(services.ray, "remote", lambda kind: SimpleNamespace(options=options))
     prepared: Prepared = prepared_from(f"{EXPERIMENT}index: {index}\n")
-    assert services.start_evaluator(prepared) == "handle"
+    assert services.start_evaluator(prepared, threads=3) == "handle"
     payload, config, queries = given["arguments"]
     assert (payload, config) == (str(prepared.data.payload.path.resolve()), prepared.config.index)
     assert {one.name: len(one) for one in queries} == {"smoke": 20, "final": 200}
     assert given["baselines"] == ("context_mean",)
     assert len(given["training"].val) == len(given["training"].val_novel) == 50
     assert (given["index_dir"] is not None) == kept
-    assert (given["name"], given["num_cpus"]) == ("shared/evaluator", 0)
+    assert (given["name"], given["num_cpus"], given["threads"]) == ("shared/evaluator", 0, 3)
     assert given["scheduling_strategy"] == "beside the driver"
     assert given["runtime_env"] == {"env_vars": {"OMP_NUM_THREADS": "1"}}
 
