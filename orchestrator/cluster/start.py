@@ -42,6 +42,8 @@ _ENVIRONMENT = {
     # An agent whose raylet is gone ends after five of these.
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1",
     "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "1",
+    # A worker that is just starting when its raylet dies tries so many seconds to reach it; by default ten.
+    "RAY_raylet_client_num_connect_attempts": "5",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
