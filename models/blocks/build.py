@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -49,3 +52,9 @@ def compile_layers(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, ResidualLayer | PredictionHead):
             module.compile(dynamic=False)
+
+
+def can_compile() -> bool:
+    """Say whether torch.compile can make kernels for a GPU here: it needs Triton and a C compiler."""
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    return find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name)

@@ -5,22 +5,13 @@ A step of these models is hundreds of short kernels, which take three times as l
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 WARMUP_CALLS = 3
 """Calls that run as they are before one is recorded: libraries take their memory and caches are filled meanwhile."""
-
-
-def can_compile() -> bool:
-    """Say whether torch.compile can make kernels here: it needs Triton and a C compiler."""
-    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
-    return find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name)
 
 
 class Replayed:
@@ -39,14 +30,13 @@ class Replayed:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the function's result; the next call overwrites it. Inputs keep their shapes from call to call."""
-        if self._graph is None and self._calls < WARMUP_CALLS:
+        if self._calls < WARMUP_CALLS:
             self._calls += 1
             return self._beside_the_default_stream(inputs)
         if self._graph is None:
             self._record(inputs)
-        else:
-            for kept, given in zip(self._inputs, inputs, strict=True):
-                kept.copy_(given)
+        for kept, given in zip(self._inputs, inputs, strict=True):
+            kept.copy_(given)
         assert self._graph is not None and self._result is not None
         self._graph.replay()
         return self._result

@@ -217,13 +217,13 @@ def local_resources() -> ClusterResources:
     from ray._private.accelerators import get_accelerator_manager_for_resource
     from ray._private.utils import get_num_cpus, get_system_memory
 
-    manager = get_accelerator_manager_for_resource("GPU")
-    gpus = manager.get_current_node_num_accelerators()
-    visible = manager.get_current_process_visible_accelerator_ids()
-    if visible is not None:
-        gpus = min(gpus, len(visible))
-    if has_mps():
-        gpus = 0  # see `_num_gpus`
+    gpus = 0
+    if not has_mps():  # see `_num_gpus`
+        manager = get_accelerator_manager_for_resource("GPU")
+        gpus = manager.get_current_node_num_accelerators()
+        visible = manager.get_current_process_visible_accelerator_ids()
+        if visible is not None:
+            gpus = min(gpus, len(visible))
     cpus = float(get_num_cpus())
     # Ray offers what remains of the memory after its object store, 30 % by default.
     memory = 0.7 * get_system_memory() / GIB

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from data.seeding import derive_seed
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import soft_recall
 from evaluation.retrieval.fitted.choice import blocks, choosing_queries
-from models.blocks.build import OwnModel, build_model, compile_layers
+from models.blocks.build import OwnModel, build_model, can_compile, compile_layers
 from models.training.losses import Loss, LossOutput
 from models.training.negatives import ArticleNegatives
 from models.training.optim import (
@@ -33,7 +34,7 @@ from models.training.optim import (
     step_if_finite,
 )
 from models.training.precision import resolve_precision
-from models.training.replay import Replayed, can_compile
+from models.training.replay import Replayed
 from orchestrator.config.experiment import TrainingConfig, Variant
 
 COMPILE_FROM_STEPS = 3_000
@@ -42,15 +43,15 @@ COMPILE_FROM_STEPS = 3_000
 RESIDENT_SHARE = 0.5
 
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 Line = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weights (L, D, D) and biases (L, D) of `FittedRidge.by_position`."""
 
 
-def _uncompiled(function: Method) -> Method:
-    """Run a method without compiled layers: they fit the batches of a training step, other sizes would compile anew."""
-    run: Method = torch.compiler.set_stance("force_eager")(function)
-    return run
+def compiles(training: TrainingConfig, total_steps: int, *, recorded: bool) -> bool:
+    """Say whether the layers are compiled: auto where steps are recorded and the training is long enough for it."""
+    if training.compile != "auto":
+        return training.compile
+    return recorded and total_steps >= COMPILE_FROM_STEPS and can_compile()
 
 
 class GatherTable:
@@ -142,15 +143,10 @@ class Learner:
         # The code of somebody else's model may wait for the device, which cannot be recorded.
         self._recorded = table.device.type == "cuda" and num_workers == 1 and isinstance(self.model, OwnModel)
         self._run_update = self._new_update()
-        if self.compiles(recorded=self._recorded):
+        self._compiled = compiles(self.training, total_steps, recorded=self._recorded)
+        if self._compiled:
             compile_layers(self.model)
             self.loss.compile(dynamic=False)
-
-    def compiles(self, *, recorded: bool) -> bool:
-        """Say whether the layers are compiled: auto where a step is recorded and the training is long enough for it."""
-        if self.training.compile != "auto":
-            return self.training.compile
-        return recorded and self.total_steps >= COMPILE_FROM_STEPS and can_compile()
 
     def start_epoch(self, epoch: int) -> None:
         """Seed dropout for an epoch, so that a resumed epoch equals an uninterrupted one."""
@@ -216,15 +212,20 @@ class Learner:
         enabled = self.precision == "bfloat16"
         return torch.autocast(self.table.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    @_uncompiled
+    def _uncompiled(self) -> AbstractContextManager[Any]:
+        """Leave compiled layers aside: they fit the batches of a step, and any other size would compile anew."""
+        # torch's stance is asked for only then: it imports the compiler.
+        return torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+
     @torch.inference_mode()
     def predict(self, windows: NDArray[np.int32], batch_size: int = 1024) -> NDArray[np.float32]:
         """Return the predicted target vectors (V, D), unit rows, of windows (V, L+1)."""
         self.model.eval()
         predictions = np.empty((len(windows), self.table.dim), np.float32)
-        for start in range(0, len(windows), batch_size):
-            vectors, _ = self.table.gather(windows[start : start + batch_size])
-            predictions[start : start + batch_size] = self.model(vectors[:, :-1])[:, -1].float().cpu().numpy()
+        with self._uncompiled():
+            for start in range(0, len(windows), batch_size):
+                vectors, _ = self.table.gather(windows[start : start + batch_size])
+                predictions[start : start + batch_size] = self.model(vectors[:, :-1])[:, -1].float().cpu().numpy()
         return predictions
 
     def time_predictions(self, windows: NDArray[np.int32]) -> list[float]:
@@ -237,7 +238,6 @@ class Learner:
             torch.set_num_threads(threads)
         return [] if timed is None else [float(ms) for ms in timed.samples_ms]
 
-    @_uncompiled
     @torch.inference_mode()
     def validate(self, windows: NDArray[np.int32], novel: NDArray[np.bool_]) -> dict[str, float]:
         """Return the scores of an epoch over windows (V, L+1), of which some are novel (V,).
@@ -251,14 +251,15 @@ class Learner:
         self.model.eval()
         losses, predicted, targets, target_ids = [], [], [], []
         size = self.training.batch_size
-        for start in range(0, len(windows), size):
-            part = self._with_negatives(windows[start : start + size], "val", start)
-            vectors, ids = self.table.gather(part)
-            pred = self.model(vectors[:, : self._length])
-            losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
-            predicted.append(pred[:, -1].float())
-            targets.append(vectors[:, self._length])
-            target_ids.append(ids[:, self._length])
+        with self._uncompiled():
+            for start in range(0, len(windows), size):
+                part = self._with_negatives(windows[start : start + size], "val", start)
+                vectors, ids = self.table.gather(part)
+                pred = self.model(vectors[:, : self._length])
+                losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
+                predicted.append(pred[:, -1].float())
+                targets.append(vectors[:, self._length])
+                target_ids.append(ids[:, self._length])
         if not all(bool(part.isfinite().all()) for part in predicted):
             return dict.fromkeys(("val_soft_r@5", "val_mrr"), math.nan)
         pred_vd, target_vd, ids_v = torch.cat(predicted), torch.cat(targets), torch.cat(target_ids)

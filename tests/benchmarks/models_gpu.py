@@ -36,7 +36,7 @@ GOAL_S = 300.0
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run; of 100,000 vectors, since a step takes as long with all 584,545 of them on the device."""
+    """How much is run; a step gathers as many rows out of 100,000 vectors as out of 584,545."""
 
     dim: int
     corpus_rows: int

@@ -123,8 +123,7 @@ def choosing_queries(novel: npt.NDArray[np.bool_], num_rows: int) -> npt.NDArray
 
 def fit_each(fit: Callable[[Setting], Fit], settings: Iterable[Setting], threads: int = 1) -> list[Fit]:
     """Return fit(setting) for each setting, in their order, with the given threads or a few; no fit depends on them."""
-    with ThreadPoolExecutor(max(threads, min(FIT_THREADS, os.cpu_count() or 1))) as pool:
-        return list(pool.map(fit, settings))
+    return list(in_order(fit, settings, max(threads, min(FIT_THREADS, os.cpu_count() or 1))))
 
 
 def in_order(function: Callable[[Part], Fit], parts: Iterable[Part], threads: int) -> Iterator[Fit]:

@@ -47,10 +47,12 @@ class FittedNearest:
             rows = self.train[windows, -lags - 1 : -1]
             trained = np.asarray(self.vectors[rows], np.float32) * weights[:, None]  # (n, lags, D)
             trained = trained.reshape(len(rows), -1).T
-            parts = [queries[start : start + _QUERIES] @ trained for start in range(0, len(queries), _QUERIES)]
-            places = [scores.argmax(axis=1) for scores in parts]
-            found = [scores[np.arange(len(scores)), place] for scores, place in zip(parts, places, strict=True)]
-            return windows.start + np.concatenate(places), np.concatenate(found)
+            places, best_scores = np.empty(len(queries), np.intp), np.empty(len(queries), np.float32)
+            for start in range(0, len(queries), _QUERIES):
+                part = slice(start, start + _QUERIES)
+                scores = queries[part] @ trained  # (q, n)
+                places[part], best_scores[part] = scores.argmax(axis=1), scores.max(axis=1)
+            return windows.start + places, best_scores
 
         best, best_score = np.zeros(len(queries), np.intp), np.full(len(queries), -np.inf, np.float32)
         for place, score in in_order(nearest_in, blocks(len(self.train), queries.shape[1]), self.threads):

@@ -51,6 +51,14 @@ def evaluator(folder, query_sets):
     return actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, baselines=PARAMETER_FREE)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_searches_have_one_thread_however_many_a_fit_has(folder, query_sets, monkeypatch, threads):
+    asked = []
+    monkeypatch.setattr("faiss.omp_set_num_threads", asked.append)
+    actor.Evaluator(folder, IndexConfig(kind="flat"), query_sets, threads=threads)
+    assert asked == [1]
+
+
 def targets(folder, queries):
     return np.asarray(payloads.open_payload(folder).vectors[queries.target])
 

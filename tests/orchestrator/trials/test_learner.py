@@ -15,7 +15,7 @@ from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import TrainingConfig, resolve_variant
-from orchestrator.trials.learner import COMPILE_FROM_STEPS, GatherTable, Learner, reciprocal_ranks
+from orchestrator.trials.learner import COMPILE_FROM_STEPS, GatherTable, Learner, compiles, reciprocal_ranks
 
 
 def learner(
@@ -135,13 +135,10 @@ def test_each_kind_of_layer_head_and_loss_are_compiled_once_and_take_the_same_st
     ],
 )
 def test_auto_compiles_a_long_training_on_a_gpu_with_a_compiler(  # noqa: PLR0917
-    rotation_payload, monkeypatch, wanted, on_gpu, steps, toolchain, compiled
+    monkeypatch, wanted, on_gpu, steps, toolchain, compiled
 ):
-    made, _ = learner(rotation_payload)
-    made.training = made.training.model_copy(update={"compile": wanted})
-    made.total_steps = steps
     monkeypatch.setattr("orchestrator.trials.learner.can_compile", lambda: toolchain)
-    assert made.compiles(recorded=on_gpu) is compiled
+    assert compiles(TrainingConfig(compile=wanted), steps, recorded=on_gpu) is compiled
 
 
 @pytest.mark.filterwarnings("ignore:training.precision")
