@@ -21,7 +21,7 @@ $(READY): pyproject.toml $(wildcard constraints*.txt)
 	@echo "installing pinned dependencies into $(VENV) (once)"
 	@$(PINNED) constraints.txt
 	@$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt
-	@if $(BIN)/python -m pip check | grep -q '^torch '; then $(PINNED) constraints-cuda.txt; fi
+	@if $(BIN)/python -m pip check | grep '^torch ' >/dev/null; then $(PINNED) constraints-cuda.txt; fi
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check >/dev/null || $(BIN)/python -m pip check
 	@echo "compiling the CPU kernels for this machine (once)"
