@@ -99,7 +99,7 @@ def _expected(error: Any) -> str:
     return str(error["msg"]) if known is None else known.format(**error.get("ctx", {}))
 
 
-_BRANCHES = {"int", "float", "str", "none", "constrained-int", "constrained-float", "constrained-str"}
+_BRANCHES = {"int", "float", "str", "bool", "none", "constrained-int", "constrained-float", "constrained-str"}
 
 
 def _dotted(path: str, location: tuple[int | str, ...]) -> str:

@@ -83,6 +83,7 @@ gates: => gates: expected a mapping of keys, got null; write {key: value}
 smoke: {epochs: 2} => smoke.epochs: expected a list, got 2; put it in [brackets]
 baselines: last_vector => baselines: expected a list, got 'last_vector'; put it in [brackets]
 resources: {max_concurrent: all} => resources.max_concurrent: expected an integer or 'auto', got 'all'; fix
+training: {compile: fast} => training.compile: expected true or false or 'auto', got 'fast'; fix
 run_dir: 7 => run_dir: expected text, got 7; put it in quotes
 # ranges
 training: {epochs: 0} => training.epochs: expected at least 1, got 0; fix the value
