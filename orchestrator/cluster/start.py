@@ -42,15 +42,17 @@ _ENVIRONMENT = {
     # An agent whose raylet is gone ends after five of these.
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1",
     "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "1",
-    # A worker that is just starting when its raylet dies tries so many seconds to reach it; by default ten.
-    "RAY_raylet_client_num_connect_attempts": "5",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _own: dict[str, str] = {}  # the address that `_name_cluster` chose in this process
-# One actor and one process fewer a trial; a machine that is not preempted has nothing to watch for.
-_LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+_LOCAL_ENVIRONMENT = {
+    # One actor and one process fewer a trial; a machine that is not preempted has nothing to watch for.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # A worker that starts while the cluster dies tries five times so long to reach its head: 25 s by default.
+    "RAY_gcs_rpc_server_connect_timeout_s": "1",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
