@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import re
-import secrets
 import shutil
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 from data.errors import UserError
 from orchestrator.cluster.admission import GIB, ClusterResources, Node
 from orchestrator.cluster.nodes import PACKAGES, check_nodes
+from orchestrator.cluster.private import keep_token_private, session_folder, token_path
 
 # Read by Ray when it is imported or when its processes start, so they are set before.
 SHIPPED = {".py", ".j2", ".css", ".js"}
@@ -68,7 +68,7 @@ def set_environment(address: str | None) -> None:
     """Set what Ray reads from the environment. Call it before anything imports Ray, which keeps what it has read."""
     for name, value in (_ENVIRONMENT | ({} if address else _LOCAL_ENVIRONMENT)).items():
         os.environ.setdefault(name, value)
-    if address and _token_path().is_file():
+    if address and token_path().is_file():
         # A cluster that was started beside this token asks for it, and a driver that joins does not offer it by itself.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -86,8 +86,8 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         options |= {"address": address}
     else:
         # "local": never a cluster that the environment happens to name.
-        options |= {"address": "local", "include_dashboard": True}
-        _keep_token_private()
+        options |= {"address": "local", "include_dashboard": True, "_temp_dir": str(session_folder())}
+        keep_token_private()
         options |= {"runtime_env": {"py_modules": [*modules]}} if modules else {}
         _name_cluster()
     try:
@@ -106,7 +106,7 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
     if address:
         check_nodes(ray.nodes())
     url = context.address_info.get("webui_url") or context.dashboard_url
-    return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=_token_path())
+    return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=token_path())
 
 
 def stage(folder: Path, modules: Sequence[str]) -> dict[str, Any]:
@@ -246,25 +246,6 @@ def ask(address: str) -> ClusterResources:
 def has_mps() -> bool:
     """Return whether this machine has Apple's GPU, without importing torch."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
-
-
-def _keep_token_private() -> None:
-    """Make the token before Ray does, which leaves it readable by everybody: who has it can run code as this user."""
-    path = _token_path()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.is_file():
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-        elif path.stat().st_uid == os.getuid():
-            path.chmod(0o600)
-    except OSError:
-        return  # a home that cannot be written: Ray says what it makes of that
-
-
-def _token_path() -> Path:
-    configured = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return Path(configured) if configured else Path.home() / ".ray" / "auth_token"
 
 
 @contextmanager

@@ -75,20 +75,6 @@ def test_ray_client_is_refused_with_what_to_use(monkeypatch: pytest.MonkeyPatch,
         resolve_address("ray://head:10001" if where == "--address" else None)
 
 
-@pytest.mark.parametrize("before", [None, 0o644])
-def test_the_token_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int | None) -> None:
-    path = tmp_path / "home" / ".ray" / "auth_token"
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    if before is not None:
-        path.parent.mkdir(parents=True)
-        path.write_text("kept")
-        path.chmod(before)
-    start._keep_token_private()
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert len(path.read_text()) == 64 if before is None else path.read_text() == "kept"
-    assert before is not None or path.parent.stat().st_mode & 0o777 == 0o700
-
-
 def test_a_run_folder_is_a_local_one_and_not_in_rays_cache(tmp_path: Path) -> None:
     assert check_run_folder(tmp_path / "run") == ""
     with pytest.raises(UserError, match=r"--run-dir s3:/bucket/run: expected a local folder, got an address"):
