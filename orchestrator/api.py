@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
 from orchestrator.run.faults import RunError, one_line
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.mirror import Mirror
 from orchestrator.run.space import disk_full
 
 
@@ -103,25 +104,33 @@ def _run(
         check_interpreter()
         offered = cluster.local_resources()
     session = Session(stream=stream)
+    mirror = Mirror(config.mirror, config.name, ledger, session.say) if config.mirror else None
+    if mirror is not None and not fresh and mirror.bring_back():
+        session.say(f"mirror    {config.mirror}: brought back to {ledger.path}")
     prepared = pipeline.prepare(config, ledger, session, fresh=fresh, verify=verify, offered=offered)
-    if ledger.is_complete():
-        results: dict[str, Any] = read_json(ledger.results)
-        restore_renderings(prepared, results, session)
-        summary.show_complete(ledger, results, session)
-        return results
-    summary.show_start(prepared, session)
-    try:
-        with session.interrupt, cluster.chatter_to(ledger.log, stream, verbose) as inner:
-            results = pipeline.execute(prepared, replace(session, stream=inner), address=address, verbose=verbose)
-    except KeyboardInterrupt:
-        pipeline.note_interruption(prepared, session)
-        raise
-    except Exception as error:
-        if _is_bad_input(error):
-            ledger.discard_unclaimed()
+    if mirror is not None and fresh:
+        mirror.move_aside()
+    with nullcontext() if mirror is None else mirror.kept():
+        if ledger.is_complete():
+            results: dict[str, Any] = read_json(ledger.results)
+            restore_renderings(prepared, results, session)
+            summary.show_complete(ledger, results, session)
+            return results
+        summary.show_start(prepared, session)
+        try:
+            with session.interrupt, cluster.chatter_to(ledger.log, stream, verbose) as inner:
+                seen = replace(session, stream=inner)
+                with nullcontext() if mirror is None else mirror.speaking(seen.say):
+                    results = pipeline.execute(prepared, seen, address=address, verbose=verbose)
+        except KeyboardInterrupt:
+            pipeline.note_interruption(prepared, session)
             raise
-        raise _explained(error, ledger) from error
-    summary.show_end(ledger, results, session)
+        except Exception as error:
+            if _is_bad_input(error):
+                ledger.discard_unclaimed()
+                raise
+            raise _explained(error, ledger) from error
+        summary.show_end(ledger, results, session)
     return results
 
 

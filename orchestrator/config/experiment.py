@@ -209,6 +209,8 @@ class ExperimentConfig(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     run_dir: str = "runs"
+    mirror: str | None = None
+    """Where a copy of the run folder is kept, see orchestrator/run/mirror.py."""
     data: DataConfig = DataConfig()
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
     baselines: tuple[str, ...] = ALL_BASELINES
@@ -329,7 +331,7 @@ class ExperimentConfig(_Section):
         What the files hold is compared by `orchestrator.run.manifest.input_hashes`.
         """
         plain = self.resolved()
-        for key in ("name", "run_dir", "tracking"):
+        for key in ("name", "run_dir", "mirror", "tracking"):
             plain.pop(key)
         for key in ("cache_dir", "payload", "train", "val", "eval"):
             plain["data"].pop(key)

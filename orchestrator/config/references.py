@@ -21,6 +21,7 @@ def check_references(config: ExperimentConfig) -> None:
     """Raise UserError, `dotted.key: expected ..., got ...`, where two sections do not fit together."""
     variants = config.resolved_variants
     _check_names(config)
+    _check_mirror(config.mirror)
     _check_search(config)
     most_epochs = max(variant.training.epochs for variant in variants.values())
     for position, epoch in enumerate(config.smoke.epochs):
@@ -51,6 +52,19 @@ def check_references(config: ExperimentConfig) -> None:
                 f"got {variant.training.val_windows}; all variants are validated on the same windows"
             )
     _check_stages(config)
+
+
+def _check_mirror(address: str | None) -> None:
+    scheme, found, rest = (address or "").partition("://")
+    if address == "" or (found and scheme not in ("s3", "gs")):
+        raise UserError(
+            f"mirror: expected s3://bucket/prefix, gs://bucket/prefix or a folder, got {address!r}; fix the address"
+        )
+    if found and "@" in rest.partition("/")[0]:
+        raise UserError(
+            f"mirror: expected {scheme}://bucket/prefix, got an address with a key in it; give keys in the environment "
+            "(AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"
+        )
 
 
 def _check_names(config: ExperimentConfig) -> None:
