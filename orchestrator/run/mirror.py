@@ -27,6 +27,8 @@ from orchestrator.run.ledger import KIND, MADE, Ledger
 NOTE = "mirror.json"
 EVERY_S = 5.0
 _STATE = "last.pt"
+_NOT_COPIED = (NOTE, ".best", "ray")
+"""Our own note; what is just being made; what Tune keeps and no relaunch reads."""
 _BLOCK = 8 << 20
 
 
@@ -179,7 +181,7 @@ class Mirror:
 
     def _names(self) -> list[str]:
         """Return every file that the run has made, but what is just being written."""
-        files = [file for top in MADE if top != NOTE for file in _files_in(self.folder / top)]
+        files = [file for top in MADE if top not in _NOT_COPIED for file in _files_in(self.folder / top)]
         return [MARKER, *(file.relative_to(self.folder).as_posix() for file in files)]
 
     def _write(self, name: str, file: IO[bytes]) -> None:
