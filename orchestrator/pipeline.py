@@ -19,6 +19,7 @@ from models.spec.imported import file_to_ship
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit
+from orchestrator.config.budget import with_budget
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
@@ -64,6 +65,7 @@ def prepare(
     checks = check_data(config, data)
     stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors
     count_imported(config, data.payload.dim)
+    config = with_budget(config, data.payload.dim, len(data.splits.train))
     questions = make_questions(config, data)
     checks += check_questions(config, questions)
     stop_if_blocked(checks)

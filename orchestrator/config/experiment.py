@@ -119,6 +119,13 @@ class GatesConfig(_Section):
     reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
 
 
+class BudgetConfig(_Section):
+    """What the search of each variant may cost."""
+
+    flops: Annotated[float, Field(gt=0)]
+    """Operations of all training steps of all its trials, the backward pass counted as two forward passes."""
+
+
 class SearchConfig(_Section):
     """Several settings of each variant, of which the best on validation goes into the table.
 
@@ -131,6 +138,8 @@ class SearchConfig(_Section):
     """By dotted key of a variant's entry, see orchestrator/config/search.py; `variants.<name>.search` replaces it."""
     metric: EpochMetric = "val_soft_r@5"
     halving: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    budget: BudgetConfig | None = None
+    """The same for every variant; its epochs follow from it, in place of `training.epochs`."""
 
 
 class EvaluationConfig(_Section):

@@ -105,11 +105,23 @@ def _check_search(config: ExperimentConfig) -> None:
             raise UserError(f"{other}: expected none beside search, got {list(given)}; search first, then leave it out")
     if list(search.halving) != sorted(set(search.halving)):
         raise UserError(f"search.halving: expected rising epochs, got {list(search.halving)}; sort them")
+    if search.budget is not None:
+        _check_budget(config)
+        return
     for trial in config.trials.values():
         if search.halving and search.halving[-1] >= trial.variant.training.epochs:
             raise UserError(
                 f"search.halving: expected epochs before the last, {trial.variant.training.epochs} of {trial.name}, "
                 f"got {search.halving[-1]}; halve earlier or train longer"
+            )
+
+
+def _check_budget(config: ExperimentConfig) -> None:
+    for name in config.resolved_variants:
+        if "training.epochs" in config.space_of(name):
+            raise UserError(
+                f"variants.{name}: expected no search for training.epochs beside search.budget, got one; the budget "
+                "decides how long a variant trains"
             )
 
 

@@ -13,6 +13,7 @@ from data.prepare import PreparedData, prepare_data
 from models.spec.costs import flops_per_window, num_parameters
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit, memory_gib
+from orchestrator.config.budget import with_budget
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.preflight import check_data, check_inputs, check_questions, count_imported
 from orchestrator.questions import make_questions
@@ -26,6 +27,7 @@ def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResource
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
     count_imported(config, data.payload.dim)
+    config = with_budget(config, data.payload.dim, len(data.splits.train))
     admission = admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if not blocking(checks):
         checks += check_questions(config, make_questions(config, data))
