@@ -76,7 +76,7 @@ def live_trial(view: TrialView) -> LiveTrial:
     return LiveTrial(
         name=view.name,
         state=view.state,
-        epoch=f"{view.epoch}/{view.num_epochs}",
+        epoch=view.shown_epoch(),
         loss="" if view.loss is None else f"{view.loss:.3f}",
         novel=_shown(view, DECISION_METRIC),
         contain=_shown(view, NOVEL + "contain@50"),

@@ -17,9 +17,12 @@ from evaluation.ending import Ending
 from evaluation.report.columns import duration
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
+from orchestrator.run.progress import Progress
 
 _SHOWN_SMOKE = (("r@5", "R@5"), ("contain@50", "Cont@50"))
 _BAD = (Ending.FAILED.word, Ending.DIVERGED.word)
+TELL_EVERY_S = 60.0
+"""Without a terminal a line is printed so often inside an epoch."""
 _TOLD = (Ending.PRUNED.word, Ending.EARLY_STOPPED.word, Ending.INTERRUPTED.word)
 """Ends whose reason stands below the table; all epochs, or being halved, needs none."""
 
@@ -36,22 +39,39 @@ class TrialView:
     smoke: Mapping[str, float] = field(default_factory=dict)
     gates: str = ""
     began: float | None = None
+    paced: float = 0.0  # when its epochs were last counted
     epochs_here: int = 0
     reason: str = ""
     node: str = ""
     steps_per_second: float | None = None
+    cost: float = 1.0  # of an epoch, beside other trials'
+    inside: float = 0.0  # the share of the next epoch that is done
+    windows_per_second: float | None = None
+    told: float = 0.0  # when a line was printed of it last
 
     def eta_s(self) -> float | None:
-        """Return the seconds left at this trial's own pace; None before its first epoch here."""
-        if self.state != "running" or self.began is None or not self.epochs_here:
-            return None
-        return (time.time() - self.began) / self.epochs_here * (self.num_epochs - self.epoch)
+        """Return the seconds left at this trial's own pace; None before its first steps here."""
+        pace = self.epoch_s()
+        return None if self.state != "running" or pace is None else pace * self.epochs_left()
+
+    def epoch_s(self) -> float | None:
+        """Return the seconds of an epoch here; None before the first steps."""
+        done = self.epochs_here + self.inside
+        return None if self.began is None or not done else (self.paced - self.began) / done
+
+    def epochs_left(self) -> float:
+        """Return how many epochs there are still to train, unless a rule ends the trial before."""
+        return max(0.0, self.num_epochs - self.epoch - self.inside)
+
+    def shown_epoch(self) -> str:
+        """Return the epochs done of all, with a tenth of the one that is being trained."""
+        return f"{self.epoch + self.inside:.1f}/{self.num_epochs}" if self.inside else f"{self.epoch}/{self.num_epochs}"
 
 
 def take_record(view: TrialView, record: Mapping[str, Any]) -> None:
     """Take an epoch's record into a trial's view."""
     view.steps_per_second = record.get("steps_per_second", view.steps_per_second)
-    view.epoch, view.loss = record["epoch"], record.get("loss")
+    view.epoch, view.loss, view.inside = record["epoch"], record.get("loss"), 0.0
     view.smoke = record.get("smoke") or view.smoke
     view.node = record.get("node") or view.node
 
@@ -59,9 +79,14 @@ def take_record(view: TrialView, record: Mapping[str, Any]) -> None:
 class Monitor:
     """Keeps a view of every trial and shows it. A context manager around the training phase."""
 
-    def __init__(self, stream: TextIO, trials: Mapping[str, int]) -> None:
+    def __init__(
+        self, stream: TextIO, trials: Mapping[str, int], *, costs: Mapping[str, float] | None = None, slots: int = 1
+    ) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self.views = {name: TrialView(name, num_epochs) for name, num_epochs in trials.items()}
+        self.views = {
+            name: TrialView(name, num_epochs, cost=(costs or {}).get(name, 1.0)) for name, num_epochs in trials.items()
+        }
+        self._slots = slots
         self.on_change: Callable[[], None] = lambda: None
         self._started = time.time()
         self._live: Live | None = None
@@ -117,6 +142,7 @@ class Monitor:
         if record["epoch"] > 0:  # epoch 0 has no steps and would make the others seem short
             view.began = view.began or record.get("first_step_at") or time.time()
             view.epochs_here += 1
+            view.paced = time.time()
         take_record(view, record)
         self.on_change()
         if record.get("went_back"):
@@ -124,6 +150,34 @@ class Monitor:
         smoke = f", {_smoke(view.smoke)}" if record.get("smoke") else ""
         loss = f", loss {_number(view.loss)}" if record["epoch"] > 0 else ", before the first step"
         self._state(f"{name}: epoch {view.epoch}/{view.num_epochs}{loss}{smoke}")
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """A trial told how far it is inside an epoch."""
+        view, now = self.views[name], time.time()
+        if view.state not in {"starting", "running"} or progress.epoch != view.epoch + 1:
+            return  # told before the report that is here already, or by an earlier attempt
+        if view.began is None:
+            view.began = view.told = now - progress.seconds
+        view.state, view.inside, view.paced, view.loss = "running", progress.share, now, progress.loss
+        view.windows_per_second = progress.windows_per_second
+        self.on_change()
+        if now - view.told >= TELL_EVERY_S:
+            view.told = now
+            step = f"step {progress.step:,} of {progress.steps:,} in epoch {progress.epoch}/{view.num_epochs}"
+            self._state(f"{name}: {step}, loss {_number(view.loss)}, {progress.windows_per_second:,.0f} windows/s")
+
+    def left_s(self) -> float | None:
+        """Return the seconds until all trials have ended, should no rule end one before; None before the first steps.
+
+        A trial that has not begun is given the others' pace, by what its epochs cost.
+        """
+        paces = {view.name: pace for view in self.views.values() if (pace := view.epoch_s()) is not None}
+        if not paces:
+            return None
+        rate = sum(pace / self.views[name].cost for name, pace in paces.items()) / len(paces)
+        going = [view for view in self.views.values() if view.state in {"waiting", "starting", "running"}]
+        left = [paces.get(view.name, rate * view.cost) * view.epochs_left() for view in going]
+        return max(sum(left) / self._slots, max(left, default=0.0))
 
     def decided(self, name: str, decision: TrialDecision) -> None:
         """A rule was applied to a trial."""
@@ -150,9 +204,12 @@ class Monitor:
 
     def table(self) -> Group:
         """Return the live table, the trials that run first, and below it why others ended."""
-        table = Table(title=f"{duration(time.time() - self._started)}", title_justify="left", box=None, pad_edge=False)
-        for header in ("variant", "state", "epoch", "loss", *(title for _, title in _SHOWN_SMOKE), "gates", "left"):
-            numeric = header in {"epoch", "loss", "left", *(title for _, title in _SHOWN_SMOKE)}
+        left = self.left_s()
+        title = duration(time.time() - self._started) + (f", at most {duration(left)} left" if left else "")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        smoke = [title for _, title in _SHOWN_SMOKE]
+        for header in ("variant", "state", "epoch", "loss", "win/s", *smoke, "gates", "left"):
+            numeric = header not in {"variant", "state", "gates"}
             table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
         # A low terminal cuts off what comes last.
         views = sorted(self.views.values(), key=place)
@@ -161,8 +218,9 @@ class Monitor:
             table.add_row(
                 view.name,
                 view.state,
-                f"{view.epoch}/{view.num_epochs}",
+                view.shown_epoch(),
                 _number(view.loss),
+                f"{view.windows_per_second:,.0f}" if view.windows_per_second and view.state == "running" else "",
                 *(_per_cent(view.smoke.get(key)) for key, _ in _SHOWN_SMOKE),
                 view.gates,
                 duration(eta) if eta is not None else "",

@@ -35,6 +35,7 @@ from orchestrator.run.ledger import VariantFolder
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
+from orchestrator.trials.telling import Teller
 
 PREDICT_LATENCY_QUERIES = 200
 """A batch-of-one forward pass is timed this often."""
@@ -226,6 +227,9 @@ class Trial:
         num_steps = 0
         diverged = None
         iterator = iter(batches)
+        training = self.setup.training
+        steps = len(self.windows.train) // training.batch_size
+        teller = Teller(self.setup.name, epoch=epoch, steps=steps, batch_size=training.batch_size)
         while True:
             with watch.time("data"):
                 batch = next(iterator, None)
@@ -243,6 +247,8 @@ class Trial:
                 break
             for name, value in result.items():
                 sums[name] = sums.get(name, 0.0) + value
+            if self.rank == 0:
+                teller.tell(num_steps, sums["loss"])
         means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
         if num_steps:

@@ -22,6 +22,7 @@ from orchestrator.tracking.listeners import Listeners
 from orchestrator.tracking.trackers import Tracking
 from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.trials.setup import TrialSetup
+from orchestrator.trials.telling import told
 from orchestrator.trials.tuning import Bookkeeper, run_trials
 
 
@@ -39,7 +40,12 @@ def train_all(
     trials = config.trials
     rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
     stages: Sequence[Sequence[str]] = config.stages or [list(config.resolved_variants)]
-    monitor = Monitor(session.stream, {name: trial.variant.training.epochs for name, trial in trials.items()})
+    monitor = Monitor(
+        session.stream,
+        {name: trial.variant.training.epochs for name, trial in trials.items()},
+        costs=epoch_costs(prepared),
+        slots=started.admission.slots,
+    )
     with monitor, LivePage(ledger.path, config.name, monitor.views, measured.baselines) as page:
         monitor.on_change = page.change
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
@@ -140,18 +146,26 @@ def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor, schedule
         monitor,
         check_interrupt=session.interrupt.check,
         is_paused=scheduler.is_paused,
+        told=told,
         silence_warning_s=prepared.config.resources.silence_warning_s,
     )
 
 
 def by_cost(prepared: Prepared) -> list[str]:
     """Return the trials, the most expensive training first."""
+    trials = prepared.config.trials
+    return longest_first(
+        {name: cost * trials[name].variant.training.epochs for name, cost in epoch_costs(prepared).items()}
+    )
+
+
+def epoch_costs(prepared: Prepared) -> dict[str, int]:
+    """Return what an epoch of each trial costs beside those of others: the operations of one window."""
     config, dim = prepared.config, prepared.data.payload.dim
-    costs = {
-        name: flops_per_window(trial.variant.spec, dim, config.data.context_length) * trial.variant.training.epochs
+    return {
+        name: flops_per_window(trial.variant.spec, dim, config.data.context_length)
         for name, trial in config.trials.items()
     }
-    return longest_first(costs)
 
 
 def stage_passed(prepared: Prepared, finals: FinalEvaluations, stage: Sequence[str]) -> bool:

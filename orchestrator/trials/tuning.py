@@ -15,13 +15,17 @@ from evaluation.ending import Ending
 from orchestrator.cluster.start import num_placement_groups
 from orchestrator.gates import ended
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.progress import Progress
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
+from orchestrator.trials.telling import forget
 from orchestrator.trials.trial import run_trial
 
 _EVENTS = {"started_at": "worker_s", "first_epoch_at": "first_epoch_s", "first_step_at": "first_step_s"}
+ASK_EVERY_S = 1.0
+"""How often trials are asked how far they are in their epochs."""
 PREDICTED = -1  # stands for the epoch of the last report, which brings the predictions of the test windows
 # A Tune trial must hold something: while a worker group holds its own, a sliver of the head node and no CPU.
 _GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
@@ -38,14 +42,17 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         *,
         check_interrupt: Callable[[], None],
         is_paused: Callable[[str], bool],
+        told: Callable[[str], Progress | None],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
         self._check_interrupt = check_interrupt
         self._is_paused = is_paused
+        self._told = told
         self._seen: set[tuple[str, int]] = set()
         self._nodes: dict[str, str | None] = {}  # where each trial last reported from
-        self._heard = time.monotonic()
+        self._heard = self._asked = time.monotonic()
+        self._training: set[str] = set()
         self._silence_warning_s = silence_warning_s
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,6 +62,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop turned: when no trial has reported for long, say who holds what, so that a hang is no riddle."""
         self._check_interrupt()
+        self._ask_for_progress()
         if time.monotonic() - self._heard < self._silence_warning_s:
             return
         self._heard = time.monotonic()
@@ -64,9 +72,19 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             f"placement groups holding resources: {num_placement_groups()}; `ray status` shows the nodes"
         )
 
+    def _ask_for_progress(self) -> None:
+        now = time.monotonic()
+        if now - self._asked < ASK_EVERY_S:
+            return
+        self._asked = now
+        for name in self._training:
+            if (progress := self._told(name)) is not None:
+                self._monitor.progressed(name, progress)
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A slot was given to a trial."""
         name = trial.config["trial"]
+        self._training.add(name)
         self._timeline.mark(name, "started_s")
         self._monitor.started(name)
 
@@ -101,8 +119,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
-        name = trial.config["trial"]
-        self._timeline.update(name, "ended_s")
+        name = self._ended(trial)
         if self._is_paused(name):
             self._monitor.paused(name)
             self._timeline.paused = True
@@ -111,14 +128,19 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial raised."""
-        name = trial.config["trial"]
-        self._timeline.update(name, "ended_s")
+        name = self._ended(trial)
         if self._has_verdict(name):
             # An error while its processes end takes nothing from a trial that was pruned or had finished.
             self._monitor.say(f"  {name}: an error after its end: {last_line(trial.error_file)}")
         else:
             node = self._nodes.get(name)
             self._fail(name, last_line(trial.error_file) + (f" (on {node})" if node else ""))
+
+    def _ended(self, trial: Trial) -> str:
+        name: str = trial.config["trial"]
+        self._training.discard(name)
+        self._timeline.update(name, "ended_s")
+        return name
 
     def _has_verdict(self, name: str) -> bool:
         return self._ledger.verdict_of(name) is not None
@@ -151,6 +173,7 @@ def run_trials(
     storage: Path,
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
+    forget(names)
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _resources_of(setups[config["trial"]])),

@@ -10,6 +10,7 @@ from rich.console import Console
 from evaluation.ending import Ending
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import TrialEnd
+from orchestrator.run.progress import Progress
 from orchestrator.screen.monitor import Monitor
 
 
@@ -205,3 +206,77 @@ def test_the_table_fits_an_80_column_terminal(monitor: Monitor) -> None:
     lines = rendered(monitor, width=80)
     assert max(map(len, lines)) <= 80
     assert any("mamba_s" in line and "running" in line and "45.6 %" in line and "marginal" in line for line in lines)
+
+
+# ---- inside an epoch
+
+
+def inside(step: int, *, epoch: int = 1, seconds: float = 10.0) -> Progress:
+    return Progress(epoch=epoch, step=step, steps=100, loss=0.7, windows_per_second=1234.5, seconds=seconds)
+
+
+def test_a_trial_shows_how_far_it_is_inside_its_epoch_and_what_is_left(monitor: Monitor, clock: Any) -> None:
+    monitor.started("amn")
+    clock.now = 1012.0
+    monitor.progressed("amn", inside(20))  # a fifth of an epoch took 10 s: 3.8 epochs are left
+    assert row(monitor, "amn") == ["amn", "running", "0.2/4", "0.700", "1,234", "3 min"]
+
+
+def test_a_report_takes_the_place_of_what_was_told_before(monitor: Monitor, clock: Any) -> None:
+    monitor.started("amn")
+    clock.now = 1012.0
+    monitor.progressed("amn", inside(50))
+    clock.now = 1022.0
+    monitor.epoch("amn", {"epoch": 1, "loss": 0.9, "first_step_at": 1002.0})
+    assert row(monitor, "amn")[2] == "1/4"
+    monitor.progressed("amn", inside(90))  # of the epoch that is over
+    assert row(monitor, "amn")[2] == "1/4"
+    clock.now = 1032.0
+    monitor.progressed("amn", inside(50, epoch=2))
+    assert row(monitor, "amn")[2] == "1.5/4"
+    assert row(monitor, "amn")[-1] == "50 s"  # 1.5 epochs took 30 s
+
+
+def test_a_trial_that_has_ended_moves_no_more(monitor: Monitor) -> None:
+    monitor.decided("amn", decision("prune"))
+    monitor.progressed("amn", inside(50, epoch=1))
+    assert row(monitor, "amn")[1:3] == ["pruned", "0/4"]
+
+
+def test_without_a_terminal_a_long_epoch_is_told_once_a_minute(
+    monitor: Monitor, stream: io.StringIO, clock: Any
+) -> None:
+    monitor.started("amn")
+    for second in range(10, 140, 10):
+        clock.now = 1000.0 + second
+        monitor.progressed("amn", inside(second // 2, seconds=float(second)))
+    assert stream.getvalue().splitlines() == [
+        "  [    0 s] amn: started",
+        "  [   60 s] amn: step 30 of 100 in epoch 1/4, loss 0.700, 1,234 windows/s",
+        "  [  120 s] amn: step 60 of 100 in epoch 1/4, loss 0.700, 1,234 windows/s",
+    ]
+
+
+def test_the_time_left_of_a_run_gives_waiting_trials_the_pace_of_the_others(clock: Any, stream: io.StringIO) -> None:
+    monitor = Monitor(stream, {"dear": 4, "cheap": 4}, costs={"dear": 2.0, "cheap": 1.0}, slots=1)
+    assert monitor.left_s() is None
+    monitor.started("dear")
+    clock.now = 1020.0
+    monitor.epoch("dear", {"epoch": 1, "loss": 0.9, "first_step_at": 1000.0})
+    # Three epochs of 20 s, then four of 10 s.
+    assert monitor.left_s() == pytest.approx(100.0)
+    assert rendered(monitor)[0] == "20 s, at most 2 min left"
+    monitor.decided("dear", decision("prune"))
+    assert monitor.left_s() == pytest.approx(40.0)
+
+
+def test_slots_share_what_is_left_but_no_trial_is_cut_in_two(clock: Any, stream: io.StringIO) -> None:
+    monitor = Monitor(stream, {"a": 4, "b": 4, "c": 4}, slots=2)
+    for name in ("a", "b"):
+        monitor.started(name)
+        clock.now += 10.0
+        monitor.epoch(name, {"epoch": 1, "loss": 0.9, "first_step_at": clock.now - 10.0})
+    assert monitor.left_s() == pytest.approx((30 + 30 + 40) / 2)
+    monitor.decided("a", decision("prune"))
+    monitor.decided("b", decision("prune"))
+    assert monitor.left_s() == pytest.approx(40.0)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from orchestrator.gates import TrialDecision
 from orchestrator.run.ledger import Ledger
+from orchestrator.run.progress import Progress
 from orchestrator.run.records import keep_epoch
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
@@ -30,12 +32,14 @@ class Stage:
 
     def __init__(self, ledger: Ledger, silence_warning_s: float = 600.0) -> None:
         self.ledger, self.timeline, self.stream = ledger, Timeline(), io.StringIO()
+        self.told: dict[str, Progress] = {}
         self.keeper = Bookkeeper(
             ledger,
             self.timeline,
             Monitor(self.stream, {"a": 4, "b": 4}),
             check_interrupt=lambda: None,
             is_paused=lambda name: name == "paused",
+            told=self.told.get,
             silence_warning_s=silence_warning_s,
         )
 
@@ -186,3 +190,19 @@ def test_the_innermost_error_of_a_traceback_is_one_line(tmp_path: Path, text: st
 
 def test_without_an_error_file_that_is_said() -> None:
     assert last_line(None) == "no traceback was kept; see ray.log"
+
+
+def test_only_trials_that_train_are_asked_how_far_they_are(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.trials.tuning.ASK_EVERY_S", 0.0)
+    stage = Stage(ledger)
+    half = Progress(epoch=1, step=5, steps=10, loss=0.5, windows_per_second=100.0, seconds=1.0)
+    stage.told |= {"a": half, "b": half}
+    stage.start("a")
+    stage.keeper.on_step_begin(0, [])
+    views = stage.keeper._monitor.views
+    assert (views["a"].inside, views["b"].inside) == (0.5, 0.0)
+    ledger.record("a", decision("prune"))
+    stage.keeper.on_trial_complete(0, [], trial("a"))
+    stage.told["a"] = replace(half, step=9)
+    stage.keeper.on_step_begin(0, [])
+    assert views["a"].inside == 0.5

@@ -1,0 +1,56 @@
+"""How far a trial is inside its epoch: a few numbers in the cluster's own table, renewed while it trains.
+
+Nothing is decided by them; they are for people, for whom an epoch may take hours.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+from orchestrator.run.progress import Progress
+
+_NAMESPACE = b"next-vector-progress"
+TELL_EVERY_S = 1.0
+
+
+class Teller:
+    """Tells how far one epoch of a trial is, at most once a second."""
+
+    def __init__(self, trial: str, *, epoch: int, steps: int, batch_size: int) -> None:
+        self._trial, self._epoch, self._steps, self._batch_size = trial, epoch, steps, batch_size
+        self._began = self._told = time.monotonic()
+
+    def tell(self, step: int, sum_of_losses: float) -> None:
+        """Note a step that is done."""
+        now = time.monotonic()
+        if now - self._told < TELL_EVERY_S:
+            return
+        self._told = now
+        seconds = now - self._began
+        progress = Progress(
+            epoch=self._epoch,
+            step=step,
+            steps=self._steps,
+            loss=sum_of_losses / step,
+            windows_per_second=step * self._batch_size / seconds,
+            seconds=seconds,
+        )
+        content = json.dumps(asdict(progress)).encode()
+        _internal_kv_put(self._trial.encode(), content, overwrite=True, namespace=_NAMESPACE)
+
+
+def told(trial: str) -> Progress | None:
+    """Return what a trial told last; None before it told anything."""
+    found = _internal_kv_get(trial.encode(), namespace=_NAMESPACE)
+    return None if found is None else Progress(**json.loads(found))
+
+
+def forget(trials: Iterable[str]) -> None:
+    """Remove what trials told in an earlier launch, which a cluster may outlive."""
+    for trial in trials:
+        _internal_kv_del(trial.encode(), namespace=_NAMESPACE)

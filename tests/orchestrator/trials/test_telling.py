@@ -1,0 +1,45 @@
+"""What a trial tells of its epoch, in a table that stands in for the cluster's."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.run.progress import Progress
+from orchestrator.trials import telling
+from orchestrator.trials.telling import Teller, forget, told
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, stopped_clock: Any) -> Any:
+    table: dict[bytes, bytes] = {}
+    monkeypatch.setattr(
+        telling, "_internal_kv_put", lambda key, value, overwrite, namespace: table.update({key: value})
+    )
+    monkeypatch.setattr(telling, "_internal_kv_get", lambda key, namespace: table.get(key))
+    monkeypatch.setattr(telling, "_internal_kv_del", lambda key, namespace: table.pop(key, None))
+    found = stopped_clock("orchestrator.trials.telling")
+    found.monotonic = lambda: found.now
+    return found
+
+
+def test_a_trial_tells_at_most_once_a_second(clock: Any) -> None:
+    teller = Teller("amn", epoch=3, steps=40, batch_size=32)
+    clock.now += 0.5
+    teller.tell(1, 0.9)
+    assert told("amn") is None
+    clock.now += 1.5
+    teller.tell(4, 2.0)
+    expected = Progress(epoch=3, step=4, steps=40, loss=0.5, windows_per_second=64.0, seconds=2.0)
+    assert told("amn") == expected
+    assert expected.share == 0.1
+    clock.now += 0.9
+    teller.tell(8, 2.0)
+    assert told("amn") == expected
+
+
+def test_what_was_told_is_forgotten(clock: Any) -> None:
+    teller = Teller("amn", epoch=1, steps=10, batch_size=32)
+    clock.now += 2.0
+    teller.tell(1, 1.0)
+    forget(["amn", "mamba_s"])
+    assert told("amn") is None
