@@ -39,6 +39,9 @@ _ENVIRONMENT = {
     # Ctrl-C is handled by the launcher.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_CHECKPOINT_UPLOAD_WARN_INTERVAL_S": "3600",
+    # An agent whose raylet is gone ends after five of these.
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1",
+    "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -49,9 +52,6 @@ _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A worker that starts while the cluster dies tries five times so long to reach its head: 25 s by default.
     "RAY_gcs_rpc_server_connect_timeout_s": "1",
-    # An agent whose raylet was killed tells the head of it, and tries so long to reach one that is gone, too: 60 s by
-    # default. The head of such a cluster never comes back.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
 }
 
 
