@@ -105,6 +105,8 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         ) from error
     if address:
         check_nodes(ray.nodes())
+    else:
+        _let_agents_end(Path(context.address_info["session_dir"]))
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=token_path())
 
@@ -181,6 +183,18 @@ def _name_cluster() -> None:
         port = free.getsockname()[1]
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
     os.environ["RAY_ADDRESS"] = _own["address"] = f"127.0.0.1:{port}"
+
+
+def _let_agents_end(session: Path) -> None:
+    """Keep Ray's agents from living on for a minute after a kill -9 of the launch.
+
+    An agent whose raylet is gone reports that to the head, which is gone as well, and waits; unless the end of the
+    raylet's log says that it was told to end.
+    """
+    log = session / "logs" / "raylet.out"
+    if log.is_file():
+        with log.open("a", encoding="utf-8") as file:
+            file.write("next-vector: an agent that finds the words 'Raylet received SIGTERM' here ends at once\n")
 
 
 def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
