@@ -25,7 +25,7 @@ def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
 def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
     """Return the operations (2 per multiply-add) of the matrix products of one forward pass over one window.
 
-    Elementwise work and the convolution do not count. The backward pass costs about twice as much.
+    Elementwise work and the convolution do not count.
     """
     if isinstance(spec, ImportedSpec):
         return spec.counts(dim).flops
@@ -40,6 +40,11 @@ def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length:
         assert isinstance(spec, MambaSpec)
         macs = L * dim * spec.d_model + sum(_layer_macs(spec, kind, L) for kind in spec.layers())
     return 2 * (macs + head)
+
+
+def training_flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
+    """Return the operations of a forward and a backward pass, which costs about two forward passes, over one window."""
+    return 3 * flops_per_window(spec, dim, context_length)
 
 
 def _amn_weights(spec: AmnSpec, dim: int) -> int:

@@ -39,9 +39,6 @@ _ENVIRONMENT = {
     # Ctrl-C is handled by the launcher.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_CHECKPOINT_UPLOAD_WARN_INTERVAL_S": "3600",
-    # An agent whose raylet is gone ends after five of these.
-    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "1",
-    "RAY_RUNTIME_ENV_AGENT_CHECK_PARENT_INTERVAL_S": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -157,7 +154,7 @@ def check_run_folder(path: Path) -> str:
     """Return a warning where a run folder would be lost with Ray's own files; UserError where it is no local path."""
     if "://" in str(path) or re.match(r"^[a-z0-9]+:/", str(path)):
         raise UserError(
-            f"--run-dir {path}: expected a local folder, got an address; give a folder, and copy it when the run ends"
+            f"--run-dir {path}: expected a local folder, got an address; give a folder, and the address as mirror"
         )
     if any(part.startswith("_ray_pkg_") or part == "runtime_resources" for part in path.resolve().parts):
         return f"warning: {path.resolve()} lies in Ray's package cache and may be removed; give an absolute --run-dir"

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from data.errors import UserError
-from models.spec.costs import flops_per_window
+from models.spec.costs import training_flops_per_window
 from orchestrator.config.experiment import ExperimentConfig, PlannedTrial
+from orchestrator.config.references import check_epochs
 from orchestrator.config.search import with_settings
 
 NEAR = 0.05
 """A search is planned to cost its budget to within this share."""
 MOST_EPOCHS = 10_000
-_TRAINING_PASSES = 3  # the backward pass costs twice the forward pass
 
 
 def with_budget(config: ExperimentConfig, dim: int, num_windows: int) -> ExperimentConfig:
@@ -25,7 +25,7 @@ def with_budget(config: ExperimentConfig, dim: int, num_windows: int) -> Experim
         num_windows: How many training windows there are.
 
     Raises:
-        UserError: No number of epochs comes within 5 % of the budget.
+        UserError: No number of epochs comes within 5 % of the budget, or a smoke evaluation would come after the last.
     """
     if config.search is None or config.search.budget is None:
         return config
@@ -33,7 +33,9 @@ def with_budget(config: ExperimentConfig, dim: int, num_windows: int) -> Experim
     for name in config.resolved_variants:
         epochs = _epochs(name, config.trials_of(name), config, dim, num_windows)
         variants[name] = with_settings(variants[name], {"training.epochs": epochs})
-    return config.model_copy(update={"variants": variants})
+    found = config.model_copy(update={"variants": variants})
+    check_epochs(found)
+    return found
 
 
 def planned_flops(costs: Sequence[int], halving: Sequence[int], epochs: int) -> tuple[int, int]:
@@ -55,7 +57,7 @@ def epoch_flops(trial: PlannedTrial, dim: int, context_length: int, num_windows:
     """Return the operations of one epoch of training: forward and backward over every full batch."""
     batch = trial.variant.training.batch_size
     windows = num_windows // batch * batch
-    return _TRAINING_PASSES * flops_per_window(trial.variant.spec, dim, context_length) * windows
+    return training_flops_per_window(trial.variant.spec, dim, context_length) * windows
 
 
 def _epochs(name: str, trials: Sequence[PlannedTrial], config: ExperimentConfig, dim: int, num_windows: int) -> int:

@@ -23,13 +23,8 @@ def check_references(config: ExperimentConfig) -> None:
     _check_names(config)
     _check_mirror(config.mirror)
     _check_search(config)
-    most_epochs = max(variant.training.epochs for variant in variants.values())
-    for position, epoch in enumerate(config.smoke.epochs):
-        if epoch > most_epochs:
-            raise UserError(
-                f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
-                "that epoch never comes: drop it or train longer"
-            )
+    if config.search is None or config.search.budget is None:
+        check_epochs(config)
     _check_smoke_gates(config)
     learned = {name for name, variant in variants.items() if variant.kind == "baseline"}
     known_at_end = set(config.baseline_names) | learned
@@ -52,6 +47,24 @@ def check_references(config: ExperimentConfig) -> None:
                 f"got {variant.training.val_windows}; all variants are validated on the same windows"
             )
     _check_stages(config)
+
+
+def check_epochs(config: ExperimentConfig) -> None:
+    """Refuse what would happen after a last epoch; with `search.budget` the data must be known before."""
+    most_epochs = max(variant.training.epochs for variant in config.resolved_variants.values())
+    for position, epoch in enumerate(config.smoke.epochs):
+        if epoch > most_epochs:
+            raise UserError(
+                f"smoke.epochs[{position}]: expected at most {most_epochs} (training.epochs), got {epoch}; "
+                "that epoch never comes: drop it or train longer"
+            )
+    halving = config.search.halving if config.search is not None else ()
+    for trial in config.trials.values() if halving else ():
+        if halving[-1] >= trial.variant.training.epochs:
+            raise UserError(
+                f"search.halving: expected epochs before the last, {trial.variant.training.epochs} of {trial.name}, "
+                f"got {halving[-1]}; halve earlier or train longer"
+            )
 
 
 def _check_mirror(address: str | None) -> None:
@@ -105,19 +118,7 @@ def _check_search(config: ExperimentConfig) -> None:
             raise UserError(f"{other}: expected none beside search, got {list(given)}; search first, then leave it out")
     if list(search.halving) != sorted(set(search.halving)):
         raise UserError(f"search.halving: expected rising epochs, got {list(search.halving)}; sort them")
-    if search.budget is not None:
-        _check_budget(config)
-        return
-    for trial in config.trials.values():
-        if search.halving and search.halving[-1] >= trial.variant.training.epochs:
-            raise UserError(
-                f"search.halving: expected epochs before the last, {trial.variant.training.epochs} of {trial.name}, "
-                f"got {search.halving[-1]}; halve earlier or train longer"
-            )
-
-
-def _check_budget(config: ExperimentConfig) -> None:
-    for name in config.resolved_variants:
+    for name in config.resolved_variants if search.budget is not None else ():
         if "training.epochs" in config.space_of(name):
             raise UserError(
                 f"variants.{name}: expected no search for training.epochs beside search.budget, got one; the budget "

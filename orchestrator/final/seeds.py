@@ -17,7 +17,7 @@ from evaluation.ending import Ending
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.results import Row
 from evaluation.statistics.outcomes import Outcomes
-from models.spec.costs import flops_per_window
+from models.spec.costs import training_flops_per_window
 from orchestrator.config.experiment import ExperimentConfig, PlannedTrial
 from orchestrator.final.result import FinalResult
 from orchestrator.gates import EarlyStopping, best_epoch
@@ -107,7 +107,7 @@ def search_entries(config: ExperimentConfig, variant: str, end: VariantEnd, ledg
     for trial in config.trials_of(variant):
         records, selection = ledger.variant(trial.name).records(), config.selection(trial.variant)
         best = best_epoch([epoch_of(record) for record in records], selection) if records else None
-        forward = flops_per_window(trial.variant.spec, dim, config.data.context_length)
+        flops = training_flops_per_window(trial.variant.spec, dim, config.data.context_length)
         entries.append(
             {
                 "trial": trial.name,
@@ -117,7 +117,7 @@ def search_entries(config: ExperimentConfig, variant: str, end: VariantEnd, ledg
                 "epochs": end.trials[trial.name].epoch,
                 "best_epoch": best.epoch if best else None,
                 "score": best.metrics.get(selection.metric) if best else None,
-                "flops": 3 * forward * (records[-1]["windows_seen"] if records else 0),
+                "flops": flops * (records[-1]["windows_seen"] if records else 0),
                 "train_s": sum(r["seconds"].get(part, 0.0) for r in records for part in ("data", "step")),
             }
         )

@@ -61,6 +61,11 @@ class VariantFolder:
         self.predicted = path / "predicted.json"
         self.predictions = path / "predictions.npy"
 
+    @property
+    def trial(self) -> str:
+        """Return the trial's name, which no trial of another run has where `run` is known."""
+        return self.run or self.path.name
+
     def smoke(self, epoch: int) -> Path:
         """Return the path of one smoke evaluation's record."""
         return self.path / f"smoke_epoch{epoch}.json"
@@ -140,7 +145,7 @@ class Ledger:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a run folder, got a file; give another --run-dir")
         if not self.is_claimed():
-            self._refuse_foreign()
+            self.refuse_foreign()
             return
         stored = read_json(self.manifest)
         advice = "give another --run-dir or name, or start over with --fresh"
@@ -182,11 +187,11 @@ class Ledger:
         if not self.path.is_dir():
             return None
         if made_names(self.path, KIND) is None:
-            self._refuse_foreign()
+            self.refuse_foreign()
             return None
         return move_aside(self.path, KIND)
 
-    def _refuse_foreign(self) -> None:
+    def refuse_foreign(self) -> None:
         """Refuse a folder that no run has claimed and that holds more than a launch which died at once leaves."""
         if not self.path.is_dir():
             return

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from data.errors import UserError
-from data.io import read_json, write_json
+from data.io import read_json, replace_folder, replacing, write_json
 from data.output import MARKER, is_ours
 from orchestrator.run.faults import RunError
 from orchestrator.run.ledger import KIND, MADE, Ledger
@@ -48,7 +49,7 @@ class Mirror:
     def __init__(self, address: str, name: str, ledger: Ledger, say: Callable[[str], None] = print) -> None:
         from pyarrow import fs
 
-        self.address, self.folder, self.say = address, ledger.path, say
+        self.address, self.ledger, self.folder, self.say = address, ledger, ledger.path, say
         try:
             if "://" in address:
                 self.files, base = fs.FileSystem.from_uri(address)
@@ -70,11 +71,12 @@ class Mirror:
             UserError: The copy is not ours, not of this run, or another folder has written it since.
         """
         self._check_ours()
-        if not (self.folder / MARKER).is_file():
-            if "manifest.json" in self.there:  # the last thing that a first copy writes
-                self._download()
-                return True
-            return False
+        if not self.ledger.is_claimed():
+            if "manifest.json" not in self.there:  # the last thing that a first copy writes
+                return False
+            self.ledger.refuse_foreign()
+            self._download()
+            return True
         own = read_json(self.folder / NOTE) if (self.folder / NOTE).is_file() else {}
         if "manifest.json" in self.there and own.get("mark") != self._read_json(NOTE).get("mark"):
             self._refuse(
@@ -107,11 +109,12 @@ class Mirror:
             last = False
             while not last:
                 last = stop.wait(EVERY_S)
+                before, fault = fault, ""
                 try:
                     self.copy(mark)
-                    fault = ""
-                except OSError as error:
-                    if fault != (fault := _short(error)) and not last:
+                except Exception as error:  # whatever it is, the run matters more, and the end says so
+                    fault = _short(error)
+                    if fault != before and not last:
                         self.say(f"warning: mirror {self.address}: {fault}; the run goes on, the copy is tried again")
 
         thread = threading.Thread(target=work, name="mirror", daemon=True)
@@ -138,7 +141,7 @@ class Mirror:
 
     def copy(self, mark: str) -> int:
         """Copy what has changed, remove what is gone, and return how many files were copied; OSError when it fails."""
-        if not (self.folder / MARKER).is_file():
+        if not self.ledger.is_claimed():
             return 0  # the run has not claimed its folder yet
         with ExitStack() as stack:
             changed: dict[str, tuple[IO[bytes], list[int]]] = {}
@@ -199,21 +202,18 @@ class Mirror:
 
     def _download(self) -> None:
         """Bring the whole copy into a new folder beside the run folder, then give it its name."""
-        beside = self.folder.with_name(f".{self.folder.name}.mirror")
-        shutil.rmtree(beside, ignore_errors=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
         try:
             for name in self.there:
                 file = beside / name
                 if beside not in file.resolve().parents and file.resolve().parent != beside.resolve():
                     self._refuse("names inside the run folder", name)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with self.files.open_input_stream(f"{self.base}/{name}") as stream, file.open("wb") as out:
+                with self.files.open_input_stream(f"{self.base}/{name}") as stream, replacing(file) as out:
                     shutil.copyfileobj(stream, out, _BLOCK)
             stamps = {name: _stamp((beside / name).stat()) for name in self.there if name != NOTE}
             write_json(beside / NOTE, {**self._read_json(NOTE), "files": stamps})
-            if self.folder.is_dir():
-                self.folder.rmdir()
-            beside.rename(self.folder)
+            replace_folder(beside, self.folder)
         except OSError as error:
             self._refuse("a copy that can be read back", error)
         finally:

@@ -160,7 +160,6 @@ class Monitor:
             view.began = view.told = now - progress.seconds
         view.state, view.inside, view.paced, view.loss = "running", progress.share, now, progress.loss
         view.windows_per_second = progress.windows_per_second
-        self.on_change()
         if now - view.told >= TELL_EVERY_S:
             view.told = now
             step = f"step {progress.step:,} of {progress.steps:,} in epoch {progress.epoch}/{view.num_epochs}"

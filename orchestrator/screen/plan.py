@@ -10,7 +10,7 @@ from data.errors import UserError
 from data.preflight.check import Check, table_of
 from data.preflight.run import blocking
 from data.prepare import PreparedData, prepare_data
-from models.spec.costs import flops_per_window, num_parameters
+from models.spec.costs import num_parameters, training_flops_per_window
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit, memory_gib
 from orchestrator.config.budget import with_budget
@@ -62,9 +62,8 @@ def variant_table(config: ExperimentConfig, data: PreparedData) -> str:
     for name, variant in config.resolved_variants.items():
         training = variant.training
         steps = len(data.splits.train) // training.batch_size
-        flops = flops_per_window(variant.spec, data.payload.dim, config.data.context_length)
-        # The backward pass costs twice the forward pass.
-        total = 3 * flops * steps * training.batch_size * training.epochs
+        flops = training_flops_per_window(variant.spec, data.payload.dim, config.data.context_length)
+        total = flops * steps * training.batch_size * training.epochs
         rows.append(
             [
                 name,

@@ -15,6 +15,7 @@ from data.io import plain
 from data.payload.keys import Int32
 from orchestrator.config.experiment import TrainingConfig, Variant
 from orchestrator.gates import EarlyStopping
+from orchestrator.run.ledger import VariantFolder
 
 Verdict = Literal["continue", "survived", "ended"]
 """The judge's answer to a report: train on; the trial is over and its best weights predict the test windows; over."""
@@ -65,6 +66,11 @@ class TrialSetup:
     def training(self) -> TrainingConfig:
         """Return the variant's training settings."""
         return self.variant.training
+
+    @property
+    def folder(self) -> VariantFolder:
+        """Return the trial's part of the run folder, as the driver's node sees it."""
+        return VariantFolder(self.last.parent, self.provenance.get("run"))
 
 
 def to_report(record: Mapping[str, Any], files: Mapping[str, Any], number: str) -> dict[str, Any]:

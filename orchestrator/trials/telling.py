@@ -1,15 +1,18 @@
 """How far a trial is inside its epoch: a few numbers in the cluster's own table, renewed while it trains.
 
-Nothing is decided by them; they are for people, for whom an epoch may take hours.
+Nothing is decided by them; they are for people, for whom an epoch may take hours. So a table that does not answer ends
+no training. A trial is named by its folder's `run`: the same variant may train in another run on the same cluster.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from ray.exceptions import RpcError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 from orchestrator.run.progress import Progress
@@ -41,16 +44,20 @@ class Teller:
             seconds=seconds,
         )
         content = json.dumps(asdict(progress)).encode()
-        _internal_kv_put(self._trial.encode(), content, overwrite=True, namespace=_NAMESPACE)
+        with contextlib.suppress(RpcError):
+            _internal_kv_put(self._trial.encode(), content, overwrite=True, namespace=_NAMESPACE)
 
 
 def told(trial: str) -> Progress | None:
     """Return what a trial told last; None before it told anything."""
-    found = _internal_kv_get(trial.encode(), namespace=_NAMESPACE)
+    found = None
+    with contextlib.suppress(RpcError):
+        found = _internal_kv_get(trial.encode(), namespace=_NAMESPACE)
     return None if found is None else Progress(**json.loads(found))
 
 
 def forget(trials: Iterable[str]) -> None:
-    """Remove what trials told in an earlier launch, which a cluster may outlive."""
+    """Remove what trials have told; a cluster may outlive them."""
     for trial in trials:
-        _internal_kv_del(trial.encode(), namespace=_NAMESPACE)
+        with contextlib.suppress(RpcError):
+            _internal_kv_del(trial.encode(), namespace=_NAMESPACE)

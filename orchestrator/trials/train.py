@@ -31,7 +31,6 @@ from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
-from orchestrator.run.ledger import VariantFolder
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
@@ -138,7 +137,7 @@ class Trial:
 
     def __init__(self, setup: TrialSetup, rank: int, num_workers: int, device: torch.device) -> None:
         self.setup = setup
-        self.folder = VariantFolder(setup.last.parent, setup.provenance.get("run"))  # as the driver's node sees it
+        self.folder = setup.folder
         self.rank, self.num_workers = rank, num_workers
         self.windows: TrialWindows = ray.get(setup.windows)
         table = open_table(setup.payload_path, setup.provenance["payload_sha256"], setup.evaluator, device)
@@ -229,7 +228,7 @@ class Trial:
         iterator = iter(batches)
         training = self.setup.training
         steps = len(self.windows.train) // training.batch_size
-        teller = Teller(self.setup.name, epoch=epoch, steps=steps, batch_size=training.batch_size)
+        teller = Teller(self.folder.trial, epoch=epoch, steps=steps, batch_size=training.batch_size)
         while True:
             with watch.time("data"):
                 batch = next(iterator, None)

@@ -78,7 +78,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
             return
         self._asked = now
         for name in self._training:
-            if (progress := self._told(name)) is not None:
+            if (progress := self._told(self._ledger.variant(name).trial)) is not None:
                 self._monitor.progressed(name, progress)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -173,7 +173,6 @@ def run_trials(
     storage: Path,
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
-    forget(names)
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _resources_of(setups[config["trial"]])),
@@ -194,7 +193,12 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max(s.training.max_retries for s in setups.values())),
         ),
     )
-    tuner.fit()
+    told = [setups[name].folder.trial for name in names]
+    forget(told)
+    try:
+        tuner.fit()
+    finally:
+        forget(told)
 
 
 def _resources_of(setup: TrialSetup) -> tune.PlacementGroupFactory:

@@ -191,3 +191,10 @@ def test_all_formats_are_written_into_the_run_folder(tmp_path):
     assert [path.name for path in paths] == [f"comparison.{suffix}" for suffix in ("md", "csv", "html", "tex")]
     assert (tmp_path / "comparison.md").read_text() == table().markdown()
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_a_search_was_given_and_what_it_used_is_said():
+    searched = row("mamba_s", 0.127, search=[{"trial": f"mamba_s.{one}", "flops": 4.6e12} for one in (1, 2)])
+    notes = " ".join(table(protocol=PROTOCOL | {"search": {"budget": {"flops": 9.8e12}}}, rows=[searched]).footnotes)
+    assert "The search of each variant was given 9.80 TFLOP of training; used: mamba_s 9.20 (94 %)." in notes
+    assert "was given" not in " ".join(table(protocol=PROTOCOL | {"search": {"budget": None}}).footnotes)

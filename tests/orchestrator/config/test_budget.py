@@ -1,7 +1,6 @@
 """A search's budget becomes epochs: the same operations for every variant."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,6 @@ from data.errors import UserError
 from models.spec.costs import flops_per_window
 from orchestrator.config.budget import epoch_flops, planned_flops, with_budget
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.load import load_config
 
 DIM, WINDOWS = 16, 100  # of which 3 batches of 32 are full
 EXPERIMENT = """
@@ -19,16 +17,6 @@ training: {batch_size: 32}
 smoke: {epochs: []}
 search: {samples: 4, space: {training.optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}}, halving: [1, 3]}
 """
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., ExperimentConfig]:
-    def loaded(*overrides: str) -> ExperimentConfig:
-        path = tmp_path / "experiment.yaml"
-        path.write_text(EXPERIMENT)
-        return load_config(path, overrides)
-
-    return loaded
 
 
 def test_an_epoch_is_three_forward_passes_over_every_full_batch(load: Callable[..., ExperimentConfig]) -> None:
@@ -73,8 +61,11 @@ def test_without_a_budget_nothing_changes(load: Callable[..., ExperimentConfig])
     assert with_budget(config, DIM, WINDOWS) is config
 
 
-def test_halving_may_come_later_than_the_epochs_that_the_budget_replaces(load: Callable[..., ExperimentConfig]) -> None:
-    assert load("training.epochs=1", "search.budget.flops=1e10").search is not None
+def test_epochs_are_held_against_the_budgets_and_not_the_files(load: Callable[..., ExperimentConfig]) -> None:
+    config = load("training.epochs=1", "search.budget.flops=1e10", "smoke.epochs=[2]")
+    assert with_budget(config, DIM, WINDOWS).resolved_variants["amn"].training.epochs > 3
+    with pytest.raises(UserError, match=r"smoke.epochs\[0\]: expected at most \d+ .*, got 9999"):
+        with_budget(load("search.budget.flops=1e10", "smoke.epochs=[9999]"), DIM, WINDOWS)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.errors import UserError
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.load import load_config
 from orchestrator.config.search import check_space, draw_samples, with_settings
 
 EXPERIMENT = """
@@ -25,16 +23,6 @@ search:
   space: {training.optimizer.lr: {loguniform: [1.0e-4, 1.0e-2]}, dropout: {uniform: [0.0, 0.3]}}
   halving: [2, 4]
 """
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., ExperimentConfig]:
-    def loaded(*overrides: str) -> ExperimentConfig:
-        path = tmp_path / "experiment.yaml"
-        path.write_text(EXPERIMENT)
-        return load_config(path, overrides)
-
-    return loaded
 
 
 def test_lists_that_fit_are_tried_whole() -> None:

@@ -1,13 +1,13 @@
 """The copy of a run folder: in a folder, and in S3 where moto is installed (`pip install .[cluster]`)."""
 
 import importlib.util
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,14 +24,16 @@ STATE, RECORDS, BEST = (f"variants/small/{name}" for name in ("last.pt", "metric
 def s3() -> Iterator[str]:
     """An S3 of this machine, with the bucket `runs`."""
     if importlib.util.find_spec("moto") is None:
-        pytest.skip("needs moto")
+        pytest.skip("an S3 of this machine: pip install .[cluster], as make test-cluster does")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # A process that waits for a web server's start-up lines is more than the test needs: it asks until it answers.
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
-    os.environ |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
     options = f"endpoint_override=127.0.0.1:{port}&scheme=http"
+    environment = pytest.MonkeyPatch()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        environment.setenv(name, "any")
+    environment.setenv("AWS_REGION", "us-east-1")
     try:
         for _ in range(100):
             with socket.socket() as asked:
@@ -43,6 +45,7 @@ def s3() -> Iterator[str]:
         fs.FileSystem.from_uri(f"s3://runs?{options}&allow_bucket_creation=true")[0].create_dir("runs")
         yield f"s3://runs/{{}}?{options}"
     finally:
+        environment.undo()
         server.terminate()
         server.wait()
 
@@ -60,11 +63,11 @@ def mirror_of(address: str) -> Callable[[Ledger], Mirror]:
     return lambda ledger: Mirror(address, "trial", ledger)
 
 
-def run_folder(path: Path, **files: str) -> Ledger:
+def run_folder(path: Path) -> Ledger:
     """A claimed run folder with a few records."""
     ledger = Ledger(path)
     ledger.open({"name": "trial"}, {"name": "trial"})
-    for name, text in {STATE: "state 1", RECORDS: "record 1\n", BEST: "weights 1", **files}.items():
+    for name, text in {STATE: "state 1", RECORDS: "record 1\n", BEST: "weights 1"}.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
     return ledger
@@ -172,12 +175,18 @@ def test_a_copy_that_fails_is_said_and_ends_the_launch(tmp_path: Path, monkeypat
     monkeypatch.setattr("orchestrator.run.mirror.EVERY_S", 0.01)
     said: list[str] = []
     mirror = Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here"), said.append)
+    copies = Mock(wraps=mirror.copy)
+    monkeypatch.setattr(mirror, "copy", copies)
     (tmp_path / "copies").write_text("a file where the folder should be")
     with (
         pytest.raises(RunError, match=r"expected a whole copy of the run, got .*type the same command again"),
         mirror.kept(),
     ):
-        time.sleep(0.3)
+        while not said:
+            time.sleep(0.01)
+        tries = copies.call_count
+        while copies.call_count < tries + 3:  # the same fault again is not said again
+            time.sleep(0.01)
     assert len(said) == 1 and said[0].startswith(f"warning: mirror {tmp_path / 'copies'}: ")
 
 
@@ -208,3 +217,22 @@ def test_a_place_that_does_not_answer_is_named(tmp_path: Path) -> None:
         UserError, match=r"mirror s3://runs.*: expected a place that answers, got .*; give another mirror"
     ):
         Mirror("s3://runs?endpoint_override=127.0.0.1:9&scheme=http", "trial", Ledger(tmp_path / "here"))
+
+
+def test_a_fault_that_nobody_thought_of_is_no_silent_end_of_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here"))
+    monkeypatch.setattr(mirror, "copy", Mock(side_effect=ZeroDivisionError("no bytes a second")))
+    with pytest.raises(RunError, match="got no bytes a second"), mirror.kept():
+        pass
+
+
+def test_a_folder_with_files_of_others_is_not_replaced_by_the_copy(tmp_path: Path) -> None:
+    Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here")).copy("first")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match=r"there: expected a run folder with its mark, .* got letter.txt without one"):
+        Mirror(str(tmp_path / "copies"), "trial", Ledger(there)).bring_back()
+    assert contents(there) == {"letter.txt": "dear"}

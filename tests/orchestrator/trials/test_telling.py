@@ -1,9 +1,13 @@
 """What a trial tells of its epoch, in a table that stands in for the cluster's."""
 
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from ray.exceptions import RpcError
 
+from orchestrator.run.ledger import VariantFolder
 from orchestrator.run.progress import Progress
 from orchestrator.trials import telling
 from orchestrator.trials.telling import Teller, forget, told
@@ -43,3 +47,21 @@ def test_what_was_told_is_forgotten(clock: Any) -> None:
     teller.tell(1, 1.0)
     forget(["amn", "mamba_s"])
     assert told("amn") is None
+
+
+def test_a_table_that_does_not_answer_ends_no_training(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Mock(side_effect=RpcError("the head is gone"))
+    for name in ("_internal_kv_put", "_internal_kv_get", "_internal_kv_del"):
+        monkeypatch.setattr(telling, name, gone)
+    teller = Teller("amn", epoch=1, steps=10, batch_size=32)
+    clock.now += 2.0
+    teller.tell(1, 1.0)
+    assert told("amn") is None
+    forget(["amn"])
+    assert gone.call_count == 3
+
+
+def test_the_same_variant_in_two_runs_is_two_trials(tmp_path: Path) -> None:
+    one, other = (VariantFolder(tmp_path / "amn", f"{run}/amn").trial for run in ("aaaa", "bbbb"))
+    assert (one, other) == ("aaaa/amn", "bbbb/amn")
+    assert VariantFolder(tmp_path / "amn").trial == "amn"
