@@ -138,7 +138,7 @@ class Monitor:
     def epoch(self, name: str, record: Mapping[str, Any]) -> None:
         """A trial reported an epoch."""
         view = self.views[name]
-        view.state = "running"
+        view.state, view.told = "running", time.time()
         if record["epoch"] > 0:  # epoch 0 has no steps and would make the others seem short
             view.began = view.began or record.get("first_step_at") or time.time()
             view.epochs_here += 1
@@ -157,7 +157,8 @@ class Monitor:
         if view.state not in {"starting", "running"} or progress.epoch != view.epoch + 1:
             return  # told before the report that is here already, or by an earlier attempt
         if view.began is None:
-            view.began = view.told = now - progress.seconds
+            view.began = now - progress.seconds
+        view.told = view.told or view.began
         view.state, view.inside, view.paced, view.loss = "running", progress.share, now, progress.loss
         view.windows_per_second = progress.windows_per_second
         if now - view.told >= TELL_EVERY_S:

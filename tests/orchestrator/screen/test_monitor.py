@@ -257,6 +257,19 @@ def test_without_a_terminal_a_long_epoch_is_told_once_a_minute(
     ]
 
 
+def test_short_epochs_are_told_by_their_ends_alone(monitor: Monitor, stream: io.StringIO, clock: Any) -> None:
+    monitor.started("amn")
+    for epoch in range(1, 4):
+        for second in (10, 20, 30):
+            clock.now += 10.0
+            monitor.progressed("amn", inside(3 * second, epoch=epoch, seconds=float(second)))
+        monitor.epoch("amn", {"epoch": epoch, "loss": 0.9, "first_step_at": 1000.0})
+    assert [line.split("amn: ")[1] for line in stream.getvalue().splitlines()] == [
+        "started",
+        *(f"epoch {epoch}/4, loss 0.900" for epoch in range(1, 4)),
+    ]
+
+
 def test_the_time_left_of_a_run_gives_waiting_trials_the_pace_of_the_others(clock: Any, stream: io.StringIO) -> None:
     monitor = Monitor(stream, {"dear": 4, "cheap": 4}, costs={"dear": 2.0, "cheap": 1.0}, slots=1)
     assert monitor.left_s() is None
