@@ -30,6 +30,9 @@ resources: {{max_concurrent: 2}}  # fewer slots than variants, on any machine
 """
 NO_DROPOUT = "variants.learner.dropout=0.0"
 TIMEOUT_S = 420
+EPOCHS = 100
+"""So many take longer than a test needs to reach into the run."""
+LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
 
 
 def command(experiment: Path, run: Path, *options: str) -> list[str]:

@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 
 from data.io import read_json
-from tests.orchestrator.launches import NO_DROPOUT, REPOSITORY, TIMEOUT_S, command, figures, launch, records, sets
+from tests.orchestrator.launches import (
+    EPOCHS,
+    LONG,
+    NO_DROPOUT,
+    REPOSITORY,
+    TIMEOUT_S,
+    command,
+    figures,
+    launch,
+    records,
+    sets,
+)
 
 pytestmark = pytest.mark.cluster
-EPOCHS = 100  # longer than the first copy takes to come
-LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
 OPTIONS = ["--only", "learner,amn", *sets(*LONG)]
 
 

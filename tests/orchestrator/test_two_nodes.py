@@ -22,11 +22,10 @@ from typing import Any
 import pytest
 
 from data.io import read_json
-from tests.orchestrator.launches import REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
+from tests.orchestrator.launches import LONG, REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
 
 pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).parent / "ray"
-SLOW = ["training.epochs=40", "smoke.epochs=[]", "gates.smoke=[]"]
 
 
 class Cluster:
@@ -147,7 +146,7 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     assert planned.returncode == 0, planned.stderr
     assert "on 2 nodes, each by itself, 2" in planned.stdout
     named = {"RAY_ADDRESS": cluster.address}
-    typed = command(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *SLOW[1:]))
+    typed = command(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *LONG[1:]))
     done = cluster.run(typed, cwd=REPOSITORY, env=named)
     assert f"cluster   {cluster.address}, as RAY_ADDRESS says" in done.stdout, done.stdout + done.stderr
     assert (hidden / "named" / "results.json").is_file()
@@ -157,7 +156,7 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
     run = hidden / "lost"
-    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*SLOW, "variants.learner.dropout=0.0")]
+    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*LONG, "variants.learner.dropout=0.0")]
     typed = command(experiment, run, *options)
     running = subprocess.Popen(
         typed, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
