@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from data.errors import UserError
 from orchestrator.cluster.admission import GIB, ClusterResources, Node
+from orchestrator.cluster.agents import agents_that_end
 from orchestrator.cluster.nodes import PACKAGES, check_nodes
 from orchestrator.cluster.private import keep_token_private, session_folder, token_path
 
@@ -83,7 +84,8 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         options |= {"address": address}
     else:
         # "local": never a cluster that the environment happens to name.
-        options |= {"address": "local", "include_dashboard": True, "_temp_dir": str(session_folder())}
+        sessions = session_folder()
+        options |= {"address": "local", "include_dashboard": True, "_temp_dir": str(sessions)}
         keep_token_private()
         options |= {"runtime_env": {"py_modules": [*modules]}} if modules else {}
         _name_cluster()
@@ -93,6 +95,8 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
                 _check_listens(address)
                 staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="next-vector-")))
                 options["runtime_env"] = {**stage(staged, modules), "env_vars": _ENVIRONMENT}
+            else:
+                stack.enter_context(agents_that_end(sessions))
             context = ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -102,8 +106,6 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
         ) from error
     if address:
         check_nodes(ray.nodes())
-    else:
-        _let_agents_end(Path(context.address_info["session_dir"]))
     url = context.address_info.get("webui_url") or context.dashboard_url
     return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=token_path())
 
@@ -180,18 +182,6 @@ def _name_cluster() -> None:
         port = free.getsockname()[1]
     os.environ["RAY_GCS_SERVER_PORT"] = str(port)
     os.environ["RAY_ADDRESS"] = _own["address"] = f"127.0.0.1:{port}"
-
-
-def _let_agents_end(session: Path) -> None:
-    """Keep Ray's agents from living on for a minute after a kill -9 of the launch.
-
-    An agent whose raylet is gone reports that to the head, which is gone as well, and waits; unless the end of the
-    raylet's log says that it was told to end.
-    """
-    log = session / "logs" / "raylet.out"
-    if log.is_file():
-        with log.open("a", encoding="utf-8") as file:
-            file.write("next-vector: an agent that finds the words 'Raylet received SIGTERM' here ends at once\n")
 
 
 def offered(nodes: list[dict[str, Any]]) -> ClusterResources:

@@ -130,23 +130,3 @@ def test_with_verbose_nothing_is_redirected(tmp_path: Path) -> None:
     shown = [*everyone("before"), *everyone("inside"), "for the person", "unflushed", *everyone("after")]
     assert done.stdout.splitlines() == shown
     assert not (tmp_path / "ray.log").exists()
-
-
-def test_agents_find_the_words_that_keep_them_from_reporting_to_a_head_that_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ray._private import process_watcher, utils
-
-    from orchestrator.cluster.start import _let_agents_end
-
-    reports: list[str] = []
-    monkeypatch.setattr(utils, "publish_error_to_driver", lambda kind, text, gcs_client: reports.append(text))
-    log = tmp_path / "logs" / "raylet.out"
-    log.parent.mkdir()
-    log.write_text("a raylet's line\n")
-    process_watcher.report_raylet_error_logs(str(log.parent), None)
-    assert len(reports) == 1
-    _let_agents_end(tmp_path)
-    process_watcher.report_raylet_error_logs(str(log.parent), None)
-    assert len(reports) == 1
-    assert log.read_text().startswith("a raylet's line\n")
