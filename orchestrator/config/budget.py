@@ -78,9 +78,10 @@ def _epochs(name: str, trials: Sequence[PlannedTrial], config: ExperimentConfig,
         )
     least, most = planned_flops(costs, halving, epochs)
     if least < (1 - NEAR) * budget or most > (1 + NEAR) * budget:
+        cost = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}, as its sizes differ"
         raise UserError(
             f"search.budget.flops: expected what whole epochs of {name} meet to within {100 * NEAR:.0f} % "
-            f"({epochs} cost {least:.4g} to {most:.4g}, one more {middle(epochs + 1) - middle(epochs):.3g}), "
-            f"got {budget:.4g}; take another or a larger one, or search no sizes"
+            f"({epochs} cost {cost}; one more {middle(epochs + 1) - middle(epochs):.3g}), got {budget:.4g}; "
+            "take another or a larger one"
         )
     return epochs

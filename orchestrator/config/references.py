@@ -69,11 +69,12 @@ def check_epochs(config: ExperimentConfig) -> None:
 
 def _check_mirror(address: str | None) -> None:
     scheme, found, rest = (address or "").partition("://")
-    if address == "" or (found and scheme not in ("s3", "gs")):
+    bucket = rest.partition("/")[0].partition("?")[0]
+    if address == "" or (found and (scheme not in ("s3", "gs") or not bucket)):
         raise UserError(
             f"mirror: expected s3://bucket/prefix, gs://bucket/prefix or a folder, got {address!r}; fix the address"
         )
-    if found and "@" in rest.partition("/")[0]:
+    if "@" in bucket:
         raise UserError(
             f"mirror: expected {scheme}://bucket/prefix, got an address with a key in it; give keys in the environment "
             "(AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"

@@ -7,6 +7,7 @@ mark that every launch makes anew: a folder whose mark is not the copy's has bee
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -28,6 +29,7 @@ from orchestrator.run.ledger import KIND, MADE, Ledger
 NOTE = "mirror.json"
 EVERY_S = 5.0
 _STATE = "last.pt"
+_PROBE = "next-vector.tmp"  # by this name it is no part of a copy
 _NOT_COPIED = (NOTE, ".best", "ray")
 """Our own note; what is just being made; what Tune keeps and no relaunch reads."""
 _BLOCK = 8 << 20
@@ -62,6 +64,8 @@ class Mirror:
         if self.is_local and _overlap(Path(self.base), self.folder):
             self._refuse("a place apart from the run folder", self.base)
         self.there = self._list()
+        if not ledger.is_complete():  # a complete run may be read where nothing can be written
+            self._check_writable()
         self.copied: dict[str, list[int]] = {}  # name: size and time of change of what was copied
 
     def bring_back(self) -> bool:
@@ -170,6 +174,14 @@ class Mirror:
         self._note(mark)
         return len(changed)
 
+    def _check_writable(self) -> None:
+        """Write a file and remove it again: what cannot be written is better known before a long run than after it."""
+        try:
+            self._write(_PROBE, io.BytesIO(b"can this be written?"))
+            self.files.delete_file(f"{self.base}/{_PROBE}")
+        except (OSError, ValueError) as error:
+            self._refuse("a place that can be written", error)
+
     def _check_ours(self) -> None:
         """Refuse a place that holds what no run has written."""
         if self.there and (MARKER not in self.there or not is_ours(self._read_json(MARKER), KIND)):
@@ -226,7 +238,7 @@ class Mirror:
 
         try:
             found = self.files.get_file_info(fs.FileSelector(self.base, recursive=True, allow_not_found=True))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._refuse("a place that answers", error)
         start = len(self.base) + 1
         return {

@@ -73,6 +73,12 @@ def run_folder(path: Path) -> Ledger:
     return ledger
 
 
+def put_in_the_way(folder: Path) -> None:
+    """Make a mirror fail that could be written before."""
+    shutil.rmtree(folder)
+    folder.write_text("a file where the folder should be")
+
+
 def contents(path: Path) -> dict[str, str]:
     files = (file for file in path.rglob("*") if file.is_file() and file.name != NOTE)
     return {file.relative_to(path).as_posix(): file.read_text() for file in files}
@@ -177,7 +183,7 @@ def test_a_copy_that_fails_is_said_and_ends_the_launch(tmp_path: Path, monkeypat
     mirror = Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here"), said.append)
     copies = Mock(wraps=mirror.copy)
     monkeypatch.setattr(mirror, "copy", copies)
-    (tmp_path / "copies").write_text("a file where the folder should be")
+    put_in_the_way(tmp_path / "copies")
     with (
         pytest.raises(RunError, match=r"expected a whole copy of the run, got .*type the same command again"),
         mirror.kept(),
@@ -192,7 +198,7 @@ def test_a_copy_that_fails_is_said_and_ends_the_launch(tmp_path: Path, monkeypat
 
 def test_an_error_of_the_run_is_not_hidden_by_one_of_the_copy(tmp_path: Path) -> None:
     mirror = Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here"))
-    (tmp_path / "copies").write_text("a file where the folder should be")
+    put_in_the_way(tmp_path / "copies")
     with pytest.raises(ZeroDivisionError), mirror.kept():
         raise ZeroDivisionError
 
@@ -236,3 +242,15 @@ def test_a_folder_with_files_of_others_is_not_replaced_by_the_copy(tmp_path: Pat
     with pytest.raises(UserError, match=r"there: expected a run folder with its mark, .* got letter.txt without one"):
         Mirror(str(tmp_path / "copies"), "trial", Ledger(there)).bring_back()
     assert contents(there) == {"letter.txt": "dear"}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_run_and_not_after_it(tmp_path: Path) -> None:
+    (tmp_path / "copies").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="expected a place that can be written, got "):
+        Mirror(str(tmp_path / "copies"), "trial", Ledger(tmp_path / "here"))
+
+
+def test_trying_a_place_leaves_nothing_there(tmp_path: Path, mirror_of: Callable[[Ledger], Mirror]) -> None:
+    here = Ledger(tmp_path / "here")
+    mirror_of(here)
+    assert mirror_of(here).there == {}
