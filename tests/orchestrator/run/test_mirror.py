@@ -1,6 +1,7 @@
 """The copy of a run folder: in a folder, and in S3 where moto is installed (`pip install .[cluster]`)."""
 
 import importlib.util
+import shutil
 import socket
 import subprocess
 import sys
