@@ -18,7 +18,8 @@ def agents_that_end(sessions: Path) -> Iterator[None]:
 
     Each raylet has two agents. One whose raylet is gone reports that to the head and waits for the answer; when the
     head is gone as well, for up to a minute. It does not report when the last MiB of the raylet's log says that the
-    raylet was told to end. So the log begins with these words; the raylet, which starts later, appends to it.
+    raylet was told to end. So `raylet.out`, where it looks, holds these words before there is a raylet; Ray then names
+    the raylet's own log `raylet.1.out`.
 
     Args:
         sessions: The folder that gets the session's own, `session_<time>_<pid>`.

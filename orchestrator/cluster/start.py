@@ -50,6 +50,9 @@ _LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A worker that starts while the cluster dies tries five times so long to reach its head: 25 s by default.
     "RAY_gcs_rpc_server_connect_timeout_s": "1",
+    # The driver is answered only when the first workers, started ahead of any need, have registered: it would wait for
+    # ever when one of them is killed.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 
