@@ -48,6 +48,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._verdicts: dict[str, Verdict] = {}
         self._recorded: dict[str, set[tuple[int, str]]] = {name: set() for name in rules}  # by earlier launches
+        self._given_up: set[str] = set()
         self._pause_at: int | None = None
         self.num_judged = 0
 
@@ -83,9 +84,25 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         history = self._history[name]
         return name not in self._verdicts and bool(history) and history[-1].epoch == self._pause_at
 
+    def is_over(self, name: str) -> bool:
+        """Return whether a trial has ended, whichever way."""
+        return name in self._verdicts
+
+    def give_up(self, name: str) -> None:
+        """Let Tune start a trial that broke off no more."""
+        self._given_up.add(name)
+
     def end(self, name: str, decision: TrialDecision) -> None:
         """Record an end that no report of the trial itself called for."""
         self._record(name, [decision])
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """Return the next trial to start; one that broke off too often, or after its end, is not started again."""
+        for trial in tune_controller.get_trials():
+            name = trial.config["trial"]
+            if trial.status == Trial.PENDING and (name in self._given_up or self._verdicts.get(name) == "ended"):
+                tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Take a report in and answer it; Tune itself is told to go on, since the trial ends by itself."""

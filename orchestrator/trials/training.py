@@ -20,6 +20,7 @@ from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.tracking.gauges import Gauges
 from orchestrator.tracking.listeners import Listeners
 from orchestrator.tracking.trackers import Tracking
+from orchestrator.trials.retries import Retries
 from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.telling import told
@@ -144,8 +145,9 @@ def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor, schedule
         prepared.ledger,
         session.timeline,
         monitor,
+        judge=scheduler,
+        retries=Retries({name: trial.variant.training.max_retries for name, trial in prepared.config.trials.items()}),
         check_interrupt=session.interrupt.check,
-        is_paused=scheduler.is_paused,
         told=told,
         silence_warning_s=prepared.config.resources.silence_warning_s,
     )

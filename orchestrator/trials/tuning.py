@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray import tune
@@ -13,11 +13,12 @@ from ray.tune.experiment import Trial
 
 from evaluation.ending import Ending
 from orchestrator.cluster.start import num_placement_groups
-from orchestrator.gates import ended
+from orchestrator.gates import TrialDecision, ended
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.progress import Progress
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
+from orchestrator.trials.retries import Retries
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.telling import forget
@@ -31,6 +32,22 @@ PREDICTED = -1  # stands for the epoch of the last report, which brings the pred
 _GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
 
 
+class Judge(Protocol):
+    """What the bookkeeper asks and tells the judge."""
+
+    def is_paused(self, name: str) -> bool:
+        """Return whether a trial returned to be compared."""
+
+    def is_over(self, name: str) -> bool:
+        """Return whether a trial has ended."""
+
+    def give_up(self, name: str) -> None:
+        """Start a trial that broke off no more."""
+
+    def end(self, name: str, decision: TrialDecision) -> None:
+        """Record an end that no report of the trial called for."""
+
+
 class Bookkeeper(tune.Callback):  # type: ignore[misc]
     """Passes Tune's events on to ledger, timeline and monitor."""
 
@@ -40,14 +57,15 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         timeline: Timeline,
         monitor: Monitor,
         *,
+        judge: Judge,
+        retries: Retries,
         check_interrupt: Callable[[], None],
-        is_paused: Callable[[str], bool],
         told: Callable[[str], Progress | None],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
+        self._judge, self._retries = judge, retries
         self._check_interrupt = check_interrupt
-        self._is_paused = is_paused
         self._told = told
         self._seen: set[tuple[str, int]] = set()
         self._nodes: dict[str, str | None] = {}  # where each trial last reported from
@@ -107,50 +125,52 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._timeline.update(name, "last_report_s")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial's process, or its node, was lost; Tune tries again from the last checkpoint."""
+        """A trial broke off; Tune would try again for ever, so here it is ended if it was tried often enough."""
         name = trial.config["trial"]
-        node = self._nodes.get(name)
+        node, reason = self._nodes.get(name), last_line(trial.error_file)
+        epoch = self._last_epoch(name)
+        if not self._retries.again(name, reason, epoch):
+            self._judge.give_up(name)
+            self._broken(name, reason)
+            return
         what = f"lost on {node}" if node else "lost"
-        epochs = self._ledger.variant(name).history()
-        goes_on = f"after epoch {epochs[-1].epoch}" if epochs else "from the start"
-        reason = last_line(trial.error_file)
+        goes_on = f"after epoch {epoch}" if epoch else "from the start"
         self._monitor.say(f"  {name}: {what} ({reason}); goes on {goes_on}")
         self._timeline.event(name, "lost", node=node, reason=reason)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
-        name = self._ended(trial)
-        if self._is_paused(name):
+        name = self._ended(trial.config["trial"])
+        if self._judge.is_paused(name):
             self._monitor.paused(name)
             self._timeline.paused = True
-        elif not self._has_verdict(name):
+        elif not self._judge.is_over(name):
             self._fail(name, "the trial returned before its last epoch")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A trial raised."""
-        name = self._ended(trial)
-        if self._has_verdict(name):
-            # An error while its processes end takes nothing from a trial that was pruned or had finished.
-            self._monitor.say(f"  {name}: an error after its end: {last_line(trial.error_file)}")
-        else:
-            node = self._nodes.get(name)
-            self._fail(name, last_line(trial.error_file) + (f" (on {node})" if node else ""))
+        """A trial could not be started."""
+        self._broken(self._ended(trial.config["trial"]), last_line(trial.error_file))
 
-    def _ended(self, trial: Trial) -> str:
-        name: str = trial.config["trial"]
+    def _broken(self, name: str, reason: str) -> None:
+        if self._judge.is_over(name):
+            # An error while its processes end takes nothing from a trial that was pruned or had finished.
+            self._monitor.say(f"  {name}: an error after its end: {reason}")
+        else:
+            self._fail(name, reason)
+
+    def _ended(self, name: str) -> str:
         self._training.discard(name)
         self._timeline.update(name, "ended_s")
         return name
 
-    def _has_verdict(self, name: str) -> bool:
-        return self._ledger.verdict_of(name) is not None
+    def _last_epoch(self, name: str) -> int:
+        epochs = self._ledger.variant(name).history()
+        return epochs[-1].epoch if epochs else 0
 
     def _fail(self, name: str, reason: str) -> None:
-        epochs = self._ledger.variant(name).history()
-        epoch = epochs[-1].epoch if epochs else 0
-        decision = ended(Ending.FAILED, epoch, "the trial runs to its end", reason)
-        self._ledger.record(name, decision)
-        self._monitor.decided(name, decision)
+        node = self._nodes.get(name)
+        reason += f" (on {node})" if node else ""
+        self._judge.end(name, ended(Ending.FAILED, self._last_epoch(name), "the trial runs to its end", reason))
 
 
 def last_line(error_file: str | None) -> str:
@@ -190,7 +210,7 @@ def run_trials(
             storage_path=str(storage),
             verbose=0,
             callbacks=[bookkeeper],
-            failure_config=tune.FailureConfig(max_failures=max(s.training.max_retries for s in setups.values())),
+            failure_config=tune.FailureConfig(max_failures=-1),  # counted by `Retries`, by each trial's own limit
         ),
     )
     told = [setups[name].folder.trial for name in names]

@@ -156,7 +156,7 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
     run = hidden / "lost"
-    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*LONG, "variants.learner.dropout=0.0")]
+    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*LONG, "training.max_retries=0")]
     typed = command(experiment, run, *options)
     running = subprocess.Popen(
         typed, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -6,18 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from ray.tune.experiment import Trial
 
-from orchestrator.gates import TrialDecision
+from orchestrator.gates import StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.progress import Progress
 from orchestrator.run.records import keep_epoch
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials import tuning
+from orchestrator.trials.retries import Retries
+from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import to_report
 from orchestrator.trials.tuning import Bookkeeper, last_line
+
+RULES = StopRules(epochs=4, gates=(), early_stopping=None, baselines={})
+NODE_LOST = "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: ab"
 
 
 @pytest.fixture
@@ -33,12 +40,16 @@ class Stage:
     def __init__(self, ledger: Ledger, silence_warning_s: float = 600.0) -> None:
         self.ledger, self.timeline, self.stream = ledger, Timeline(), io.StringIO()
         self.told: dict[str, Progress] = {}
+        monitor = Monitor(self.stream, {"a": 4, "b": 4})
+        self.judge = GateScheduler(ledger, {"a": RULES, "b": RULES}, monitor, Mock())
+        self.judge.replay()
         self.keeper = Bookkeeper(
             ledger,
             self.timeline,
-            Monitor(self.stream, {"a": 4, "b": 4}),
+            monitor,
+            judge=self.judge,
+            retries=Retries({"a": 0, "b": 1}),
             check_interrupt=lambda: None,
-            is_paused=lambda name: name == "paused",
             told=self.told.get,
             silence_warning_s=silence_warning_s,
         )
@@ -108,9 +119,9 @@ def test_a_trial_that_returns_without_a_verdict_failed(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("earlier", ["fail", "interrupt"])
 def test_what_an_earlier_launch_said_of_a_trial_is_no_verdict_on_this_one(ledger: Ledger, earlier: str) -> None:
-    stage = Stage(ledger)
     ledger.record("a", decision(earlier, epoch=1))
     keep(ledger, 3)
+    stage = Stage(ledger)
     stage.keeper.on_trial_complete(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
@@ -119,7 +130,7 @@ def test_what_an_earlier_launch_said_of_a_trial_is_no_verdict_on_this_one(ledger
 
 def test_a_trial_that_returns_with_its_verdict_keeps_it(ledger: Ledger) -> None:
     stage = Stage(ledger)
-    ledger.record("a", decision("prune"))
+    stage.judge.end("a", decision("prune"))
     stage.keeper.on_trial_complete(0, [], trial("a"))
     assert len(ledger.decisions_of("a")) == 1
     assert "ended_s" in stage.timeline.trials["a"]
@@ -135,10 +146,51 @@ def test_a_trial_that_raised_failed_for_the_reason_it_gave(ledger: Ledger, tmp_p
     assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 0, "OSError: disk full")
 
 
+def broke_off(stage: Stage, name: str, path: Path, error: str) -> None:
+    path.write_text(error + "\n")
+    stage.keeper.on_trial_recover(0, [], trial(name, str(path)))
+
+
+def test_a_trial_that_breaks_off_too_often_failed_for_its_last_reason(ledger: Ledger, tmp_path: Path) -> None:
+    stage = Stage(ledger)
+    keep(ledger, 1, 2)
+    broke_off(stage, "a", tmp_path / "error.txt", NODE_LOST)
+    assert ledger.end_of("a") is None
+    assert "a: lost (ray.exceptions.ActorDiedError: " in stage.stream.getvalue()
+    assert "goes on after epoch 2" in stage.stream.getvalue()
+    broke_off(stage, "a", tmp_path / "error.txt", "OSError: disk full")
+    end = ledger.end_of("a")
+    assert end is not None
+    assert (end.ending.name, end.epoch, end.reason) == ("FAILED", 2, "OSError: disk full")
+    assert [event["event"] for event in stage.timeline.events] == ["lost"]
+
+
+def test_a_trial_that_was_given_up_is_stopped_and_not_started_again(ledger: Ledger, tmp_path: Path) -> None:
+    stage = Stage(ledger)
+    broke_off(stage, "a", tmp_path / "error.txt", "OSError: disk full")
+    waiting = [SimpleNamespace(status=Trial.PENDING, config={"trial": name}) for name in ("a", "b")]
+    controller = Mock(get_trials=lambda: [one for one in waiting if one.status == Trial.PENDING])
+    controller.stop_trial = lambda one: setattr(one, "status", Trial.TERMINATED)
+    assert stage.judge.choose_trial_to_run(controller) is waiting[1]
+    assert waiting[0].status == Trial.TERMINATED
+    stage.keeper.on_trial_complete(0, [], trial("a"))
+    assert len(ledger.decisions_of("a")) == 1
+
+
+def test_a_survivor_that_was_given_up_keeps_its_verdict(ledger: Ledger, tmp_path: Path) -> None:
+    stage = Stage(ledger)
+    stage.judge.end("a", decision("finish"))
+    broke_off(stage, "a", tmp_path / "error.txt", "OSError: disk full")
+    end = ledger.end_of("a")
+    assert end is not None
+    assert end.ending.name == "FINISHED"
+    assert "a: an error after its end: OSError: disk full" in stage.stream.getvalue()
+
+
 @pytest.mark.parametrize(("action", "status"), [("prune", "PRUNED"), ("finish", "FINISHED")])
 def test_an_error_after_the_verdict_does_not_take_it_back(ledger: Ledger, action: str, status: str) -> None:
     stage = Stage(ledger)
-    ledger.record("a", decision(action))
+    stage.judge.end("a", decision(action))
     stage.keeper.on_trial_error(0, [], trial("a"))
     end = ledger.end_of("a")
     assert end is not None
@@ -201,7 +253,7 @@ def test_only_trials_that_train_are_asked_how_far_they_are(ledger: Ledger, monke
     stage.keeper.on_step_begin(0, [])
     views = stage.keeper._monitor.views
     assert (views["a"].inside, views["b"].inside) == (0.5, 0.0)
-    ledger.record("a", decision("prune"))
+    stage.judge.end("a", decision("prune"))
     stage.keeper.on_trial_complete(0, [], trial("a"))
     stage.told["a"] = replace(half, step=9)
     stage.keeper.on_step_begin(0, [])

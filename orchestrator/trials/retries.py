@@ -1,0 +1,31 @@
+"""Whether a trial that broke off is tried again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+NODE_LOST = "node has died"
+"""Part of what Ray says of an actor, or of a worker, that went with its node."""
+
+
+class Retries:
+    """Counts what speaks against a trial.
+
+    The loss of a node is not the trial's fault and does not count, however often it happens, as long as the trial has
+    trained an epoch since the last one: a trial that takes its node down with it must end.
+    """
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        """`limits`: `training.max_retries` of each trial."""
+        self._limits = limits
+        self._counted: Counter[str] = Counter()
+        self._node_lost_after: dict[str, int] = {}
+
+    def again(self, name: str, error: str, epoch: int) -> bool:
+        """Note that a trial broke off after an epoch (0: before its first); return whether it is tried again."""
+        if NODE_LOST in error and self._node_lost_after.get(name) != epoch:
+            self._node_lost_after[name] = epoch
+        else:
+            self._counted[name] += 1
+        return self._counted[name] <= self._limits[name]

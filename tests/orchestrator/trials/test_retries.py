@@ -1,0 +1,24 @@
+"""How often a trial is tried again."""
+
+from orchestrator.trials.retries import Retries
+
+NODE = "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: ab"
+
+
+def test_an_error_counts_against_the_trials_own_limit() -> None:
+    retries = Retries({"a": 1, "b": 0})
+    assert retries.again("a", "ValueError: x", 1)
+    assert not retries.again("a", "ValueError: x", 2)
+    assert not retries.again("b", "ValueError: x", 0)
+
+
+def test_the_loss_of_a_node_does_not_count() -> None:
+    retries = Retries({"a": 1})
+    assert [retries.again("a", NODE, epoch) for epoch in (0, 1, 3, 4)] == [True] * 4
+    assert retries.again("a", "ValueError: x", 4)
+    assert not retries.again("a", "ValueError: x", 4)
+
+
+def test_a_trial_that_loses_node_after_node_without_an_epoch_ends() -> None:
+    retries = Retries({"a": 1})
+    assert [retries.again("a", NODE, 2) for _ in range(3)] == [True, True, False]
