@@ -28,9 +28,14 @@ def keep_epoch(folder: VariantFolder, record: Mapping[str, Any], files: Mapping[
     write_text(folder.metrics, "".join(lines))
     # Last, since a relaunch goes on from here.
     if "last.pt" in files:
-        if folder.last.is_file():
-            folder.last.replace(folder.before_last)  # where a damaged last.pt goes back to
-        write_bytes(folder.last, files["last.pt"])
+        keep_last(folder, files["last.pt"])
+
+
+def keep_last(folder: VariantFolder, content: NDArray[np.uint8]) -> None:
+    """Write the checkpoint to go on from, after an epoch or inside one."""
+    if folder.last.is_file():
+        folder.last.replace(folder.before_last)  # where a damaged last.pt goes back to
+    write_bytes(folder.last, content)
 
 
 def keep_smoke(folder: VariantFolder, record: Mapping[str, Any], triage: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -291,6 +291,19 @@ class Learner:
         load_optimizer_state(self.optimizer, state["optimizer"])
         self._run_update = self._new_update()  # a recorded step would go on with the optimizer's former means
         self.steps = state["steps"]
+
+    def random_state(self) -> list[Tensor]:
+        """Return the states of the generators that dropout draws from, to go on inside an epoch."""
+        kind = self.table.device.type
+        of_device = [] if kind == "cpu" else [torch.get_device_module(kind).get_rng_state()]
+        return [torch.get_rng_state(), *of_device]
+
+    def load_random_state(self, states: Sequence[Tensor]) -> None:
+        """Restore what `random_state` returned; on another kind of device it goes on as the epoch was seeded."""
+        torch.set_rng_state(states[0])
+        kind = self.table.device.type
+        if kind != "cpu" and len(states) > 1:
+            torch.get_device_module(kind).set_rng_state(states[1])
 
 
 def reciprocal_ranks(pred: Tensor, target: Tensor, ids: Tensor) -> NDArray[np.float64]:

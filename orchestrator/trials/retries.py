@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 NODE_LOST = "node has died"
 """Part of what Ray says of an actor, or of a worker, that went with its node."""
+LEFT = "NodeDrainsError"
+"""The name of the error of a trial that has left its node in time, see orchestrator/trials/inside.py."""
 
 
 class Retries:
@@ -24,7 +26,9 @@ class Retries:
 
     def again(self, name: str, error: str, epoch: int) -> bool:
         """Note that a trial broke off after an epoch (0: before its first); return whether it is tried again."""
-        if NODE_LOST in error and self._node_lost_after.get(name) != epoch:
+        if LEFT in error:
+            pass
+        elif NODE_LOST in error and self._node_lost_after.get(name) != epoch:
             self._node_lost_after[name] = epoch
         else:
             self._counted[name] += 1

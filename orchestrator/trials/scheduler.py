@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
-from orchestrator.run.records import keep_epoch, keep_predictions, keep_smoke
+from orchestrator.run.records import keep_epoch, keep_last, keep_predictions, keep_smoke
 from orchestrator.tracking.listeners import Listener
 from orchestrator.trials.setup import Verdict, files_of, from_report
 from orchestrator.trials.verdicts import answer
@@ -132,6 +132,9 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             keep_predictions(folder, record["predicted"], files["predictions.npy"])
         if verdict != "continue":
             return "ended"
+        if "leaves" in record:
+            keep_last(folder, files["last.pt"])
+            return "continue"
         record = self._timed_again(name, record)
         keep_epoch(folder, record, files)
         self._listener.epoch(name, record)

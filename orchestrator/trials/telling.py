@@ -24,8 +24,10 @@ TELL_EVERY_S = 1.0
 class Teller:
     """Tells how far one epoch of a trial is, at most once a second."""
 
-    def __init__(self, trial: str, *, epoch: int, steps: int, batch_size: int) -> None:
+    def __init__(self, trial: str, *, epoch: int, steps: int, batch_size: int, begun_at: int = 0) -> None:
+        """`begun_at`: the steps of the epoch that an earlier attempt has done."""
         self._trial, self._epoch, self._steps, self._batch_size = trial, epoch, steps, batch_size
+        self._begun_at = begun_at
         self._began = self._told = time.monotonic()
 
     def tell(self, step: int, sum_of_losses: float) -> None:
@@ -40,7 +42,7 @@ class Teller:
             step=step,
             steps=self._steps,
             loss=sum_of_losses / step,
-            windows_per_second=step * self._batch_size / seconds,
+            windows_per_second=(step - self._begun_at) * self._batch_size / seconds,
             seconds=seconds,
         )
         content = json.dumps(asdict(progress)).encode()

@@ -31,6 +31,7 @@ from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
+from orchestrator.trials.inside import DrainNotice, Inside, NodeDrainsError
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
@@ -49,10 +50,10 @@ class Report(Protocol):
 
 
 class Stopwatch:
-    """Seconds of one epoch by phase."""
+    """Seconds of one epoch by phase; `seconds`: those to add to."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = {} if seconds is None else seconds
 
     @contextmanager
     def time(self, phase: str) -> Iterator[None]:
@@ -92,6 +93,9 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
         report: sends rank 0's records and files and returns the judge's answer.
         rank, num_workers: this worker among the trial's.
         device: where the model lives.
+
+    Raises:
+        NodeDrainsError: the node is being taken away. The driver has a checkpoint from inside the epoch by then.
     """
     torch.set_num_threads(setup.cpus_per_worker)
     keep_freed_memory()
@@ -119,6 +123,9 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
             for epoch, batches in stream:
                 began = time.time()
                 record = trial.train_epoch(batches)
+                if trial.leaves:
+                    report(*trial.leave(epoch))
+                    raise NodeDrainsError(f"left {_node()}, which is being taken away, {trial.where(epoch)}")
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
                     record |= {"went_back": trial.went_back} if trial.went_back else {}
@@ -156,6 +163,10 @@ class Trial:
         self.best = Best(setup.selection)
         self.first_step_at: float | None = None
         self.went_back = ""  # from which checkpoint to the one before it, and why
+        self.inside = Inside()
+        self._inside_random: list[torch.Tensor] = []  # of an attempt that left its node
+        self._notice = DrainNotice()
+        self.leaves = False
 
     def start(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return record and checkpoints of epoch 0: a model that starts from a fitted line is one before any step."""
@@ -173,18 +184,27 @@ class Trial:
         state = self._last_state()
         if state is None:
             return None
+        if state["best_value"] is not None and not self._resume_best(state["best_value"]):
+            return None
+        self.learner.load_state(state)
+        if "inside" in state:
+            self.inside, self._inside_random = Inside(**state["inside"]), state["random"]
+        return int(state["epoch"])
+
+    def _resume_best(self, value: float) -> bool:
+        """Load the best weights; return whether that could be done: else nobody knows what an epoch has to beat."""
         try:
             best = self._read(self.setup.best)
         except UserError as error:
-            best, self.went_back = None, f"{self.setup.best}: {error}; training starts anew"
-        if best is None:  # without them nobody knows what an epoch has to be better than
-            self.went_back = self.went_back or f"{self.setup.best}: no such file; training starts anew"
-            return None
+            self.went_back = f"{self.setup.best}: {error}; training starts anew"
+            return False
+        if best is None:
+            self.went_back = f"{self.setup.best}: no such file; training starts anew"
+            return False
         self.folder.check_own(self.setup.best, best["provenance"])
-        self.learner.load_state(state)
         # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
-        self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
-        return int(state["epoch"])
+        self.best.epoch, self.best.value, self.best.weights = best["epoch"], value, best["state"]
+        return True
 
     def _last_state(self) -> dict[str, Any] | None:
         """Return the state to go on from: last.pt, the one before where that is damaged or missing; None: from scratch.
@@ -218,17 +238,21 @@ class Trial:
         return None if content is None else load_training_state(io.BytesIO(content))
 
     def train_epoch(self, batches: EpochBatches) -> dict[str, Any]:
-        """Train one epoch; return its record so far: losses, digest of the order, windows seen, seconds."""
-        epoch = batches.epoch
+        """Train one epoch, or the rest of one that was left inside; return its record so far.
+
+        The record: losses, digest of the order, windows seen, seconds. It is empty when the trial `leaves` its node.
+        """
+        epoch, inside = batches.epoch, self.inside
         self.learner.start_epoch(epoch)
-        watch = Stopwatch()
-        sums: dict[str, float] = {}
-        num_steps = 0
+        if inside.steps:
+            self.learner.load_random_state(self._inside_random)
+        watch = Stopwatch(inside.seconds)
         diverged = None
-        iterator = iter(batches)
-        training = self.setup.training
-        steps = len(self.windows.train) // training.batch_size
-        teller = Teller(self.folder.trial, epoch=epoch, steps=steps, batch_size=training.batch_size)
+        iterator = itertools.islice(batches, inside.steps, None)
+        size = self.setup.training.batch_size
+        teller = Teller(
+            self.folder.trial, epoch=epoch, steps=batches.num_batches, batch_size=size, begun_at=inside.steps
+        )
         while True:
             with watch.time("data"):
                 batch = next(iterator, None)
@@ -237,26 +261,38 @@ class Trial:
             with watch.time("step"):
                 result = self.learner.step(self.windows.train[batch])
             self.first_step_at = self.first_step_at or time.time()
-            num_steps += 1
             if not math.isfinite(result["grad_norm"]):
                 diverged = (
                     f"loss {result['loss']:.4g}, gradient norm {result['grad_norm']:.4g} "
-                    f"at step {num_steps} of epoch {epoch}"
+                    f"at step {inside.steps + 1} of epoch {epoch}"
                 )
                 break
-            for name, value in result.items():
-                sums[name] = sums.get(name, 0.0) + value
+            inside.add(result)
             if self.rank == 0:
-                teller.tell(num_steps, sums["loss"])
-        means = self._average({name: value / max(1, num_steps) for name, value in sums.items()})
+                teller.tell(inside.steps, inside.sums["loss"])
+            # The workers of a group would have to leave after the same step; they go back to the last epoch.
+            if self.num_workers == 1 and self._notice.came():
+                self.leaves = True
+                return {}
+        means = self._average(inside.means())
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
-        if num_steps:
-            record["steps_per_second"] = num_steps / watch.seconds["step"]
+        if inside.steps:
+            record["steps_per_second"] = inside.steps / watch.seconds["step"]
+        self.inside = Inside()
         record["precision"] = self.learner.precision
         record["windows_seen"] = self.learner.steps * self.setup.training.batch_size
         if diverged is not None:
             return {**record, "diverged": diverged}
         return {**record, "order_digest": batches.digest}
+
+    def leave(self, epoch: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return a report that the trial leaves its node inside an epoch, and the checkpoint to go on from there."""
+        state = self._state(epoch - 1) | {"inside": self.inside.state(), "random": self.learner.random_state()}
+        return {"leaves": self.where(epoch)}, {"last.pt": _bytes_of(lambda file: save_training_state(file, state))}
+
+    def where(self, epoch: int) -> str:
+        """Say where the trial is inside an epoch."""
+        return f"after step {self.inside.steps} of epoch {epoch}"
 
     def _average(self, means: dict[str, float]) -> dict[str, float]:
         """Return the means over all workers: each saw the losses of its own windows only."""
@@ -292,13 +328,13 @@ class Trial:
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
-        state = {
-            "run": self.folder.run,
-            "epoch": record["epoch"],
-            "best_value": self.best.value,
-            **self.learner.state(),
-        }
+        state = self._state(record["epoch"])
         return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        """Return what a training that goes on after `epoch` needs."""
+        best = None if self.best.epoch is None else self.best.value
+        return {"run": self.folder.run, "epoch": epoch, "best_value": best, **self.learner.state()}
 
     def _smoke(self) -> dict[str, Any]:
         """Send predictions for the smoke sample to the evaluation actor; return its metrics and their intervals."""

@@ -18,7 +18,7 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.progress import Progress
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
-from orchestrator.trials.retries import Retries
+from orchestrator.trials.retries import LEFT, Retries
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.telling import forget
@@ -113,7 +113,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
         result.pop("files", None)
         name, record = trial.config["trial"], from_report(result)
-        if record is None or not record or (name, record.get("epoch", PREDICTED)) in self._seen:
+        if record is None or not record or "leaves" in record or (name, record.get("epoch", PREDICTED)) in self._seen:
             return
         self._seen.add((name, record.get("epoch", PREDICTED)))
         self._nodes[name] = record.get("node") or self._nodes.get(name)
@@ -132,6 +132,11 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         if not self._retries.again(name, reason, epoch):
             self._judge.give_up(name)
             self._broken(name, reason)
+            return
+        if LEFT in reason:
+            reason = reason.partition(f"{LEFT}: ")[2]
+            self._monitor.say(f"  {name}: {reason}; goes on from there")
+            self._timeline.event(name, "left", node=node, reason=reason)
             return
         what = f"lost on {node}" if node else "lost"
         goes_on = f"after epoch {epoch}" if epoch else "from the start"

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from data.io import read_json
-from tests.orchestrator.launches import LONG, REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
+from tests.orchestrator.launches import EPOCHS, LONG, REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
 
 pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).parent / "ray"
@@ -79,6 +79,15 @@ class Cluster:
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **options
         )
+
+    def drain_second(self) -> None:
+        """Tell the cluster that the second node is to be taken away, as a provider of spot machines does."""
+        find = f"import ray; ray.init('{self.address}', logging_level=40); "
+        find += "print(*(n['NodeID'] for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']))"
+        (node,) = self.run([sys.executable, "-c", find], cwd="/").stdout.strip().splitlines()[-1].split()
+        reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+        done = self.run([str(RAY), "drain-node", f"--address={self.address}", f"--node-id={node}", *reason])
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def stop(self, node: subprocess.Popen[bytes]) -> None:
         os.killpg(node.pid, signal.SIGKILL)
@@ -152,10 +161,8 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     assert (hidden / "named" / "results.json").is_file()
 
 
-def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
-    cluster: Cluster, experiment: Path, hidden: Path
-) -> None:
-    run = hidden / "lost"
+def start_two(cluster: Cluster, experiment: Path, run: Path) -> subprocess.Popen[str]:
+    """Start two trials that are never tried again, one a node; return when each has trained three epochs."""
     options = ["--address", cluster.address, "--only", "learner,amn", *sets(*LONG, "training.max_retries=0")]
     typed = command(experiment, run, *options)
     running = subprocess.Popen(
@@ -165,6 +172,14 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
         if all(len(records(run, name)) >= 3 for name in ("learner", "amn")):
             break
         time.sleep(0.1)
+    return running
+
+
+def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    run = hidden / "lost"
+    running = start_two(cluster, experiment, run)
     cluster.stop(cluster.second)
     shown, _ = running.communicate(timeout=TIMEOUT_S)
     cluster.wait(1)
@@ -175,6 +190,26 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
         assert [line["epoch"] for line in records(run, name)][-1] >= 3
     (event,) = [one for one in read_json(run / "timeline.json")["events"] if one["event"] == "lost"]
     assert event["trial"] in {"learner", "amn"}
+
+
+def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_epoch(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    run = hidden / "drained"
+    running = start_two(cluster, experiment, run)
+    cluster.drain_second()
+    shown, _ = running.communicate(timeout=TIMEOUT_S)
+    cluster.stop(cluster.second)
+    cluster.wait(1)
+    cluster.second = cluster.add_second()
+    assert running.returncode in {0, 3}, shown
+    told = re.search(r"(learner|amn): left (.*), which is being taken away, after step \d+ of epoch (\d+)", shown)
+    assert told is not None, shown
+    found = records(run, told[1])
+    assert [line["epoch"] for line in found if line["epoch"] > 0] == [*range(1, EPOCHS + 1)]
+    nodes = {line["epoch"]: line["node"] for line in found if "node" in line}
+    assert list(nodes) == [1, int(told[3])] and nodes[1] == told[2] != nodes[int(told[3])]
+    assert [event["event"] for event in read_json(run / "timeline.json")["events"]] == ["left"]
 
 
 def test_two_workers_on_two_nodes_train_the_same_model(

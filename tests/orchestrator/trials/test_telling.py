@@ -41,6 +41,15 @@ def test_a_trial_tells_at_most_once_a_second(clock: Any) -> None:
     assert told("amn") == expected
 
 
+def test_steps_of_an_earlier_attempt_do_not_count_as_speed(clock: Any) -> None:
+    teller = Teller("amn", epoch=1, steps=10, batch_size=32, begun_at=4)
+    clock.now += 2.0
+    teller.tell(6, 3.0)
+    found = told("amn")
+    assert found is not None
+    assert (found.step, found.loss, found.windows_per_second) == (6, 0.5, 32.0)
+
+
 def test_what_was_told_is_forgotten(clock: Any) -> None:
     teller = Teller("amn", epoch=1, steps=10, batch_size=32)
     clock.now += 2.0

@@ -24,6 +24,7 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
 from orchestrator.screen.monitor import Monitor
 from orchestrator.trials import train
+from orchestrator.trials.inside import NodeDrainsError
 from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
 from tests.orchestrator.test_gates import BEST_EPOCHS, scored
@@ -303,6 +304,46 @@ def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
     (left, about_left), (right, about_right) = read_predictions(cut.folder), read_predictions(whole.folder)
     np.testing.assert_array_equal(left, right)
     assert about_left["best_epoch"] == about_right["best_epoch"]
+
+
+def leave_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let a notice that the node is taken away come after this step."""
+    asked = iter(range(1, 10_000))
+    monkeypatch.setattr(train.DrainNotice, "came", lambda self: next(asked) == step)
+
+
+@pytest.mark.parametrize("residual", ["mean", "fitted"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_trial_that_leaves_its_node_inside_an_epoch_goes_on_after_that_step(
+    make_trial: Callable[..., Trial], steps: list[int], monkeypatch: pytest.MonkeyPatch, epoch: int, residual: str
+) -> None:
+    whole, left = make_trial("whole", residual=residual), make_trial("left", residual=residual)
+    expected = whole.train()
+    taken = len(steps)
+    leave_after(monkeypatch, (epoch - 1) * (taken // EPOCHS) + 2)
+    with pytest.raises(NodeDrainsError, match=rf"left .* after step 2 of epoch {epoch}$"):
+        left.train()
+    assert left.reported[-1] == {"leaves": f"after step 2 of epoch {epoch}"}
+    left.judge_by(RULES)
+    for key in ("epoch", "loss", "grad_norm", "val_mrr", "order_digest", "windows_seen"):
+        assert [record.get(key) for record in left.train()] == [record.get(key) for record in expected], key
+    assert len(steps) == 2 * taken
+    np.testing.assert_array_equal(read_predictions(left.folder)[0], read_predictions(whole.folder)[0])
+
+
+def test_a_trial_that_left_goes_back_to_its_last_epoch_where_that_checkpoint_is_damaged(
+    make_trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, left = make_trial("whole"), make_trial("left")
+    expected = whole.train()
+    leave_after(monkeypatch, whole.num_windows // BATCH_SIZE + 2)
+    with pytest.raises(NodeDrainsError):
+        left.train()
+    left.folder.last.write_bytes(b"half of it")
+    left.judge_by(RULES)
+    records = left.train()
+    assert [record["loss"] for record in records] == [record["loss"] for record in expected]
+    assert "went back to the checkpoint before it" in records[1]["went_back"]
 
 
 @pytest.mark.parametrize("left", [None, b"half of it"], ids=["missing", "damaged"])

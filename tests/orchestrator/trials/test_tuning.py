@@ -165,6 +165,17 @@ def test_a_trial_that_breaks_off_too_often_failed_for_its_last_reason(ledger: Le
     assert [event["event"] for event in stage.timeline.events] == ["lost"]
 
 
+def test_a_trial_that_left_its_node_is_told_as_that(ledger: Ledger, tmp_path: Path) -> None:
+    stage = Stage(ledger)
+    stage.keeper.on_trial_result(0, [], trial("a"), to_report({"leaves": "after step 3 of epoch 1"}, {}, "x"))
+    left = "left lima, which is being taken away, after step 3 of epoch 1"
+    broke_off(stage, "a", tmp_path / "error.txt", f"orchestrator.trials.inside.NodeDrainsError: {left}")
+    assert f"  a: {left}; goes on from there\n" in stage.stream.getvalue()
+    (event,) = stage.timeline.events
+    assert (event["event"], event["reason"]) == ("left", left)
+    assert ledger.end_of("a") is None
+
+
 def test_a_trial_that_was_given_up_is_stopped_and_not_started_again(ledger: Ledger, tmp_path: Path) -> None:
     stage = Stage(ledger)
     broke_off(stage, "a", tmp_path / "error.txt", "OSError: disk full")
