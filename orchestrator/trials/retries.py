@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-NODE_LOST = "node has died"
-"""Part of what Ray says of an actor, or of a worker, that went with its node."""
+NODE_LOST = ("node has died", "is temporarily unavailable")
+"""Parts of what Ray says of an actor that went with its node: once it knows of that, and before, when only the
+connection to the actor has broken. When a process dies on a node that lives, it says so."""
 LEFT = "NodeDrainsError"
 """The name of the error of a trial that has left its node in time, see orchestrator/trials/inside.py."""
 
@@ -28,7 +29,7 @@ class Retries:
         """Note that a trial broke off after an epoch (0: before its first); return whether it is tried again."""
         if LEFT in error:
             pass
-        elif NODE_LOST in error and self._node_lost_after.get(name) != epoch:
+        elif any(words in error for words in NODE_LOST) and self._node_lost_after.get(name) != epoch:
             self._node_lost_after[name] = epoch
         else:
             self._counted[name] += 1

@@ -83,7 +83,8 @@ class Cluster:
     def drain_second(self) -> None:
         """Tell the cluster that the second node is to be taken away, as a provider of spot machines does."""
         find = f"import ray; ray.init('{self.address}', logging_level=40); "
-        find += "print(*(n['NodeID'] for n in ray.nodes() if n['Alive'] and 'node:__internal_head__' not in n['Resources']))"
+        find += "living = [node for node in ray.nodes() if node['Alive']]; "
+        find += "print(*(node['NodeID'] for node in living if 'node:__internal_head__' not in node['Resources']))"
         (node,) = self.run([sys.executable, "-c", find], cwd="/").stdout.strip().splitlines()[-1].split()
         reason = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
         done = self.run([str(RAY), "drain-node", f"--address={self.address}", f"--node-id={node}", *reason])
