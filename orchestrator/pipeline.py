@@ -40,7 +40,7 @@ from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.tracking.trackers import check_tracking, make_tracking
-from orchestrator.trials.training import train_all
+from orchestrator.training.phase import train_all
 
 
 def prepare(

@@ -31,7 +31,7 @@ _ENVIRONMENT = {
     # A report reaches the scheduler after this poll; the default of 2 s would be a fifth of a short epoch.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_V2_ENABLED": "1",
-    # A trial may wait for its slot as long as others train; see orchestrator/trials/tuning.py.
+    # A trial may wait for its slot as long as others train; see orchestrator/training/tuning.py.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # The run folder holds the metrics and the checkpoints; Tune's own copies of both are not needed.

@@ -167,10 +167,11 @@ class ResourcesConfig(_Section):
 
 
 class TrackingConfig(_Section):
-    """Other places that get each epoch's numbers, through Ray Tune's own callbacks."""
+    """Other places that get each epoch's numbers, see orchestrator/tracking/; mlflow: the server's address."""
 
     tensorboard: bool = False
     mlflow: str | None = None
+    wandb: Literal["offline", "online"] | None = None
 
 
 class PreflightConfig(_Section):

@@ -1,1 +1,1 @@
-"""One trial and all of them: setup, training loop, scheduler, Tune."""
+"""One trial: what it is given and reports, and what it does in the process that holds its slot."""

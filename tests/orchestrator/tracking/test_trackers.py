@@ -15,15 +15,11 @@ from orchestrator.config.experiment import TrackingConfig
 from orchestrator.gates import TrialDecision, ended
 from orchestrator.state import Prepared
 from orchestrator.tracking.gauges import Gauges
-from orchestrator.tracking.trackers import (
-    MLflow,
-    TensorBoard,
-    Tracking,
-    check_tracking,
-    make_tracking,
-    plain_name,
-    plotted,
-)
+from orchestrator.tracking.mlflow import MLflow
+from orchestrator.tracking.numbers import plain_name, plotted
+from orchestrator.tracking.tensorboard import TensorBoard
+from orchestrator.tracking.trackers import Tracking, check_tracking, make_tracking
+from orchestrator.tracking.wandb import WeightsAndBiases
 
 EXPERIMENT = "name: tracked\nseed: 7\nvariants: {mamba_s: {d_model: 64}, amn: {}}\n"
 RECORD = {
@@ -154,6 +150,15 @@ def test_tensorboards_files_are_read_by_its_own_reader(prepared_from: Any, tmp_p
     assert b"smoke/novel.r_at_5" in content and b"configuration" in content and b"started_at" not in content
 
 
+def end_one_trial(tracking: Tracking, run: Path) -> None:
+    """Let a pruned trial and its run be tracked to the end."""
+    for name in ("comparison.md", "report.html", "best/best.pt"):
+        write_text(run / name, name)
+    tracking.epoch("mamba_s", RECORD)
+    tracking.decided("mamba_s", FAILED_GATE)
+    tracking.finish(RESULTS, run)
+
+
 class Client:
     """Stands in for MLflow's client."""
 
@@ -182,12 +187,7 @@ def client(monkeypatch: pytest.MonkeyPatch, prepared_from: Any, tmp_path: Path) 
     monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=Client))
     monkeypatch.setitem(sys.modules, "mlflow.entities", SimpleNamespace(Metric=entity, Param=entity))
     made = MLflow("http://127.0.0.1:5000", prepared_from(EXPERIMENT).config, {"git_commit": "abc"})
-    for name in ("comparison.md", "report.html", "best/best.pt"):
-        write_text(tmp_path / name, name)
-    tracking = Tracking([made], print)
-    tracking.epoch("mamba_s", RECORD)
-    tracking.decided("mamba_s", FAILED_GATE)
-    tracking.finish(RESULTS, tmp_path)
+    end_one_trial(Tracking([made], print), tmp_path)
     return made._client
 
 
@@ -208,6 +208,65 @@ def test_mlflow_gets_settings_tags_metrics_status_and_files(client: Client) -> N
     assert sent == ["comparison.md", "report.html", "best.pt"]
 
 
+class WandbRun:
+    """Stands in for a run of Weights & Biases."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.logged, self.saved, self.summary = options, [], [], {}
+        self.closed: int | None = None
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        assert (name, step_metric) == ("*", "epoch")
+
+    def log(self, numbers: dict[str, Any]) -> None:
+        self.logged.append(numbers)
+
+    def save(self, path: str, base_path: str, policy: str) -> None:
+        self.saved.append(str(Path(path).relative_to(base_path)))
+
+    def finish(self, exit_code: int) -> None:
+        self.closed = exit_code
+
+
+def test_wandb_gets_settings_metrics_ending_and_files(
+    monkeypatch: pytest.MonkeyPatch, prepared_from: Any, tmp_path: Path
+) -> None:
+    runs: list[WandbRun] = []
+
+    def init(**options: Any) -> WandbRun:
+        runs.append(WandbRun(**options))
+        return runs[-1]
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=dict))
+    made = WeightsAndBiases("offline", tmp_path, prepared_from(EXPERIMENT).config, {"git_commit": "abc"})
+    end_one_trial(Tracking([made], print), tmp_path)
+    (run,) = runs
+    options = {key: run.options[key] for key in ("project", "name", "dir", "mode")}
+    assert options == {"project": "tracked", "name": "mamba_s", "dir": str(tmp_path), "mode": "offline"}
+    assert run.options["config"]["variant.d_model"] == 64
+    assert {key: run.options["config"][key] for key in ("git_commit", "variant", "seed")} == {
+        "git_commit": "abc",
+        "variant": "mamba_s",
+        "seed": "7",
+    }
+    assert [numbers["epoch"] for numbers in run.logged] == [2, 2, 1]
+    assert (run.logged[0]["smoke/novel.r_at_5"], run.logged[2]["final/novel.r_at_5"]) == (0.2, 0.25)
+    assert run.summary == {"ending": "PRUNED", "reason": FAILED_GATE.reason, "verdict": ""}
+    assert run.saved == ["comparison.md", "report.html", "best/best.pt"]
+    assert run.closed == 0
+
+
+@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+def test_wandb_itself_keeps_all_that_in_the_run_folder(prepared_from: Any, tmp_path: Path) -> None:
+    made = WeightsAndBiases("offline", tmp_path, prepared_from(EXPERIMENT).config, {"git_commit": "abc"})
+    end_one_trial(Tracking([made], print), tmp_path)
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    for text in (b"smoke/novel.r_at_5", b"final/novel.r_at_5", b"variant.d_model", b"mamba_s", b"PRUNED", b"best.pt"):
+        assert text in content
+    assert b"started_at" not in content
+
+
 def test_a_metrics_name_is_written_in_letters_that_every_tracker_has() -> None:
     assert plain_name("smoke/exclude_context.r@5") == "smoke/exclude_context.r_at_5"
 
@@ -217,10 +276,16 @@ def test_nothing_is_tracked_elsewhere_by_default(prepared_from: Any, tmp_path: P
     assert tracking._trackers == [] and not tracking._thread.is_alive()
 
 
-@pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
-def test_mlflow_without_its_package_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ValueError, match=r"^tracking\.mlflow: expected the package mlflow"):
-        check_tracking(TrackingConfig(mlflow="http://127.0.0.1:5000"))
+@pytest.mark.parametrize(
+    ("package", "tracking"),
+    [("mlflow", TrackingConfig(mlflow="http://127.0.0.1:5000")), ("wandb", TrackingConfig(wandb="offline"))],
+)
+def test_a_tracker_without_its_package_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, package: str, tracking: TrackingConfig
+) -> None:
+    monkeypatch.setattr("orchestrator.tracking.trackers.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"^tracking\.{package}: expected the package {package}"):
+        check_tracking(tracking)
 
 
 def test_gauges_carry_experiment_variant_seed_and_trial(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:

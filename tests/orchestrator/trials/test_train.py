@@ -23,9 +23,9 @@ from orchestrator.gates import EarlyStopping, Gate, StopRules
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
 from orchestrator.screen.monitor import Monitor
+from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials import train
 from orchestrator.trials.inside import NodeDrainsError
-from orchestrator.trials.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
 from tests.orchestrator.test_gates import BEST_EPOCHS, scored
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.trials.retries import Retries
+from orchestrator.training.retries import Retries
 
 NODE = "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: ab"
 

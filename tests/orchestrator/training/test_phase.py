@@ -15,8 +15,8 @@ from orchestrator.gates import ended
 from orchestrator.run.ledger import VariantFolder
 from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.tracking.trackers import Tracking
-from orchestrator.trials import training
-from orchestrator.trials.training import train_all
+from orchestrator.training import phase
+from orchestrator.training.phase import train_all
 
 EXPERIMENT = """
 name: staged
@@ -45,7 +45,7 @@ class Stages:
     def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared, self.ledger = prepared, prepared.ledger
         self.started: list[list[str]] = []
-        monkeypatch.setattr(training, "run_trials", self._finish)
+        monkeypatch.setattr(phase, "run_trials", self._finish)
 
     def _finish(self, names: Sequence[str], *_: Any, **__: Any) -> None:
         self.started.append(sorted(names))
@@ -140,7 +140,7 @@ def test_a_relaunch_trains_only_what_has_no_verdict(stages: Stages) -> None:
 
 
 def test_a_trial_without_a_verdict_failed(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "run_trials", lambda *_, **__: None)
+    monkeypatch.setattr(phase, "run_trials", lambda *_, **__: None)
     assert stages.train(0.5).ends["mamba_s"].ending is Ending.FAILED
 
 

@@ -20,11 +20,11 @@ from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.tracking.gauges import Gauges
 from orchestrator.tracking.listeners import Listeners
 from orchestrator.tracking.trackers import Tracking
-from orchestrator.trials.retries import Retries
-from orchestrator.trials.scheduler import EvaluatorQuestions, GateScheduler
+from orchestrator.training.retries import Retries
+from orchestrator.training.scheduler import EvaluatorQuestions, GateScheduler
+from orchestrator.training.tuning import Bookkeeper, run_trials
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.telling import told
-from orchestrator.trials.tuning import Bookkeeper, run_trials
 
 
 def train_all(

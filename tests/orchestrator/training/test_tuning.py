@@ -17,11 +17,11 @@ from orchestrator.run.progress import Progress
 from orchestrator.run.records import keep_epoch
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
-from orchestrator.trials import tuning
-from orchestrator.trials.retries import Retries
-from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.training import tuning
+from orchestrator.training.retries import Retries
+from orchestrator.training.scheduler import GateScheduler
+from orchestrator.training.tuning import Bookkeeper, last_line
 from orchestrator.trials.setup import to_report
-from orchestrator.trials.tuning import Bookkeeper, last_line
 
 RULES = StopRules(epochs=4, gates=(), early_stopping=None, baselines={})
 NODE_LOST = "ray.exceptions.ActorDiedError: The actor died because its node has died. Node Id: ab"
@@ -256,7 +256,7 @@ def test_without_an_error_file_that_is_said() -> None:
 
 
 def test_only_trials_that_train_are_asked_how_far_they_are(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.trials.tuning.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("orchestrator.training.tuning.ASK_EVERY_S", 0.0)
     stage = Stage(ledger)
     half = Progress(epoch=1, step=5, steps=10, loss=0.5, windows_per_second=100.0, seconds=1.0)
     stage.told |= {"a": half, "b": half}

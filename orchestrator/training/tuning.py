@@ -18,8 +18,8 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.progress import Progress
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
-from orchestrator.trials.retries import LEFT, Retries
-from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.training.retries import LEFT, Retries
+from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.telling import forget
 from orchestrator.trials.trial import run_trial

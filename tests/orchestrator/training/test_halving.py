@@ -12,8 +12,8 @@ from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended, halve
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.tracking.trackers import Tracking
-from orchestrator.trials import training
-from orchestrator.trials.training import train_all
+from orchestrator.training import phase
+from orchestrator.training.phase import train_all
 
 EXPERIMENT = """
 name: searched
@@ -45,7 +45,7 @@ class Rounds:
     def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
         self.prepared, self.ledger = prepared, prepared.ledger
         self.started: list[tuple[list[str], int]] = []
-        monkeypatch.setattr(training, "run_trials", self._train)
+        monkeypatch.setattr(phase, "run_trials", self._train)
 
     def _train(self, names: Sequence[str], *_: Any, scheduler: Any, **__: Any) -> None:
         last = scheduler._pause_at or 5

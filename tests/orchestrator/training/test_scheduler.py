@@ -17,7 +17,7 @@ from evaluation.measures.rules import parse_rule
 from orchestrator.gates import EarlyStopping, Gate, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
-from orchestrator.trials.scheduler import GateScheduler
+from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, to_report
 
 RULES = StopRules(
@@ -190,7 +190,7 @@ def test_tune_is_told_to_go_on_whatever_the_trial_is_answered(
     scheduler: GateScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[tuple[str, str]] = []
-    monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *answered: answers.append(answered))
+    monkeypatch.setattr("orchestrator.training.scheduler.answer", lambda *answered: answers.append(answered))
     trial = SimpleNamespace(config={"trial": "a"})
     told = [scheduler.on_trial_result(None, trial, one) for one in (report(1), report(2, r5=0.1), {"done": True})]
     assert told == ["CONTINUE"] * 3
@@ -204,9 +204,9 @@ def test_files_that_went_with_their_process_are_passed_over_and_an_evaluator_tha
     def gone(*_: Any) -> Any:
         raise RayError("gone")
 
-    monkeypatch.setattr("orchestrator.trials.scheduler.answer", lambda *_: None)
+    monkeypatch.setattr("orchestrator.training.scheduler.answer", lambda *_: None)
     trial = SimpleNamespace(config={"trial": "a"})
-    monkeypatch.setattr("orchestrator.trials.scheduler.ray.get", gone)
+    monkeypatch.setattr("orchestrator.training.scheduler.ray.get", gone)
     assert scheduler.on_trial_result(None, trial, {**report(1), "files": [("last.pt", "reference")]}) == "CONTINUE"
     assert scheduler.num_judged == 0
     # The trial would wait for its answer for ever.

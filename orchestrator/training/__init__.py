@@ -1,0 +1,1 @@
+"""The training phase in the driver: its stages, Ray Tune, the judge of every report."""
