@@ -14,13 +14,14 @@ from typing import Literal
 
 from data.errors import UserError
 from models.spec.costs import num_parameters
-from orchestrator.config.experiment import ExperimentConfig, Variant
+from orchestrator.config.experiment import ExpectConfig, ExperimentConfig, Variant
 
 GIB = 1024**3
 # Measured with Ray 2.60: the worker 0.40, controller 0.39, Tune actor 0.39, four helpers 0.19 each.
 TRIAL_BASE_GIB = 2.0
 RESERVE_FROM_CPUS = 4
 RESERVED_CPUS = 2
+SHARES_OF_GPU = 10_000  # Ray counts in these parts
 MOST_EVALUATOR_THREADS = 16  # each holds a block of a fit, up to 0.3 GB
 
 
@@ -40,9 +41,14 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterResources:
-    """What the cluster offers: its nodes, all of them together, and the most that one of them has."""
+    """What the cluster offers: its nodes, all of them together, and the most that one of them has.
+
+    `joined`: it was there before, and may grow; `expected`: so many of the nodes are still to come.
+    """
 
     nodes: tuple[Node, ...]
+    joined: bool = False
+    expected: int = 0
 
     @property
     def cpus(self) -> float:
@@ -112,6 +118,8 @@ def resolve_device(wanted: str, gpus: float, *, has_mps: bool) -> Literal["cuda"
 
 def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_mps: bool = False) -> Admission:
     """Return how many trials run at once on what; UserError with the arithmetic for a variant that can never fit."""
+    if config.resources.expect is not None and cluster.joined:
+        cluster = grown(cluster, config.resources.expect)
     device = resolve_device(config.resources.device, cluster.gpus, has_mps=has_mps)
     variants = list(config.resolved_variants.values())
     cpus = config.resources.cpus_per_worker
@@ -140,12 +148,15 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         limits["max_concurrent"] = config.resources.max_concurrent
     # The reserve is a courtesy: it must not keep a trial out that the cluster can hold.
     slots = max(1, min(limits.values()))
+    if 0 < gpus < 1 and config.resources.placement == "spread":
+        gpus = _widest_share(gpus, slots, cluster)
     arithmetic = (
         f"{slots} at once = min of CPUs ({cluster.cpus:g} - {reserved} reserved) / {workers * cpus} = "
         f"{limits['CPUs']}, "
         f"memory {cluster.memory_gib:.1f} / {largest_gib:.1f} GiB = {limits['memory']}"
         + (f", GPUs {cluster.gpus:g} / {workers * gpus:g} = {limits['GPUs']}" if gpus else "")
         + (f", on {len(cluster.nodes)} nodes, each by itself, {limits['nodes']}" if "nodes" in limits else "")
+        + (f" ({cluster.expected} of them still to come)" if cluster.expected else "")
         + (", one on Apple's GPU" if device == "mps" else "")
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
         + f", trials = {limits['trials']}"
@@ -158,6 +169,38 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         arithmetic=arithmetic,
         evaluator_threads=_spare_threads(cluster, slots * workers * cpus),
     )
+
+
+def grown(cluster: ClusterResources, expect: ExpectConfig) -> ClusterResources:
+    """Return a cluster with the nodes that are still to come, which share equally what the totals lack.
+
+    Raises:
+        UserError: nothing says how many CPUs they will have.
+    """
+    missing = expect.nodes - len(cluster.nodes)
+    if missing <= 0:
+        return cluster
+    if expect.cpus is None and cluster.node_cpus == 0:
+        raise UserError(
+            "resources.expect.cpus: expected the CPUs of the whole cluster, got none, and no node of today has any; "
+            "give the number"
+        )
+
+    def share(total: float | None, present: float, largest: float) -> float:
+        return largest if total is None else max(0.0, total - present) / missing
+
+    cpus = share(expect.cpus, cluster.cpus, cluster.node_cpus)
+    gpus = share(expect.gpus, cluster.gpus, cluster.node_gpus)
+    memory = share(expect.memory_gib, cluster.memory_gib, cluster.node_memory_gib)
+    coming = (Node(cpus=int(cpus), gpus=int(gpus), memory_gib=memory),) * missing
+    return ClusterResources(nodes=(*cluster.nodes, *coming), joined=True, expected=missing)
+
+
+def _widest_share(asked: float, slots: int, cluster: ClusterResources) -> float:
+    """Return the largest share of a GPU at which all slots still fit: Ray fills one GPU before it takes the next."""
+    whole = sum(int(node.gpus) for node in cluster.nodes)
+    per_gpu = -(-slots // max(1, whole))
+    return max(asked, int(SHARES_OF_GPU / per_gpu) / SHARES_OF_GPU)
 
 
 def _spare_threads(cluster: ClusterResources, held: int) -> int:

@@ -110,7 +110,8 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
     if address:
         check_nodes(ray.nodes())
     url = context.address_info.get("webui_url") or context.dashboard_url
-    return Cluster(resources=offered(ray.nodes()), dashboard=f"http://{url}" if url else None, token_path=token_path())
+    resources = offered(ray.nodes(), joined=address is not None)
+    return Cluster(resources=resources, dashboard=f"http://{url}" if url else None, token_path=token_path())
 
 
 def stage(folder: Path, modules: Sequence[str]) -> dict[str, Any]:
@@ -187,14 +188,15 @@ def _name_cluster() -> None:
     os.environ["RAY_ADDRESS"] = _own["address"] = f"127.0.0.1:{port}"
 
 
-def offered(nodes: list[dict[str, Any]]) -> ClusterResources:
+def offered(nodes: list[dict[str, Any]], *, joined: bool = False) -> ClusterResources:
     """Return what the living nodes offer, from Ray's list of nodes."""
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return ClusterResources(
         nodes=tuple(
             Node(cpus=node.get("CPU", 0.0), gpus=_num_gpus(node), memory_gib=node.get("memory", 0.0) / GIB)
             for node in alive
-        )
+        ),
+        joined=joined,
     )
 
 

@@ -156,6 +156,18 @@ class FinalConfig(_Section):
     latency_queries: Annotated[int, Field(ge=1000)] = 1000
 
 
+class ExpectConfig(_Section):
+    """What a joined cluster that grows on demand will have at its largest, the nodes of today among it.
+
+    A missing total: each node that is still to come is like the largest of today.
+    """
+
+    nodes: Annotated[int, Field(ge=1)]
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+
+
 class ResourcesConfig(_Section):
     """What one trial holds; `auto` is resolved from what the cluster has, see orchestrator/cluster/admission.py."""
 
@@ -163,6 +175,9 @@ class ResourcesConfig(_Section):
     cpus_per_worker: Annotated[int, Field(ge=1)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, le=8)] = 1.0
     max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    placement: Literal["pack", "spread"] = "pack"
+    """spread: trials that share GPUs take free ones first, and a trial's workers go to different nodes."""
+    expect: ExpectConfig | None = None
     silence_warning_s: Annotated[float, Field(gt=0)] = 600.0
 
 

@@ -224,6 +224,7 @@ def trial_setup(prepared: Prepared, started: Started, trial: PlannedTrial) -> Tr
         device=admission.device,
         cpus_per_worker=admission.cpus_per_worker,
         gpus_per_worker=admission.gpus_per_worker,
+        placement=config.resources.placement,
         evaluator=started.evaluator,
         provenance={
             "experiment": config.name,

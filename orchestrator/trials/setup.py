@@ -57,6 +57,7 @@ class TrialSetup:
     device: str
     cpus_per_worker: int
     gpus_per_worker: float
+    placement: Literal["pack", "spread"]
     evaluator: Any
     provenance: dict[str, str]
     last: Path

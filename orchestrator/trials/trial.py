@@ -68,7 +68,10 @@ def _run_group(setup: TrialSetup, orders: Any, storage: str) -> None:
         train_loop_config={"setup": setup},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=setup.training.workers, use_gpu=use_gpu, resources_per_worker=resources
+            num_workers=setup.training.workers,
+            use_gpu=use_gpu,
+            resources_per_worker=resources,
+            placement_strategy=setup.placement.upper(),
         ),
         # Every worker reads the whole stream of row numbers and takes its slice of each batch: nothing is dropped to
         # make shards equal, and no coordinator actor is started.

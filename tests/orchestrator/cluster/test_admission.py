@@ -1,6 +1,7 @@
 """Which trials fit where: slots worked out by hand, refusals with their arithmetic."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from orchestrator.cluster.admission import (
     ClusterResources,
     Node,
     admit,
+    grown,
     longest_first,
     memory_gib,
     resolve_device,
@@ -263,3 +265,58 @@ def test_the_evaluator_works_on_the_cpus_that_no_trial_holds(
     tmp_path: Path, cpus: int, gpus: int, overrides: tuple[str, ...], threads: int
 ) -> None:
     assert admitted(tmp_path, machine(cpus, gpus), *overrides).evaluator_threads == threads
+
+
+EXPECT = "resources.expect={nodes: 3, cpus: 13, gpus: 4, memory_gib: 3000}"
+
+
+def test_nodes_that_are_still_to_come_share_what_the_totals_lack(tmp_path: Path) -> None:
+    expect = config(tmp_path, EXPECT).resources.expect
+    assert expect is not None
+    today = ClusterResources(nodes=(Node(cpus=1, gpus=0, memory_gib=1000),), joined=True)
+    coming = Node(cpus=6, gpus=2, memory_gib=1000)
+    assert grown(today, expect).nodes == (*today.nodes, coming, coming)
+    complete = replace(today, nodes=today.nodes * 3)
+    assert grown(complete, expect) is complete
+
+
+def test_without_totals_a_node_to_come_is_like_the_largest_of_today(tmp_path: Path) -> None:
+    expect = config(tmp_path, "resources.expect={nodes: 3}").resources.expect
+    assert expect is not None
+    small, large = Node(cpus=1, gpus=0, memory_gib=2), Node(cpus=8, gpus=1, memory_gib=64)
+    assert grown(ClusterResources(nodes=(small, large), joined=True), expect).nodes == (small, large, large)
+
+
+def test_a_joined_cluster_is_planned_as_it_will_be_and_a_machine_as_it_is(tmp_path: Path) -> None:
+    found = replace(machine(1), joined=True)
+    plan = admitted(tmp_path, found, EXPECT, "resources.device=cpu")
+    assert plan.slots == 4
+    assert "on 3 nodes, each by itself, 13 (2 of them still to come)" in plan.arithmetic
+    assert admitted(tmp_path, machine(1), EXPECT).slots == 1
+
+
+def test_expected_nodes_of_unknown_size_are_refused(tmp_path: Path) -> None:
+    head = ClusterResources(nodes=(Node(cpus=0, gpus=0, memory_gib=8),), joined=True)
+    with pytest.raises(ValueError, match=r"^resources\.expect\.cpus: expected the CPUs of the whole cluster, got none"):
+        admitted(tmp_path, head, "resources.expect={nodes: 2}")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "trials", "share"),
+    [
+        (4, "a,b,c", 1.0),  # one each
+        (2, "a,b", 1.0),
+        (2, "a,b,c", 0.5),  # two share one of them
+        (1, "a,b,c", 0.3333),
+        (1, "a,b,c,amn", 0.25),  # as asked
+    ],
+)
+def test_spread_trials_take_free_gpus_before_they_share_one(
+    tmp_path: Path, gpus: int, trials: str, share: float
+) -> None:
+    asked = ("resources.gpus_per_worker=0.25", "resources.placement=spread")
+    whole = config(tmp_path, *asked)
+    chosen = whole.model_copy(update={"variants": {name: whole.variants[name] for name in trials.split(",")}})
+    plan = admit(chosen, machine(16, gpus), DIM)
+    assert (plan.slots, plan.gpus_per_worker) == (len(trials.split(",")), share)
+    assert admitted(tmp_path, machine(16, gpus), asked[0]).gpus_per_worker == 0.25

@@ -109,6 +109,7 @@ class Trial:
             device="cpu",
             cpus_per_worker=1,
             gpus_per_worker=0.0,
+            placement="pack",
             evaluator=self.evaluator,
             provenance={"payload_sha256": sha256},
             last=self.folder.last,
