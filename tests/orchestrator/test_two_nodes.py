@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,14 @@ pytestmark = pytest.mark.cluster
 RAY = Path(sys.executable).parent / "ray"
 
 
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in opened:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in opened]
+
+
 class Cluster:
     """A head and a second node, each started by `ray start --block` in a process group of its own."""
 
@@ -35,13 +45,11 @@ class Cluster:
         self._folder, self._hidden = folder, hidden
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        port, dashboard = free_ports(2)
+        self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
         self.environment = {**{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}, **named}
-        port = self.address.rpartition(":")[2]
-        head = [str(RAY), "start", "--block", "--head", f"--port={port}", "--include-dashboard=false"]
+        head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]
         self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={folder / 'ray'}"], "head")
         self.wait(1)
         self.second = self.add_second()
@@ -164,6 +172,18 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     done = cluster.run(typed, cwd=REPOSITORY, env=named)
     assert f"cluster   {cluster.address}, as RAY_ADDRESS says" in done.stdout, done.stdout + done.stderr
     assert (hidden / "named" / "results.json").is_file()
+
+
+def test_a_submitted_job_joins_the_cluster_it_was_submitted_to(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    run = hidden / "submitted"
+    typed = shlex.join(command(experiment, run, "--only", "amn", *sets("training.epochs=1", *LONG[1:])))
+    submit = [str(RAY), "job", "submit", "--address", cluster.jobs, "--", "bash", "-c"]
+    done = cluster.run([*submit, f"cd {REPOSITORY} && {typed}"], cwd="/")
+    assert re.search(r"cluster   \S+:\d+, as RAY_ADDRESS says", done.stdout), done.stdout + done.stderr
+    assert "on 2 nodes" in done.stdout
+    assert (run / "results.json").is_file()
 
 
 def start_two(cluster: Cluster, experiment: Path, run: Path) -> subprocess.Popen[str]:
