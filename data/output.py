@@ -214,7 +214,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     path = path.resolve()
     if not path.name:
         raise UserError(f"{path}: expected a path of its own to write, got the root of the disk; name another one")
-    lock, holder = path.with_name(f".{path.name}.lock"), path.with_name(f".{path.name}.holder.json")
+    lock, holder = _lock_files(path)
     with _one_line(path):
         made = [parent for parent in path.parents if not parent.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,16 +240,30 @@ def held(path: Path, what: str) -> Iterator[None]:
 def holder_of(path: Path) -> str | None:
     """Say who holds the lock of a path, see `held`; None where nobody does."""
     path = path.resolve()
-    lock = path.with_name(f".{path.name}.lock")
+    lock, holder = _lock_files(path)
     if not lock.is_file():
         return None
     free = FileLock(lock, blocking=False)
     try:
         free.acquire()
     except Timeout:
-        return _holder(path.with_name(f".{path.name}.holder.json"))
+        return _holder(holder)
     free.release()
     return None
+
+
+def forget_dead_holder(path: Path) -> None:
+    """Remove the lock that a dead process left on a path; nothing where it is held, or where nothing can be written."""
+    lock, holder = _lock_files(path.resolve())
+    with contextlib.suppress(OSError):  # filelock's Timeout is one, too
+        if lock.is_file():
+            with FileLock(lock, blocking=False):
+                holder.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+
+
+def _lock_files(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f".{path.name}.lock"), path.with_name(f".{path.name}.holder.json")
 
 
 def _holder(file: Path) -> str:

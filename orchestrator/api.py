@@ -15,7 +15,7 @@ from typing import Any
 from data.errors import UserError
 from data.interpreter import check_interpreter
 from data.io import read_json
-from data.output import held
+from data.output import forget_dead_holder, held
 from orchestrator.cluster import start as cluster
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
@@ -63,6 +63,8 @@ def launch(
         stream = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if quiet else sys.stdout
         if fresh or not ledger.is_complete():  # a complete run is only read
             stack.enter_context(held(ledger.path, "run"))
+        else:
+            forget_dead_holder(ledger.path)  # the launch that completed it may have been killed as its last act
         for line in filter(None, (joined, warning)):
             print(line, file=stream, flush=True)
         return _run(config, ledger, stream, fresh=fresh, address=address, verify=verify, verbose=verbose)

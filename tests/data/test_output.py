@@ -12,7 +12,18 @@ import pytest
 
 from data import build, embed
 from data.errors import UserError
-from data.output import MARKER, check_file, find_damage, held, json_mark, mark, output_folder, remove_made, write_marker
+from data.output import (
+    MARKER,
+    check_file,
+    find_damage,
+    forget_dead_holder,
+    held,
+    json_mark,
+    mark,
+    output_folder,
+    remove_made,
+    write_marker,
+)
 from tests.data.helpers import MakePayload, unit_rows
 
 
@@ -142,7 +153,7 @@ def test_damage_is_found_by_samples_and_the_smallest_by_reading_all(tmp_path: Pa
 # ---- one at a time
 
 HOLD = """import sys, pathlib
-from data.output import held
+from data.output import forget_dead_holder, held
 with held(pathlib.Path(sys.argv[1]), "run"):
     print(1, flush=True)
     input()"""
@@ -166,6 +177,20 @@ def test_the_second_is_told_who_holds_it_and_a_dead_holder_holds_nothing(tmp_pat
     with held(path, "run"):
         assert json.loads((path.parent / ".x.holder.json").read_text())["pid"] == os.getpid()
     assert names(path.parent) == []
+
+
+def test_what_a_dead_holder_left_is_removed_and_a_living_one_keeps_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "1\n"
+        forget_dead_holder(path)
+        assert names(tmp_path) == [".x.holder.json", ".x.lock"]
+        holder.kill()
+    forget_dead_holder(path)
+    assert names(tmp_path) == []
+    forget_dead_holder(path)
 
 
 def test_a_lock_leaves_no_folder_behind_that_it_made(tmp_path: Path) -> None:
