@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -45,12 +46,14 @@ class Cluster:
         self._folder, self._hidden = folder, hidden
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
+        # A short path: the dashboard's sockets lie below it, and the name of one has at most 107 letters.
+        self.sessions = Path(tempfile.mkdtemp(prefix="nv"))
         port, dashboard = free_ports(2)
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
         self.environment = {**{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}, **named}
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]
-        self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={folder / 'ray'}"], "head")
+        self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={self.sessions}"], "head")
         self.wait(1)
         self.second = self.add_second()
 
@@ -130,6 +133,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
     yield made
     for node in (made.second, made.head):
         made.stop(node)
+    shutil.rmtree(made.sessions, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
