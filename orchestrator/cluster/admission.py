@@ -148,8 +148,9 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         limits["max_concurrent"] = config.resources.max_concurrent
     # The reserve is a courtesy: it must not keep a trial out that the cluster can hold.
     slots = max(1, min(limits.values()))
+    given = gpus
     if 0 < gpus < 1 and config.resources.placement == "spread":
-        gpus = _widest_share(gpus, slots, cluster)
+        given = _widest_share(gpus, slots, cluster, cpus=cpus, memory_gib=largest_gib)
     arithmetic = (
         f"{slots} at once = min of CPUs ({cluster.cpus:g} - {reserved} reserved) / {workers * cpus} = "
         f"{limits['CPUs']}, "
@@ -158,6 +159,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         + (f", on {len(cluster.nodes)} nodes, each by itself, {limits['nodes']}" if "nodes" in limits else "")
         + (f" ({cluster.expected} of them still to come)" if cluster.expected else "")
         + (", one on Apple's GPU" if device == "mps" else "")
+        + (f", spread: {given:g} GPU each" if given != gpus else "")
         + (f", max_concurrent = {limits['max_concurrent']}" if "max_concurrent" in limits else "")
         + f", trials = {limits['trials']}"
     )
@@ -165,14 +167,14 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
         device=device,
         slots=slots,
         cpus_per_worker=cpus,
-        gpus_per_worker=gpus,
+        gpus_per_worker=given,
         arithmetic=arithmetic,
         evaluator_threads=_spare_threads(cluster, slots * workers * cpus),
     )
 
 
 def grown(cluster: ClusterResources, expect: ExpectConfig) -> ClusterResources:
-    """Return a cluster with the nodes that are still to come, which share equally what the totals lack.
+    """Return a cluster with the nodes that are still to come, which share what the totals lack.
 
     Raises:
         UserError: nothing says how many CPUs they will have.
@@ -186,21 +188,31 @@ def grown(cluster: ClusterResources, expect: ExpectConfig) -> ClusterResources:
             "give the number"
         )
 
-    def share(total: float | None, present: float, largest: float) -> float:
-        return largest if total is None else max(0.0, total - present) / missing
+    def whole_shares(total: float | None, present: float, largest: float) -> list[int]:
+        if total is None:
+            return [int(largest)] * missing
+        least, more = divmod(max(0, int(total - present)), missing)
+        return [least + 1] * more + [least] * (missing - more)
 
-    cpus = share(expect.cpus, cluster.cpus, cluster.node_cpus)
-    gpus = share(expect.gpus, cluster.gpus, cluster.node_gpus)
-    memory = share(expect.memory_gib, cluster.memory_gib, cluster.node_memory_gib)
-    coming = (Node(cpus=int(cpus), gpus=int(gpus), memory_gib=memory),) * missing
+    cpus = whole_shares(expect.cpus, cluster.cpus, cluster.node_cpus)
+    gpus = whole_shares(expect.gpus, cluster.gpus, cluster.node_gpus)
+    memory = cluster.node_memory_gib
+    if expect.memory_gib is not None:
+        memory = max(0.0, expect.memory_gib - cluster.memory_gib) / missing
+    coming = [Node(cpus=cpu, gpus=gpu, memory_gib=memory) for cpu, gpu in zip(cpus, gpus, strict=True)]
     return ClusterResources(nodes=(*cluster.nodes, *coming), joined=True, expected=missing)
 
 
-def _widest_share(asked: float, slots: int, cluster: ClusterResources) -> float:
-    """Return the largest share of a GPU at which all slots still fit: Ray fills one GPU before it takes the next."""
-    whole = sum(int(node.gpus) for node in cluster.nodes)
-    per_gpu = -(-slots // max(1, whole))
-    return max(asked, int(SHARES_OF_GPU / per_gpu) / SHARES_OF_GPU)
+def _widest_share(asked: float, slots: int, cluster: ClusterResources, *, cpus: float, memory_gib: float) -> float:
+    """Return the largest share of a GPU, a half, a third and so on, at which all slots still fit; else what was asked.
+
+    Ray fills one GPU before it takes the next, so a trial leaves a GPU to others only by holding more of its own.
+    """
+    shares = (int(SHARES_OF_GPU / trials) / SHARES_OF_GPU for trials in range(1, int(1 / asked) + 1))
+    for share in shares:
+        if sum(node.num_fitting(cpus=cpus, gpus=share, memory_gib=memory_gib) for node in cluster.nodes) >= slots:
+            return max(asked, share)
+    return asked
 
 
 def _spare_threads(cluster: ClusterResources, held: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.ending import Ending
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.tracking.numbers import FINAL_FILES, final_numbers, parameters, plain_name
+from orchestrator.tracking.numbers import final_files, final_numbers, parameters, plain_name
 
 MLFLOW_STATUS = {Ending.FINISHED: "FINISHED", Ending.EARLY_STOPPED: "FINISHED", Ending.FAILED: "FAILED"}
 
@@ -56,11 +56,8 @@ class MLflow:
         for trial, epoch, metrics in final_numbers(results):
             if trial in self._runs:
                 self.numbers(trial, epoch, metrics)
-        for row in results["rows"]:
-            if (found := self._runs.get(str(row.get("trial")))) is None:
-                continue
-            self._client.set_tag(found, "verdict", str(row.get("verdict", "")))
-            best = ("best/best.pt",) if row["variant"] == results.get("best") else ()
-            for name in (*FINAL_FILES, *best):
-                if (run / name).is_file():
-                    self._client.log_artifact(found, str(run / name))
+        for trial, verdict, files in final_files(results, run):
+            if trial in self._runs:
+                self._client.set_tag(self._runs[trial], "verdict", verdict)
+                for file in files:
+                    self._client.log_artifact(self._runs[trial], str(file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.config.experiment import ExperimentConfig
@@ -31,6 +32,17 @@ def final_numbers(results: Mapping[str, Any]) -> list[tuple[str, int, dict[str, 
         for row in results["rows"]
         if row.get("trial") and row.get("evaluated_on") == "final"
     ]
+
+
+def final_files(results: Mapping[str, Any], run: Path) -> list[tuple[str, str, list[Path]]]:
+    """Return trial, verdict and files of every trained row: the tables, and the weights with the best variant."""
+    found = []
+    for row in results["rows"]:
+        if row.get("trial"):
+            best = ("best/best.pt",) if row["variant"] == results.get("best") else ()
+            files = [run / name for name in (*FINAL_FILES, *best) if (run / name).is_file()]
+            found.append((str(row["trial"]), str(row.get("verdict", "")), files))
+    return found
 
 
 def parameters(config: ExperimentConfig, trial: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from evaluation.ending import Ending
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.tracking.numbers import FINAL_FILES, final_numbers, parameters, plain_name
+from orchestrator.tracking.numbers import final_files, final_numbers, parameters, plain_name
 
 
 class WeightsAndBiases:
@@ -60,14 +60,11 @@ class WeightsAndBiases:
         for trial, epoch, metrics in final_numbers(results):
             if trial in self._runs:
                 self.numbers(trial, epoch, metrics)
-        for row in results["rows"]:
-            if (found := self._runs.get(str(row.get("trial")))) is None:
-                continue
-            found.summary["verdict"] = str(row.get("verdict", ""))
-            best = ("best/best.pt",) if row["variant"] == results.get("best") else ()
-            for name in (*FINAL_FILES, *best):
-                if (run / name).is_file():
-                    found.save(str(run / name), base_path=str(run), policy="now")
+        for trial, verdict, files in final_files(results, run):
+            if trial in self._runs:
+                self._runs[trial].summary["verdict"] = verdict
+                for file in files:
+                    self._runs[trial].save(str(file), base_path=str(run), policy="now")
         for trial, found in self._runs.items():
             failed = self._endings.get(trial) in {Ending.FAILED, Ending.DIVERGED}
             found.finish(exit_code=1 if failed else 0)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import ray
 from ray._private.state import state as cluster_state
@@ -39,10 +38,6 @@ class Inside:
     def means(self) -> dict[str, float]:
         """Return the means over the steps; nothing before the first."""
         return {name: value / self.steps for name, value in self.sums.items()}
-
-    def state(self) -> dict[str, Any]:
-        """Return it as plain values, for a checkpoint."""
-        return asdict(self)
 
 
 class DrainNotice:

@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,7 +123,7 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
             for epoch, batches in stream:
                 began = time.time()
                 record = trial.train_epoch(batches)
-                if trial.leaves:
+                if not record:
                     report(*trial.leave(epoch))
                     raise NodeDrainsError(f"left {_node()}, which is being taken away, {trial.where(epoch)}")
                 if epoch == first_epoch:
@@ -166,7 +166,6 @@ class Trial:
         self.inside = Inside()
         self._inside_random: list[torch.Tensor] = []  # of an attempt that left its node
         self._notice = DrainNotice()
-        self.leaves = False
 
     def start(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return record and checkpoints of epoch 0: a model that starts from a fitted line is one before any step."""
@@ -240,7 +239,7 @@ class Trial:
     def train_epoch(self, batches: EpochBatches) -> dict[str, Any]:
         """Train one epoch, or the rest of one that was left inside; return its record so far.
 
-        The record: losses, digest of the order, windows seen, seconds. It is empty when the trial `leaves` its node.
+        The record: losses, digest of the order, windows seen, seconds. It is empty when the trial must leave its node.
         """
         epoch, inside = batches.epoch, self.inside
         self.learner.start_epoch(epoch)
@@ -272,7 +271,6 @@ class Trial:
                 teller.tell(inside.steps, inside.sums["loss"])
             # The workers of a group would have to leave after the same step; they go back to the last epoch.
             if self.num_workers == 1 and self._notice.came():
-                self.leaves = True
                 return {}
         means = self._average(inside.means())
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
@@ -287,7 +285,7 @@ class Trial:
 
     def leave(self, epoch: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return a report that the trial leaves its node inside an epoch, and the checkpoint to go on from there."""
-        state = self._state(epoch - 1) | {"inside": self.inside.state(), "random": self.learner.random_state()}
+        state = self._state(epoch - 1) | {"inside": asdict(self.inside), "random": self.learner.random_state()}
         return {"leaves": self.where(epoch)}, {"last.pt": _bytes_of(lambda file: save_training_state(file, state))}
 
     def where(self, epoch: int) -> str:

@@ -280,6 +280,22 @@ def test_nodes_that_are_still_to_come_share_what_the_totals_lack(tmp_path: Path)
     assert grown(complete, expect) is complete
 
 
+def test_gpus_that_cannot_be_shared_equally_are_all_counted(tmp_path: Path) -> None:
+    expect = config(tmp_path, "resources.expect={nodes: 4, gpus: 8}").resources.expect
+    assert expect is not None
+    head = ClusterResources(nodes=(Node(cpus=4, gpus=0, memory_gib=8),), joined=True)
+    assert [node.gpus for node in grown(head, expect).nodes] == [0, 3, 3, 2]
+
+
+def test_trials_are_not_spread_so_wide_that_fewer_run_at_once(tmp_path: Path) -> None:
+    # Three at once. With a GPU each there would be one on the first node, for its CPU, and one on the second.
+    nodes = (Node(cpus=1, gpus=4, memory_gib=1000), Node(cpus=4, gpus=1, memory_gib=1000))
+    asked = ("resources.gpus_per_worker=0.25", "resources.placement=spread")
+    plan = admitted(tmp_path, ClusterResources(nodes=nodes), *asked)
+    assert (plan.slots, plan.gpus_per_worker) == (3, 0.5)
+    assert "GPUs 5 / 0.25 = 20, on 2 nodes, each by itself, 5, spread: 0.5 GPU each" in plan.arithmetic
+
+
 def test_without_totals_a_node_to_come_is_like_the_largest_of_today(tmp_path: Path) -> None:
     expect = config(tmp_path, "resources.expect={nodes: 3}").resources.expect
     assert expect is not None
