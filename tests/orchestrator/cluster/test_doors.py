@@ -1,0 +1,34 @@
+"""A launch's own cluster cannot be reached from another machine."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+PROGRAM = """
+import json
+from orchestrator.cluster.start import set_environment, start
+
+set_environment(None)
+start(None, verbose=False)
+
+import psutil, ray
+
+ray.get(ray.remote(lambda: None).remote())  # a worker listens, too
+family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+doors = [(one.name(), door.laddr.ip) for one in family for door in one.net_connections() if door.status == "LISTEN"]
+print(json.dumps(doors))
+"""
+
+
+@pytest.mark.ray
+def test_every_process_of_a_local_cluster_listens_on_this_machine_alone() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True
+    )
+    doors = json.loads(told.stdout.splitlines()[-1])
+    assert {"gcs_server", "raylet"} <= {process for process, _ in doors}
+    assert {address for _, address in doors} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
