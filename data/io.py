@@ -110,40 +110,67 @@ def read_json(path: str | Path) -> Any:
 
 
 def append_json_line(path: str | Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON object as one line, on a line of its own where a crash cut the last one short."""
-    with Path(path).open("a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+    """Append one JSON object as one line, after the last whole one."""
+    cut_torn_line(path)
+    with Path(path).open("ab") as file:
         file.write((json.dumps(plain(record), allow_nan=False) + "\n").encode())
 
 
-def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file; a line that a crash cut short is left out, a missing file is empty."""
+def cut_torn_line(path: str | Path) -> None:
+    """Take off a last line that a crash cut short, or give it its end where only that is missing."""
+    path = Path(path)
+    content = path.read_bytes() if path.is_file() else b""
+    _, _, last = content.rpartition(b"\n")
+    if not last:
+        return
+    with path.open("r+b") as file:
+        if _is_torn(last):
+            file.truncate(len(content) - len(last))
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+
+
+def read_json_lines(path: str | Path, *, ended: bool = False) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file; a missing file is empty.
+
+    A last line that a crash cut short is left out, unless `ended` says that whoever wrote the file has come to its end.
+
+    Raises:
+        UserError: a line is no JSON object.
+    """
     path = Path(path)
     if not path.is_file():
         return []
     check_file(path, "JSON lines", LARGEST_JSON)
-    return parse_json_lines(path.read_bytes(), str(path))
+    return parse_json_lines(path.read_bytes(), str(path), ended=ended)
 
 
-def parse_json_lines(content: bytes, where: str = "line") -> list[dict[str, Any]]:
+def parse_json_lines(content: bytes, where: str = "line", *, ended: bool = False) -> list[dict[str, Any]]:
     """Return the objects in the content of a JSON-lines file, see `read_json_lines`."""
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (number == len(lines) and not ended and _is_torn(line)):
             continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            if line.startswith(b"{"):
-                continue  # a crash cut it short
             record = None
         if not isinstance(record, dict):
-            raise UserError(f"{where}:{number}: expected a JSON object, got another line; restore the file")
+            got = "one that was cut short" if _is_torn(line) else "another line"
+            raise UserError(f"{where}:{number}: expected a JSON object, got {got}; restore the file")
         records.append(record)
     return records
+
+
+def _is_torn(line: bytes) -> bool:
+    """Return whether a line begins as a JSON object and does not come to its end."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return line.startswith(b"{")
+    return False
 
 
 def plain(value: Any) -> Any:

@@ -98,10 +98,13 @@ def _nobody_reads() -> None:
 
 def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
     from orchestrator.cluster import start as cluster
+
+    address, _ = cluster.resolve_address(options.address)
+    cluster.set_environment(address)
+
     from orchestrator.screen.plan import make_plan
 
     config, ledger = read_experiment(options.experiment, options.set, only, options.run_dir)
-    address, _ = cluster.resolve_address(options.address)
     cluster.check_run_folder(ledger.path)
     text, checks = make_plan(config, ledger, cluster.local_resources() if address is None else cluster.ask(address))
     try:

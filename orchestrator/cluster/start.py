@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -171,10 +172,26 @@ def check_run_folder(path: Path) -> str:
 
 
 def _check_listens(address: str) -> None:
-    """Raise ConnectionError where nobody listens; Ray itself would try for two minutes."""
+    """Raise OSError where no head answers; Ray itself would try for two minutes, or for ever where another listens."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if port.isdigit() and int(port) < 65_536:
-        socket.create_connection((host, int(port)), timeout=LISTEN_S).close()
+    if not port.isdigit() or int(port) >= 65_536:
+        return
+    until = time.monotonic() + LISTEN_S
+    socket.create_connection((host, int(port)), timeout=LISTEN_S).close()
+
+    import grpc
+    from ray._private.gcs_utils import create_gcs_channel
+
+    channel = create_gcs_channel(f"{host}:{port}")
+    try:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        ask(b"", timeout=max(until - time.monotonic(), 1.0), wait_for_ready=True)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise ConnectionError(f"one that asks for another token than {token_path()}") from None
+        raise ConnectionError(f"no answer of one ({error.code().name.lower()})") from None
+    finally:
+        channel.close()
 
 
 def _name_cluster() -> None:
@@ -242,10 +259,9 @@ def local_resources() -> ClusterResources:
 
 
 def ask(address: str) -> ClusterResources:
-    """Return what the cluster at an address offers, and leave it again (`--dry-run`)."""
+    """Return what the cluster at an address offers, and leave it again (`--dry-run`). Call `set_environment` before."""
     import ray
 
-    set_environment(address)
     try:
         return start(address, verbose=False).resources
     finally:

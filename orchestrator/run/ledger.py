@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from data.errors import UserError
-from data.io import append_json_line, read_json, read_json_lines, write_json, write_text
+from data.io import append_json_line, cut_torn_line, read_json, read_json_lines, write_json, write_text
 from data.output import MARKER, made_names, move_aside, write_marker
 from evaluation.ending import Ending, ending_of, is_incomplete
 from orchestrator.gates import Epoch, TrialDecision
@@ -165,12 +165,14 @@ class Ledger:
                 )
 
     def open(self, resolved: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-        """Create the folder with its configuration and manifest, or keep the ones it has."""
+        """Create the folder with its configuration and manifest, or keep what is there, less what a crash cut short."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.is_claimed():
             write_marker(self.path, KIND, MADE)
             write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
             write_json(self.manifest, manifest)
+        for lines in (self.decisions, *self.path.glob("variants/*/metrics.jsonl")):
+            cut_torn_line(lines)
 
     def discard_unclaimed(self) -> None:
         """Leave no trace of a launch that ended before the folder was its own; Ray's log is all there is by then."""

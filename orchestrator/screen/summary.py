@@ -107,7 +107,7 @@ def time_line(timeline: dict[str, Any]) -> str:
 
 def decision_line(ledger: Ledger) -> str:
     """Say how often gates were evaluated: a scheduler that never fires looks like one that works."""
-    lines = read_json_lines(ledger.decisions)
+    lines = read_json_lines(ledger.decisions, ended=True)
     rules = [line for line in lines if line["limit"] is not None and line["action"] != Ending.EARLY_STOPPED]
     pruned = {line["variant"] for line in lines if line["action"] == Ending.PRUNED}
     return f"gates     {len(rules)} rules checked, {len(pruned)} trials pruned"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data.errors import UserError
 from data.io import append_json_line, plain, read_json_lines, write_json, write_text
 
 
@@ -45,4 +46,19 @@ def test_lines_are_appended_in_order_after_what_is_whole(
     records = [{"a": 3}, {"b": {"c": [1, 2]}}, {"text": "line\nbreak \u2028 \u00e9"}]
     for record in records:
         append_json_line(path, record)
-    assert read_json_lines(path) == [*found, *records]
+    assert read_json_lines(path, ended=True) == [*found, *records]
+
+
+@pytest.mark.parametrize(
+    ("content", "ended", "message"),
+    [
+        ('{"a": 1}\n{"a": 2, "b"', True, ":2: expected a JSON object, got one that was cut short"),
+        ('{"a": 1, "b"\n{"a": 2}\n', False, ":1: expected a JSON object, got one that was cut short"),
+        ('{"a": 1}\n[2]\n', False, ":2: expected a JSON object, got another line"),
+    ],
+    ids=["the last line of an ended file", "a line before the last", "no object"],
+)
+def test_a_line_that_no_crash_left_so_is_named(tmp_path: Path, content: str, ended: bool, message: str) -> None:
+    (tmp_path / "x.jsonl").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_json_lines(tmp_path / "x.jsonl", ended=ended)

@@ -1,11 +1,15 @@
 """A launch's own cluster cannot be reached from another machine."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from data.errors import UserError
+from orchestrator.cluster import start as cluster
 
 REPOSITORY = Path(__file__).parents[3]
 PROGRAM = """
@@ -32,3 +36,12 @@ def test_every_process_of_a_local_cluster_listens_on_this_machine_alone() -> Non
     doors = json.loads(told.stdout.splitlines()[-1])
     assert {"gcs_server", "raylet"} <= {process for process, _ in doors}
     assert {address for _, address in doors} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_where_somebody_else_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LISTEN_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        expected = rf"--address {address}: expected a Ray cluster, got no answer of one \(deadline_exceeded\)"
+        with pytest.raises(UserError, match=expected):
+            cluster.start(address, verbose=False)
