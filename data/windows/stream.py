@@ -65,7 +65,7 @@ def build_stream(num_windows: int, *, seed: int, epochs: range, block_rows: int 
         for start in range(0, num_windows, block_rows):
             windows = order[start : start + block_rows]
             blocks.append(pa.table({"window": windows, "epoch": np.full(len(windows), epoch, np.int16)}))
-    return ray.data.from_arrow(blocks)
+    return ray.data.from_blocks(blocks)  # unlike `from_arrow` without a task, for which a process would have to start
 
 
 class EpochBatches:
@@ -143,10 +143,17 @@ def iter_epochs(
 
 
 class _Blocks:
-    """Blocks of a stream in order, one epoch after the other."""
+    """Blocks of a stream in order, one epoch after the other.
+
+    A whole data set lies in the object store and is read from there; an execution of Ray Data would start two actors
+    that watch it. A shard of Ray Train is an iterator over such an execution.
+    """
 
     def __init__(self, shard: Any) -> None:
-        self._iterator = iter(shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2))
+        from ray.data.dataset import MaterializedDataset
+
+        whole = isinstance(shard, MaterializedDataset)
+        self._iterator = _stored(shard) if whole else iter(shard.iter_batches(batch_size=None, prefetch_batches=2))
 
     def next_of(self, epoch: int) -> Int32:
         """Return the next block of an epoch, passing over earlier epochs; an empty array when the stream has ended."""
@@ -166,6 +173,15 @@ class _Blocks:
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
+
+
+def _stored(stream: "ray.data.MaterializedDataset") -> Iterator[dict[str, Any]]:
+    """Yield the blocks of a whole data set, in their order, as columns of numpy."""
+    import ray
+
+    for block in stream.to_arrow_refs():
+        table = ray.get(block)
+        yield {name: table[name].to_numpy() for name in ("window", "epoch")}
 
 
 def quiet_ray_data() -> None:
