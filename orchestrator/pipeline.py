@@ -40,7 +40,6 @@ from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.tracking.trackers import check_tracking, make_tracking
-from orchestrator.training.phase import train_all
 
 
 def prepare(
@@ -92,6 +91,9 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
         timeline.phase("ray")
         started = start(prepared, session, address=address, verbose=verbose)
         timeline.phase("index")
+        # Ray Tune takes a second to import; meanwhile the evaluator builds its index.
+        from orchestrator.training.phase import train_all
+
         measured = finish_preflight(prepared, services.measure(prepared, started, session), session)
         claim(prepared, measured)
         timeline.phase("training")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtr  # scipy.stats takes a second to import, in every process
 
 MIN_TIMED_SMOKE = 200
 MIN_TIMED_FINAL = 1_000
@@ -76,8 +76,8 @@ def percentile_interval(
         return (float("nan"), float("nan"))
     ordered = np.sort(samples)
     tail = (1.0 - confidence) / 2.0
-    low = int(binom.ppf(tail, len(ordered), share)) - 1
-    high = int(binom.ppf(1.0 - tail, len(ordered), share))
+    below = bdtr(np.arange(len(ordered) + 1), len(ordered), share)  # the chance of at most so many
+    low, high = np.searchsorted(below, [tail, 1.0 - tail]) - [1, 0]
     return (float(ordered[max(low, 0)]), float(ordered[min(high, len(ordered) - 1)]))
 
 

@@ -23,8 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtr, stdtrit
 
 from data.seeding import derive_seed
 from evaluation.statistics.articles import ArticleSums, sum_by_article
@@ -106,8 +105,8 @@ def interval(resamples: Float64, num_effective: float, confidence: float = CONFI
 
 @lru_cache
 def _expanded_tail(num_effective: float, confidence: float) -> float:
-    quantile = student_t.ppf((1.0 + confidence) / 2.0, num_effective - 1.0)
-    return float(norm.cdf(-np.sqrt(num_effective / (num_effective - 1.0)) * quantile))
+    quantile = stdtrit(num_effective - 1.0, (1.0 + confidence) / 2.0)
+    return float(ndtr(-np.sqrt(num_effective / (num_effective - 1.0)) * quantile))
 
 
 def intervals(

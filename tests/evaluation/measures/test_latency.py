@@ -62,6 +62,11 @@ def test_without_samples_there_is_no_percentile():
     assert all(math.isnan(end) for end in percentile_interval(np.empty(0), 0.95))
 
 
+def test_the_interval_of_a_median_of_ten_lies_between_the_second_and_the_ninth_sample():
+    # Binomial(10, 1/2): 1 + 10 = 11 of 1,024 outcomes have at most one success (1 %), 56 at most two (5 %).
+    assert percentile_interval(np.arange(1.0, 11.0), 0.50) == (2.0, 9.0)
+
+
 def test_the_interval_of_a_percentile_covers_it_in_about_95_of_100_repetitions():
     rng = np.random.default_rng(0)
     truth = -math.log(0.05)  # 95th percentile of the exponential distribution
