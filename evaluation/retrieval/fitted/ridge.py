@@ -17,7 +17,6 @@ Letters: Q queries, W training windows, L context length, D vector dimension, K 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, fit_each, in_order, unit_or_last
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights, weighted_mean
@@ -76,6 +75,8 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
     def fitted(penalty: float) -> FittedRidge:
         shifted = gram.copy()
         shifted.flat[:: len(gram) + 1] += penalty * scale
+        from scipy.linalg import cho_factor, cho_solve  # who only names the baselines need not import it
+
         correction = cho_solve(cho_factor(shifted, overwrite_a=True, check_finite=False), cross, check_finite=False)
         ridge = FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
         return replace(ridge, score=data.score(ridge.predict))
