@@ -56,7 +56,7 @@ def is_incomplete(rows: Iterable[Mapping[str, Any]]) -> bool:
 
 def trials_in(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the trials behind a row of results.json, under several seeds or of a search; none where it is its own."""
-    return row.get("seeds") or row.get("search") or ()
+    return row.get("search") or row.get("seeds") or ()
 
 
 def ending_of(action: str) -> Ending | None:

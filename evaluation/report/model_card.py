@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from data.io import read_json, write_text
+from data.io import read_json, read_json_lines, write_text
 from evaluation.measures.metrics import DECISION_METRIC, NOVEL, metric
 from evaluation.queries import QUERIES_FILE
 from evaluation.report.columns import decimal, interval, number, per_cent
@@ -79,7 +79,7 @@ def _of_weights(row: Row, run: Path) -> Row:
     if of_trial is None:
         return row
     final = read_json(run / "variants" / row["trial"] / "final.json")
-    windows = row["windows_seen"] // len(row["seeds"])
+    windows = read_json_lines(run / "variants" / row["trial"] / "metrics.jsonl", ended=True)[-1]["windows_seen"]
     return {**row, **final["metrics"], "ci": final["ci"], "seed": of_trial["seed"], "windows_seen": windows}
 
 

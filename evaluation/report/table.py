@@ -82,12 +82,13 @@ class ComparisonTable:
         return [section.filled() for section in sections if section.rows]
 
     def _samples(self) -> list[Row]:
-        """The trials of every variant's search, the chosen one marked."""
-        return [
-            {**one, "chosen": survived(row) and one["trial"] == row["trial"]}
-            for row in self.results["rows"]
-            for one in row.get("search") or ()
-        ]
+        """The trials of every variant's search; those with the chosen settings are marked."""
+        samples = []
+        for row in self.results["rows"]:
+            tried = row.get("search") or ()
+            chosen = [one["settings"] for one in tried if one["trial"] == row["trial"] and survived(row)]
+            samples += [{**one, "chosen": one["settings"] in chosen} for one in tried]
+        return samples
 
     def _own_columns(self) -> list[Column]:
         """Columns of the metrics that the experiment brought along."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -39,9 +40,9 @@ def with_budget(config: ExperimentConfig, dim: int, num_windows: int) -> Experim
 
 
 def planned_flops(costs: Sequence[int], halving: Sequence[int], epochs: int) -> tuple[int, int]:
-    """Return the least and the most operations that a variant's search costs; `costs` are those of its trials' epochs.
+    """Return the least and the most operations that a variant's search costs; `costs` are those of its samples' epochs.
 
-    Of n trials that are compared n // 2 end. Which ones is not known before: the dearest at the least, the cheapest at
+    Of n samples that are compared n // 2 end. Which ones is not known before: the dearest at the least, the cheapest at
     the most.
     """
     cheapest_first, alive = sorted(costs), len(costs)
@@ -64,7 +65,10 @@ def _epochs(name: str, trials: Sequence[PlannedTrial], config: ExperimentConfig,
     search = config.search
     assert search is not None and search.budget is not None
     budget, halving = search.budget.flops, search.halving
-    costs = [epoch_flops(trial, dim, config.data.context_length, num_windows) for trial in trials]
+    of_samples: Counter[str] = Counter()
+    for trial in trials:
+        of_samples[trial.sample] += epoch_flops(trial, dim, config.data.context_length, num_windows)
+    costs = [*of_samples.values()]
     first = halving[-1] + 1 if halving else 1
 
     def middle(epochs: int) -> float:

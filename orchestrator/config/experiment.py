@@ -129,8 +129,8 @@ class BudgetConfig(_Section):
 class SearchConfig(_Section):
     """Several settings of each variant, of which the best on validation goes into the table.
 
-    At each of the epochs `halving` the trials of a variant that are still running are compared, and the worse half
-    ends. Test articles choose nothing.
+    At each of the epochs `halving` the settings of a variant that are still running are compared, and the worse half
+    ends. With `seeds` each setting is trained under all of them and judged by its mean. Test articles choose nothing.
     """
 
     samples: Annotated[int, Field(ge=2, le=1000)] = 4
@@ -212,12 +212,14 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
-    """One training: a variant under a seed, or one sample of a search.
+    """One training: a variant, or one sample of its search, under a seed.
 
-    `name` is that of its folder: the variant's own, `<variant>@<seed>`, or `<variant>.<number>` with the settings.
+    `name` is that of its folder: `<sample>` where there is one seed, else `<sample>@<seed>`. Trials of one `sample`
+    have the same settings: it is the variant's name, or `<variant>.<number>` in a search.
     """
 
     name: str
+    sample: str
     variant: Variant
     seed: int
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -280,14 +282,9 @@ class ExperimentConfig(_Section):
     @property
     def trials(self) -> dict[str, PlannedTrial]:
         """Return every training by its name, in the order of variants and seeds."""
-        alone = len(self.training_seeds) == 1
         if self.search is not None:
-            return {trial.name: trial for name in self.resolved_variants for trial in self._samples(name)}
-        planned = [
-            PlannedTrial(name=name if alone else f"{name}@{seed}", variant=variant, seed=seed)
-            for name, variant in self.resolved_variants.items()
-            for seed in self.training_seeds
-        ]
+            return {trial.name: trial for name in self.resolved_variants for trial in self._searched(name)}
+        planned = [trial for name, one in self.resolved_variants.items() for trial in self._under_each_seed(name, one)]
         return {trial.name: trial for trial in planned}
 
     def space_of(self, variant: str) -> Mapping[str, Any]:
@@ -296,19 +293,33 @@ class ExperimentConfig(_Section):
         found: Mapping[str, Any] = self.variants[variant].get("search", common)
         return found
 
-    def _samples(self, name: str) -> list[PlannedTrial]:
+    def _searched(self, name: str) -> list[PlannedTrial]:
         assert self.search is not None
-        planned = []
+        planned: list[PlannedTrial] = []
         drawn = draw_samples(self.space_of(name), self.search.samples, self.seed)
         for number, settings in enumerate(drawn, start=1):
             variant = resolve_variant(name, with_settings(self.variants[name], settings), self.training)
             assert variant is not None
-            trial = PlannedTrial(name=f"{name}.{number}", variant=variant, seed=self.seed, settings=settings)
-            planned.append(trial)
+            planned += self._under_each_seed(f"{name}.{number}", variant, settings)
         return planned
 
+    def _under_each_seed(
+        self, sample: str, variant: Variant, settings: Mapping[str, Any] | None = None
+    ) -> list[PlannedTrial]:
+        alone = len(self.training_seeds) == 1
+        return [
+            PlannedTrial(
+                name=sample if alone else f"{sample}@{seed}",
+                sample=sample,
+                variant=variant,
+                seed=seed,
+                settings=settings or {},
+            )
+            for seed in self.training_seeds
+        ]
+
     def trials_of(self, variant: str) -> list[PlannedTrial]:
-        """Return the trainings of one variant, in the order of the seeds."""
+        """Return the trainings of one variant, in the order of samples and seeds."""
         return [trial for trial in self.trials.values() if trial.variant.name == variant]
 
     @property

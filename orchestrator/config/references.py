@@ -114,9 +114,8 @@ def _check_search(config: ExperimentConfig) -> None:
             check_space(space, f"variants.{name}.search" if own else "search.space")
     if search is None:
         return
-    for other, given in (("seeds", config.seeds), ("stages", config.stages)):
-        if given is not None:
-            raise UserError(f"{other}: expected none beside search, got {list(given)}; search first, then leave it out")
+    if config.stages is not None:
+        raise UserError(f"stages: expected none beside search, got {[*config.stages]}; search first, then leave it out")
     if list(search.halving) != sorted(set(search.halving)):
         raise UserError(f"search.halving: expected rising epochs, got {list(search.halving)}; sort them")
     for name in config.resolved_variants if search.budget is not None else ():

@@ -72,14 +72,12 @@ class FinalEvaluations:
     def _variant(self, name: str, ends: Mapping[str, TrialEnd]) -> tuple[VariantEnd, dict[str, FinalResult]]:
         """Evaluate a variant's surviving trials; one whose evaluation raises has failed and takes no other along.
 
-        Of a search only the trial that validation chose is evaluated, and the next one should that fail.
+        Of a search only the sample that validation chose is evaluated, and the next one should that fail.
         """
-        searched = self._prepared.config.search is not None
         while True:
             found = self._end(name, ends)
-            wanted = [found.trial] if searched and found.survivors else found.survivors
-            results = {trial: result for trial in wanted if (result := self._trial(trial)) is not None}
-            if len(results) == len(wanted):
+            results = {trial: result for trial in found.survivors if (result := self._trial(trial)) is not None}
+            if len(results) == len(found.survivors):
                 return found, results
 
     def _end(self, name: str, ends: Mapping[str, TrialEnd]) -> VariantEnd:
@@ -93,7 +91,7 @@ class FinalEvaluations:
             {**ends, **failed},
             self._prepared.ledger,
             selection=config.selection(planned[0].variant),
-            survive=0.0 if config.search is not None else config.gates.survive,
+            survive=config.gates.survive,
         )
 
     def _trial(self, name: str) -> FinalResult | None:

@@ -109,7 +109,7 @@ def make_rows(prepared: Prepared, evaluated: Evaluated) -> list[dict[str, Any]]:
         row = trained_row(variant, found, records, params, result)
         if config.search is not None:
             row["search"] = search_entries(config, name, found, ledger, prepared.data.payload.dim)
-        elif len(found.trials) > 1:
+        if len(found.chosen) > 1:
             row["seeds"] = seed_entries(config.trials_of(name), found, evaluated.trials)
         if variant.kind == "variant" and result is not None:
             row["gates"] = _final_gates(config, row, references)

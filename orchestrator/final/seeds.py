@@ -1,7 +1,7 @@
 """From trials to rows: what a variant of several trials comes to, under several seeds or of a search.
 
-With seeds a row is the mean of its trials that survived, with a search the trial that validation chose. A variant of a
-single trial is that trial, unchanged.
+Of a search validation chooses a sample, the trials with the same settings. A row is the mean of those of them that
+survived, under several seeds; of a single trial it is that trial, unchanged.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ class VariantEnd:
     end: TrialEnd
     trial: str
     trials: Mapping[str, TrialEnd]
-    """By trial, in the order of the seeds or samples."""
-    searched: bool = False
+    """By trial, in the order of samples and seeds."""
+    chosen: tuple[str, ...]
+    """The trials of the sample that stands for the variant, one a seed."""
 
     @property
     def survivors(self) -> list[str]:
         """The trials that the variant's figures are the mean of; none where it did not survive."""
-        return [name for name, end in self.trials.items() if end.ending.survived] if self.end.ending.survived else []
+        survived = self.end.ending.survived
+        return [name for name in self.chosen if self.trials[name].ending.survived] if survived else []
 
 
 def variant_end(
@@ -48,30 +50,42 @@ def variant_end(
     selection: EarlyStopping,
     survive: float,
 ) -> VariantEnd:
-    """Return how a variant ended: it survives when at least the share `survive` of its trials does.
+    """Return how a variant ended: it survives when a sample does, of whose trials at least the share `survive` did.
 
-    Its best weights are those of the surviving trial whose best epoch has the best validation score.
+    The sample with the best mean validation score stands for it, and of its trials that with the best one.
     """
     of_trials = {trial.name: ends[trial.name] for trial in planned}
-    survivors = [name for name, end in of_trials.items() if end.ending.survived]
     sign = 1.0 if selection.mode == "max" else -1.0
+    samples: dict[str, list[str]] = {}
+    for trial in planned:
+        samples.setdefault(trial.sample, []).append(trial.name)
 
     def score(name: str) -> float:
         history = ledger.variant(name).history()
         found = best_epoch(history, selection).metrics.get(selection.metric) if history else None
         return -np.inf if found is None or np.isnan(found) else sign * found
 
-    stands = max(survivors or of_trials, key=score)
+    def mean_score(names: Sequence[str]) -> float:
+        return float(np.mean([*map(score, names)]))
+
+    def alive(names: Sequence[str]) -> list[str]:
+        return [name for name in names if of_trials[name].ending.survived]
+
+    def survived(names: Sequence[str]) -> bool:
+        return len(alive(names)) >= max(1.0, survive * len(names))
+
+    survivors = [sample for sample, names in samples.items() if survived(names)]
+    chosen = max([samples[one] for one in survivors or samples], key=lambda names: mean_score(alive(names) or names))
+    stands = max(alive(chosen) or chosen, key=score)
     if len(planned) == 1:
-        return VariantEnd(end=of_trials[stands], trial=stands, trials=of_trials)
-    survived = len(survivors) >= max(1.0, survive * len(planned))
-    same = [end for end in of_trials.values() if end.ending.survived == survived]
-    ending = Counter(end.ending for end in same).most_common(1)[0][0]
+        return VariantEnd(end=of_trials[stands], trial=stands, trials=of_trials, chosen=tuple(chosen))
+    same = [of_trials[name] for name in (chosen if survivors else of_trials)]
+    ending = Counter(end.ending for end in same if end.ending.survived == bool(survivors)).most_common(1)[0][0]
     reasons = [f"{name}: {end.reason}" for name, end in of_trials.items() if _is_news(end)]
-    what = "settings" if planned[0].settings else "seeds"
-    reason = "; ".join([f"{len(survivors)} of {len(planned)} {what} survived", *reasons])
+    few, of, what = (survivors, samples, "settings") if len(samples) > 1 else (alive(chosen), chosen, "seeds")
+    reason = "; ".join([f"{len(few)} of {len(of)} {what} survived", *reasons])
     end = TrialEnd(ending=ending, epoch=of_trials[stands].epoch, reason=reason)
-    return VariantEnd(end=end, trial=stands, trials=of_trials, searched=bool(planned[0].settings))
+    return VariantEnd(end=end, trial=stands, trials=of_trials, chosen=tuple(chosen))
 
 
 def _is_news(end: TrialEnd) -> bool:
@@ -94,8 +108,10 @@ def pool(results: Mapping[str, FinalResult], stands: str) -> FinalResult:
 
 
 def seed_entries(planned: Sequence[PlannedTrial], end: VariantEnd, results: Mapping[str, FinalResult]) -> list[Row]:
-    """Return what results.json says of each trial of a row: its end and its own figures."""
-    return [_entry(trial, end.trials[trial.name], results.get(trial.name)) for trial in planned]
+    """Return what results.json says of each trial that a row may be the mean of: its end and its own figures."""
+    return [
+        _entry(trial, end.trials[trial.name], results.get(trial.name)) for trial in planned if trial.name in end.chosen
+    ]
 
 
 def search_entries(config: ExperimentConfig, variant: str, end: VariantEnd, ledger: Ledger, dim: int) -> list[Row]:
@@ -111,6 +127,7 @@ def search_entries(config: ExperimentConfig, variant: str, end: VariantEnd, ledg
         entries.append(
             {
                 "trial": trial.name,
+                "seed": trial.seed,
                 "settings": dict(trial.settings),
                 "status": end.trials[trial.name].ending.name,
                 "reason": end.trials[trial.name].reason,
@@ -141,8 +158,8 @@ def _entry(trial: PlannedTrial, end: TrialEnd, result: FinalResult | None) -> Ro
 def lost_seeds(variants: Mapping[str, VariantEnd]) -> list[str]:
     """Say which variants' figures rest on fewer seeds than they were trained under."""
     fewer = [
-        f"{name} on {len(found.survivors)} of {len(found.trials)}"
+        f"{name} on {len(found.survivors)} of {len(found.chosen)}"
         for name, found in variants.items()
-        if found.survivors and len(found.survivors) < len(found.trials) and not found.searched
+        if found.survivors and len(found.survivors) < len(found.chosen)
     ]
     return [f"Figures of fewer seeds, those that survived: {', '.join(fewer)}."] if fewer else []

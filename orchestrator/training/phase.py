@@ -109,16 +109,33 @@ def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) ->
     assert config.search is not None
     for variant in config.resolved_variants.values():
         selection = config.selection(variant)
+        samples: dict[str, list[str]] = {}
+        for trial in config.trials_of(variant.name):
+            samples.setdefault(trial.sample, []).append(trial.name)
         scores = {
-            trial.name: _score_at(ledger, trial.name, selection, rung)
-            for trial in config.trials_of(variant.name)
-            if _competes(ledger, trial.name, rung)
+            sample: _mean_score(ledger, names, selection, rung)
+            for sample, names in samples.items()
+            if any(_competes(ledger, name, rung) for name in names)
         }
-        shown = ", ".join(f"{name} {_shown(score)}" for name, score in scores.items())
-        for name in halve(scores):
+        shown = ", ".join(f"{sample} {_shown(score)}" for sample, score in scores.items())
+        decision = ended(
+            Ending.HALVED,
+            rung,
+            f"among the better half on {selection.metric} at epoch {rung}",
+            f"{selection.metric} to epoch {rung}: {shown}",
+        )
+        for name in [name for sample in halve(scores) for name in samples[sample]]:
             if ledger.verdict_of(name) is None:
-                rule = f"among the better half on {selection.metric} at epoch {rung}"
-                scheduler.end(name, ended(Ending.HALVED, rung, rule, f"{selection.metric} to epoch {rung}: {shown}"))
+                scheduler.end(name, decision)
+
+
+def _mean_score(ledger: Ledger, names: Sequence[str], selection: EarlyStopping, rung: int) -> float | None:
+    """Return the mean score of the trials of one sample; None where a rule or an error has ended one of them."""
+    ends = [ledger.verdict_of(name) for name in names]
+    lost = any(end is not None and not end.ending.survived and end.ending is not Ending.HALVED for end in ends)
+    scores = [_score_at(ledger, name, selection, rung) for name in names]
+    known = [score for score in scores if score is not None]
+    return None if lost or len(known) < len(scores) else sum(known) / len(known)
 
 
 def _competes(ledger: Ledger, name: str, rung: int) -> bool:
@@ -132,6 +149,8 @@ def _competes(ledger: Ledger, name: str, rung: int) -> bool:
 def _score_at(ledger: Ledger, name: str, selection: EarlyStopping, rung: int) -> float | None:
     """Return the best score up to an epoch, signed so that more is better."""
     history = [epoch for epoch in ledger.variant(name).history() if epoch.epoch <= rung]
+    if not history:
+        return None
     score = best_epoch(history, selection).metrics.get(selection.metric)
     return score if score is None or selection.mode == "max" else -score
 

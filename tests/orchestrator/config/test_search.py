@@ -82,7 +82,7 @@ def test_every_sample_is_a_trial_with_its_settings(load: Callable[..., Experimen
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("seeds=[1, 2]", r"seeds: expected none beside search, got \[1, 2\]"),
+        ("stages=[[mamba_s], [amn]]", r"stages: expected none beside search"),
         ("search.halving=[4, 2]", r"search.halving: expected rising epochs, got \[4, 2\]"),
         ("search.halving=[6]", r"search.halving: expected epochs before the last, 6 of mamba_s.1, got 6"),
         ("variants.amn.search=[1]", r"variants.amn.search: expected a mapping, got \[1\]"),

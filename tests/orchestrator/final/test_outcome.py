@@ -85,7 +85,7 @@ def run(prepared_from: Callable[[str], Prepared], monkeypatch: pytest.MonkeyPatc
 
 
 def ended(name: str, end: TrialEnd) -> VariantEnd:
-    return VariantEnd(end=end, trial=name, trials={name: end})
+    return VariantEnd(end=end, trial=name, trials={name: end}, chosen=(name,))
 
 
 def concluded(

@@ -38,7 +38,9 @@ def result(**metrics: float) -> FinalResult:
 
 
 def row_of(end: TrialEnd, lines: list[dict[str, Any]], found: FinalResult | None = None) -> dict[str, Any]:
-    return trained_row(VARIANT, VariantEnd(end=end, trial="wide", trials={"wide": end}), {"wide": lines}, 7, found)
+    return trained_row(
+        VARIANT, VariantEnd(end=end, trial="wide", trials={"wide": end}, chosen=("wide",)), {"wide": lines}, 7, found
+    )
 
 
 def test_a_baseline_that_is_not_trained_costs_nothing_and_says_what_it_chose() -> None:

@@ -140,3 +140,41 @@ def test_a_failed_seed_is_named_and_makes_the_run_incomplete(prepared: Prepared,
     assert said.startswith("1 of 4 trials and baselines FAILED: mamba_s@3 (its final evaluation: ")
     prepared.ledger.results.write_text('{"rows": [{"status": "FINISHED", "seeds": [{"status": "FAILED"}]}]}')
     assert not prepared.ledger.is_complete()
+
+
+SEARCHED = """
+name: searched
+seeds: [1, 2]
+variants: {mamba_s: {}}
+training: {epochs: 4}
+smoke: {epochs: []}
+search: {samples: 2, space: {training.optimizer.lr: [1.0e-4, 2.0e-4]}}
+"""
+
+
+def test_of_a_search_the_settings_with_the_best_mean_stand_for_the_row(
+    prepared_from: Callable[[str], Prepared],
+) -> None:
+    prepared = prepared_from(SEARCHED)
+    scores = {"mamba_s.1@1": 0.9, "mamba_s.1@2": 0.1, "mamba_s.2@1": 0.5, "mamba_s.2@2": 0.7}
+    for name, score in scores.items():
+        prepared.ledger.variant(name).path.mkdir(parents=True)
+        append_json_line(prepared.ledger.variant(name).metrics, {"epoch": 1, "val_soft_r@5": score})
+    assert {name: (trial.sample, trial.seed) for name, trial in prepared.config.trials.items()} == {
+        "mamba_s.1@1": ("mamba_s.1", 1),
+        "mamba_s.1@2": ("mamba_s.1", 2),
+        "mamba_s.2@1": ("mamba_s.2", 1),
+        "mamba_s.2@2": ("mamba_s.2", 2),
+    }
+    told = {name: TrialEnd(ending=Ending.FINISHED, epoch=4, reason="") for name in scores}
+    found = end_of(prepared, told)
+    assert (found.trial, found.survivors) == ("mamba_s.2@2", ["mamba_s.2@1", "mamba_s.2@2"])
+    assert found.end.reason == "2 of 2 settings survived"
+    told["mamba_s.2@1"] = told["mamba_s.2@2"] = TrialEnd(ending=Ending.HALVED, epoch=1, reason="worse")
+    found = end_of(prepared, told)
+    assert (found.trial, found.survivors, found.end.ending) == (
+        "mamba_s.1@1",
+        ["mamba_s.1@1", "mamba_s.1@2"],
+        Ending.FINISHED,
+    )
+    assert found.end.reason == "1 of 2 settings survived"

@@ -1,7 +1,7 @@
 """A search's rounds: which trials go on to which epoch, and which half of them ends there."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -40,10 +40,10 @@ def test_the_worse_half_ends_and_a_missing_score_is_the_worst(scores: dict[str, 
 
 
 class Rounds:
-    """A search whose trials score as SCORES says; `started` lists who trained in each round, and to which epoch."""
+    """A search whose trials score as `scores` says; `started` lists who trained in each round, and to which epoch."""
 
-    def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.prepared, self.ledger = prepared, prepared.ledger
+    def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, scores: Mapping[str, float]) -> None:
+        self.prepared, self.ledger, self.scores = prepared, prepared.ledger, scores
         self.started: list[tuple[list[str], int]] = []
         monkeypatch.setattr(phase, "run_trials", self._train)
 
@@ -54,7 +54,7 @@ class Rounds:
             folder = self.ledger.variant(name)
             folder.path.mkdir(parents=True, exist_ok=True)
             for epoch in range(len(folder.records()) + 1, last + 1):
-                line = {"epoch": epoch, "val_soft_r@5": SCORES[name], "seconds": {}, "windows_seen": epoch}
+                line = {"epoch": epoch, "val_soft_r@5": self.scores[name], "seconds": {}, "windows_seen": epoch}
                 append_json_line(folder.metrics, line)
             if last == 5:
                 self.ledger.record(name, ended(Ending.FINISHED, 5, "epoch == 5", ""))
@@ -73,7 +73,7 @@ class Rounds:
 def rounds(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> Rounds:
     prepared = prepared_from(EXPERIMENT)
     prepared.ledger.path.mkdir()
-    return Rounds(prepared, monkeypatch)
+    return Rounds(prepared, monkeypatch, SCORES)
 
 
 EXPECTED = {
@@ -111,3 +111,31 @@ def test_trials_that_were_interrupted_are_halved_like_others(rounds: Rounds) -> 
         rounds.ledger.record(name, ended(Ending.INTERRUPTED, 1, "the trial runs to its end", "interrupted"))
     assert rounds.train() == EXPECTED
     assert rounds.started == [(["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
+
+
+def test_with_seeds_the_settings_are_compared_by_their_means_and_end_under_every_seed(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepared_from(EXPERIMENT.replace("samples: 4", "samples: 2") + "seeds: [7, 8]\n")
+    prepared.ledger.path.mkdir()
+    # The means are 0.30 and 0.35, though the best trial is one of the first setting.
+    scores = {"mamba_s.1@7": 0.5, "mamba_s.1@8": 0.1, "mamba_s.2@7": 0.4, "mamba_s.2@8": 0.3}
+    rounds = Rounds(prepared, monkeypatch, scores)
+    assert rounds.train() == {
+        "mamba_s.1@7": (Ending.HALVED, 1),
+        "mamba_s.1@8": (Ending.HALVED, 1),
+        "mamba_s.2@7": (Ending.FINISHED, 5),
+        "mamba_s.2@8": (Ending.FINISHED, 5),
+    }
+    assert rounds.ledger.end_of("mamba_s.1@8").reason == "val_soft_r@5 to epoch 1: mamba_s.1 0.3, mamba_s.2 0.35"
+
+
+def test_settings_of_which_a_rule_ended_a_seed_are_the_worst(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepared_from(EXPERIMENT.replace("samples: 4", "samples: 2") + "seeds: [7, 8]\n")
+    prepared.ledger.path.mkdir()
+    prepared.ledger.record("mamba_s.1@8", ended(Ending.DIVERGED, 1, "the loss is finite", "nan"))
+    scores = {"mamba_s.1@7": 0.9, "mamba_s.2@7": 0.1, "mamba_s.2@8": 0.1}
+    ends = Rounds(prepared, monkeypatch, scores).train()
+    assert [ends[name][0] for name in ("mamba_s.1@7", "mamba_s.2@7")] == [Ending.HALVED, Ending.FINISHED]
