@@ -35,6 +35,8 @@ _ENVIRONMENT = {
     # A trial may wait for its slot as long as others train; see orchestrator/training/tuning.py.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Workers watch for a drain notice themselves, see orchestrator/trials/inside.py: one actor and one process fewer.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # The run folder holds the metrics and the checkpoints; Tune's own copies of both are not needed.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -47,8 +49,6 @@ _ENVIRONMENT = {
 }
 _own: dict[str, str] = {}  # the address that `_name_cluster` chose in this process
 _LOCAL_ENVIRONMENT = {
-    # One actor and one process fewer a trial; a machine that is not preempted has nothing to watch for.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # A worker that starts while the cluster dies tries five times so long to reach its head: 25 s by default.
     "RAY_gcs_rpc_server_connect_timeout_s": "1",
     # The driver is answered only when the first workers, started ahead of any need, have registered: it would wait for

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from orchestrator.trials.inside import NodeDrainsError
-
 NODE_LOST = ("node has died", "is temporarily unavailable")
 """Parts of what Ray says of an actor that went with its node: once it knows of that, and before, when only the
 connection to the actor has broken. When a process dies on a node that lives, it says so."""
 LOSSES_IN_AN_EPOCH = 3
 """A node may be given the trial once more before Ray has noticed that it is gone."""
-LEFT = NodeDrainsError.__name__
 
 
 class Retries:
@@ -30,8 +27,6 @@ class Retries:
 
     def again(self, name: str, error: str, epoch: int) -> bool:
         """Note that a trial broke off after an epoch (0: before its first); return whether it is tried again."""
-        if LEFT in error:
-            return True
         if any(words in error for words in NODE_LOST) and self._nodes_lost[name, epoch] < LOSSES_IN_AN_EPOCH:
             self._nodes_lost[name, epoch] += 1
         else:

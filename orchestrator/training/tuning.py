@@ -18,7 +18,7 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.progress import Progress
 from orchestrator.run.timeline import Timeline
 from orchestrator.screen.monitor import Monitor
-from orchestrator.training.retries import LEFT, Retries
+from orchestrator.training.retries import Retries
 from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, from_report
 from orchestrator.trials.telling import forget
@@ -69,6 +69,7 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._told = told
         self._seen: set[tuple[str, int]] = set()
         self._nodes: dict[str, str | None] = {}  # where each trial last reported from
+        self._leaving: dict[str, str] = {}  # trials that have said so, and why
         self._heard = self._asked = time.monotonic()
         self._training: set[str] = set()
         self._silence_warning_s = silence_warning_s
@@ -113,8 +114,12 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         # Tune keeps a trial's last result for long; what the judge has written need not stay in the object store.
         result.pop("files", None)
         name, record = trial.config["trial"], from_report(result)
-        if record is None or not record or "leaves" in record or (name, record.get("epoch", PREDICTED)) in self._seen:
-            return
+        if record and "leaves" in record:
+            self._leaving[name] = record["leaves"]
+        elif record and (name, record.get("epoch", PREDICTED)) not in self._seen:
+            self._reported(name, record)
+
+    def _reported(self, name: str, record: Mapping[str, Any]) -> None:
         self._seen.add((name, record.get("epoch", PREDICTED)))
         self._nodes[name] = record.get("node") or self._nodes.get(name)
         self._heard = time.monotonic()
@@ -129,14 +134,13 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         name = trial.config["trial"]
         node, reason = self._nodes.get(name), last_line(trial.error_file)
         epoch = self._last_epoch(name)
+        if (left := self._leaving.pop(name, None)) is not None:  # its node is being taken away, which is not its fault
+            self._monitor.say(f"  {name}: {left}; goes on from there")
+            self._timeline.event(name, "left", node=node, reason=left)
+            return
         if not self._retries.again(name, reason, epoch):
             self._judge.give_up(name)
             self._broken(name, reason)
-            return
-        if LEFT in reason:
-            reason = reason.partition(f"{LEFT}: ")[2]
-            self._monitor.say(f"  {name}: {reason}; goes on from there")
-            self._timeline.event(name, "left", node=node, reason=reason)
             return
         what = f"lost on {node}" if node else "lost"
         goes_on = f"after epoch {epoch}" if epoch else "from the start"

@@ -15,6 +15,8 @@ from ray._private.state import state as cluster_state
 from ray.exceptions import RpcError
 
 ASK_EVERY_S = 1.0
+AGREE_EVERY = 16
+"""Steps after which the workers of a group ask each other: they must leave after the same one."""
 
 
 class NodeDrainsError(RuntimeError):

@@ -31,7 +31,7 @@ from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import load_training_state, save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
-from orchestrator.trials.inside import DrainNotice, Inside, NodeDrainsError
+from orchestrator.trials.inside import AGREE_EVERY, DrainNotice, Inside, NodeDrainsError
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
@@ -124,8 +124,9 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
                 began = time.time()
                 record = trial.train_epoch(batches)
                 if not record:
-                    report(*trial.leave(epoch))
-                    raise NodeDrainsError(f"left {_node()}, which is being taken away, {trial.where(epoch)}")
+                    left, files = trial.leave(epoch)
+                    trial.agreed(report(left, files))  # nobody ends a group before the driver has the checkpoint
+                    raise NodeDrainsError(left["leaves"])
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
                     record |= {"went_back": trial.went_back} if trial.went_back else {}
@@ -166,6 +167,7 @@ class Trial:
         self.inside = Inside()
         self._inside_random: list[torch.Tensor] = []  # of an attempt that left its node
         self._notice = DrainNotice()
+        self._drains = False
 
     def start(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return record and checkpoints of epoch 0: a model that starts from a fitted line is one before any step."""
@@ -187,7 +189,8 @@ class Trial:
             return None
         self.learner.load_state(state)
         if "inside" in state:
-            self.inside, self._inside_random = Inside(**state["inside"]), state["random"]
+            self.inside = Inside(**state["inside"][self.rank])
+            self._inside_random = state["random"][self.rank]
         return int(state["epoch"])
 
     def _resume_best(self, value: float) -> bool:
@@ -269,8 +272,7 @@ class Trial:
             inside.add(result)
             if self.rank == 0:
                 teller.tell(inside.steps, inside.sums["loss"])
-            # The workers of a group would have to leave after the same step; they go back to the last epoch.
-            if self.num_workers == 1 and self._notice.came():
+            if self._must_leave():
                 return {}
         means = self._average(inside.means())
         record = {"epoch": epoch, "steps": self.learner.steps, **means, "seconds": watch.seconds}
@@ -283,14 +285,34 @@ class Trial:
             return {**record, "diverged": diverged}
         return {**record, "order_digest": batches.digest}
 
-    def leave(self, epoch: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return a report that the trial leaves its node inside an epoch, and the checkpoint to go on from there."""
-        state = self._state(epoch - 1) | {"inside": asdict(self.inside), "random": self.learner.random_state()}
-        return {"leaves": self.where(epoch)}, {"last.pt": _bytes_of(lambda file: save_training_state(file, state))}
+    def _must_leave(self) -> bool:
+        """Return whether a node of the trial is being taken away; all workers of a group say so after the same step."""
+        self._drains = self._drains or self._notice.came()
+        if self.num_workers == 1:
+            return self._drains
+        if self.learner.steps % AGREE_EVERY:
+            return False
+        drains = torch.tensor(float(self._drains), device=self.learner.table.device)
+        torch.distributed.all_reduce(drains)
+        return bool(drains > 0)
 
-    def where(self, epoch: int) -> str:
-        """Say where the trial is inside an epoch."""
-        return f"after step {self.inside.steps} of epoch {epoch}"
+    def leave(self, epoch: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return a report that the trial leaves inside an epoch, and why, and the checkpoint to go on from there."""
+        inside = self._of_all(asdict(self.inside))
+        random = self._of_all(self.learner.random_state())
+        nodes = " and ".join(dict.fromkeys(filter(None, self._of_all(_node() if self._drains else ""))))
+        why = f"left {nodes}, which is being taken away, after step {self.inside.steps} of epoch {epoch}"
+        state = self._state(epoch - 1) | {"inside": inside, "random": random}
+        files = {"last.pt": _bytes_of(lambda file: save_training_state(file, state))} if self.rank == 0 else {}
+        return {"leaves": why}, files
+
+    def _of_all(self, own: Any) -> list[Any]:
+        """Return what each worker gives here, by rank."""
+        if self.num_workers == 1:
+            return [own]
+        found = [None] * self.num_workers
+        torch.distributed.all_gather_object(found, own)
+        return found
 
     def _average(self, means: dict[str, float]) -> dict[str, float]:
         """Return the means over all workers: each saw the losses of its own windows only."""

@@ -25,9 +25,21 @@ from typing import Any
 import pytest
 
 from data.io import read_json
-from tests.orchestrator.launches import EPOCHS, LONG, REPOSITORY, ROTATION, TIMEOUT_S, command, figures, records, sets
+from tests.benchmarks.bare_loop import run_bare
+from tests.orchestrator.launches import (
+    EPOCHS,
+    LONG,
+    NO_DROPOUT,
+    REPOSITORY,
+    ROTATION,
+    TIMEOUT_S,
+    command,
+    figures,
+    records,
+    sets,
+)
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.ray  # the first test is part of `make test`
 RAY = Path(sys.executable).parent / "ray"
 
 
@@ -128,7 +140,10 @@ def experiment(hidden: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[Cluster]:
-    if sys.platform != "linux" or os.geteuid() != 0:
+    if (
+        sys.platform != "linux"
+        or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("the second node's own view of the file system needs Linux and root")
     made = Cluster(tmp_path_factory.mktemp("cluster"), hidden)
     yield made
@@ -164,6 +179,7 @@ def test_trials_run_on_both_nodes_of_which_one_sees_no_folder_and_has_an_old_che
     assert [both[0][name]["novel.r@5"] for name in names] == [both[1][name]["novel.r@5"] for name in names]
 
 
+@pytest.mark.cluster
 def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
@@ -181,6 +197,7 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     assert (hidden / "named" / "results.json").is_file()
 
 
+@pytest.mark.cluster
 def test_a_submitted_job_joins_the_cluster_it_was_submitted_to(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
@@ -193,14 +210,18 @@ def test_a_submitted_job_joins_the_cluster_it_was_submitted_to(
     assert (run / "results.json").is_file()
 
 
-def start_two(cluster: Cluster, experiment: Path, run: Path) -> subprocess.Popen[str]:
-    """Start two trials that are never tried again, one a node; return when that of the second has trained an epoch."""
-    second = cluster.second_id()
-    options = ["--address", cluster.address, "--only", "learner,amn", *sets(*LONG, "training.max_retries=0")]
-    typed = command(experiment, run, *options)
-    running = subprocess.Popen(
+def start(cluster: Cluster, experiment: Path, run: Path, *options: str) -> subprocess.Popen[str]:
+    """Start trials of many epochs that are never tried again."""
+    typed = command(experiment, run, "--address", cluster.address, *options, *sets(*LONG, "training.max_retries=0"))
+    return subprocess.Popen(
         typed, cwd=REPOSITORY, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+
+
+def start_two(cluster: Cluster, experiment: Path, run: Path) -> subprocess.Popen[str]:
+    """Start two trials, one a node; return when that of the second has trained an epoch."""
+    second = cluster.second_id()
+    running = start(cluster, experiment, run, "--only", "learner,amn")
     for _ in range(600):
         first = [line for name in ("learner", "amn") for line in records(run, name)[:2] if line["epoch"] == 1]
         if any(second[:8] in line["node"] for line in first):
@@ -209,6 +230,7 @@ def start_two(cluster: Cluster, experiment: Path, run: Path) -> subprocess.Popen
     return running
 
 
+@pytest.mark.cluster
 def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
@@ -226,6 +248,7 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
     assert event["trial"] in {"learner", "amn"}
 
 
+@pytest.mark.cluster
 def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_epoch(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
@@ -246,6 +269,36 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
     assert [event["event"] for event in read_json(run / "timeline.json")["events"]] == ["left"]
 
 
+@pytest.mark.cluster
+def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
+    cluster: Cluster, experiment: Path, hidden: Path
+) -> None:
+    run, changed = hidden / "group", [NO_DROPOUT, "training.workers=2"]
+    running = start(cluster, experiment, run, "--only", "learner", *sets(*changed))
+    for _ in range(600):
+        if records(run, "learner"):
+            break
+        time.sleep(0.1)
+    cluster.drain_second()
+    assert running.stdout is not None
+    shown = ""
+    while "learner: left" not in shown and (line := running.stdout.readline()):
+        shown += line
+    cluster.stop(cluster.second)
+    cluster.wait(1)
+    cluster.second = cluster.add_second()
+    shown += running.communicate(timeout=TIMEOUT_S)[0]
+    told = re.search(r"learner: left (.*), which is being taken away, after step \d+ of epoch (\d+)", shown)
+    assert running.returncode in {0, 3} and told is not None, shown
+    found = records(run, "learner")
+    assert [line["epoch"] for line in found] == [*range(1, EPOCHS + 1)]
+    # One worker that is never interrupted trains the same.
+    bare = run_bare(str(experiment), (NO_DROPOUT, *LONG))["learner"]["records"]
+    near = slice(0, int(told[2]) + 1)
+    assert [line["loss"] for line in found[near]] == pytest.approx([line["loss"] for line in bare[near]], rel=5e-3)
+
+
+@pytest.mark.cluster
 def test_two_workers_on_two_nodes_train_the_same_model(
     cluster: Cluster, experiment: Path, hidden: Path, local: Path
 ) -> None:

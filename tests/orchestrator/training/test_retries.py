@@ -24,11 +24,6 @@ def test_the_loss_of_a_node_does_not_count(error: str) -> None:
     assert not retries.again("a", "ValueError: x", 4)
 
 
-def test_leaving_a_node_in_time_never_counts() -> None:
-    retries = Retries({"a": 0})
-    assert all(retries.again("a", "NodeDrainsError: left lima, after step 3 of epoch 2", 1) for _ in range(9))
-
-
 def test_a_trial_that_loses_node_after_node_without_an_epoch_ends() -> None:
     retries = Retries({"a": 1})
     assert [retries.again("a", NODE, 2) for _ in range(5)] == [True, True, True, True, False]
