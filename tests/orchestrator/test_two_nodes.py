@@ -58,16 +58,23 @@ class Cluster:
         self._folder, self._hidden = folder, hidden
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
-        # A short path: the dashboard's sockets lie below it, and the name of one has at most 107 letters.
-        self.sessions = Path(tempfile.mkdtemp(prefix="nv"))
+        self.sessions: list[Path] = []
         port, dashboard = free_ports(2)
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
         self.environment = {**{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}, **named}
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]
-        self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={self.sessions}"], "head")
+        self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={self.session()}"], "head")
         self.wait(1)
         self.second = self.add_second()
+
+    def session(self) -> Path:
+        """Return a folder for the files of a node's processes, which another node must not see: each removes its own.
+
+        A short path: the dashboard's sockets lie below it, and the name of one has at most 107 letters.
+        """
+        self.sessions.append(Path(tempfile.mkdtemp(prefix="nv")))
+        return self.sessions[-1]
 
     def add_second(self) -> subprocess.Popen[bytes]:
         """Start the second node in its own view of the file system: no corpus, no run folder, an old checkout."""
@@ -75,7 +82,7 @@ class Cluster:
         shutil.rmtree(old, ignore_errors=True)
         shutil.copytree(REPOSITORY / "orchestrator", old)
         (old / "trials" / "train.py").write_text("raise RuntimeError('an old checkout was imported')\n")
-        start = f"{RAY} start --block --address={self.address} --num-cpus=1"
+        start = f"{RAY} start --block --address={self.address} --num-cpus=1 --temp-dir={self.session()}"
         mounts = f"mount -t tmpfs none {self._hidden} && mount --bind {old} {REPOSITORY / 'orchestrator'}"
         found = self._start(["unshare", "-m", "bash", "-c", f"{mounts} && cd / && exec {start}"], "second")
         self.wait(2)
@@ -149,7 +156,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
     yield made
     for node in (made.second, made.head):
         made.stop(node)
-    shutil.rmtree(made.sessions, ignore_errors=True)
+    for session in made.sessions:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
