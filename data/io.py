@@ -119,15 +119,18 @@ def append_json_line(path: str | Path, record: Mapping[str, Any]) -> None:
 def cut_torn_line(path: str | Path) -> None:
     """Take off a last line that a crash cut short, or give it its end where only that is missing."""
     path = Path(path)
-    content = path.read_bytes() if path.is_file() else b""
-    _, _, last = content.rpartition(b"\n")
-    if not last:
+    if not path.is_file() or not path.stat().st_size:
         return
     with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        last = content.rpartition(b"\n")[2]
         if _is_torn(last):
             file.truncate(len(content) - len(last))
         else:
-            file.seek(0, os.SEEK_END)
             file.write(b"\n")
 
 

@@ -87,6 +87,11 @@ def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cl
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
     options["logging_level"] = logging.INFO if verbose else logging.WARNING
+    if address and _own:
+        raise UserError(
+            f"--address {address}: expected a process without a cluster of its own before, got one whose Ray is bound "
+            "to this machine; join from a new one"
+        )
     if address:
         options |= {"address": address}
     else:

@@ -45,3 +45,9 @@ def test_where_somebody_else_listens_is_no_cluster(monkeypatch: pytest.MonkeyPat
         expected = rf"--address {address}: expected a Ray cluster, got no answer of one \(deadline_exceeded\)"
         with pytest.raises(UserError, match=expected):
             cluster.start(address, verbose=False)
+
+
+def test_a_process_that_had_a_cluster_of_its_own_joins_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cluster._own, "address", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"--address head:6379: expected a process without a cluster of its own before"):
+        cluster.start("head:6379", verbose=False)
