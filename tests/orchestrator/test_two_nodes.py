@@ -51,6 +51,11 @@ def free_ports(number: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in opened]
 
 
+def without_ray() -> dict[str, str]:
+    """Return the environment less what a shell, or a test in this process that planned a local run, has set for Ray."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+
+
 class Cluster:
     """A head and a second node, each started by `ray start --block` in a process group of its own."""
 
@@ -62,7 +67,7 @@ class Cluster:
         port, dashboard = free_ports(2)
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment = {**{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}, **named}
+        self.environment = {**without_ray(), **named}
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]
         self.head = self._start([*head, "--num-cpus=1", f"--temp-dir={self.session()}"], "head")
         self.wait(1)
@@ -163,7 +168,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
 @pytest.fixture(scope="module")
 def local(experiment: Path, hidden: Path) -> Path:
     """The same run on this machine alone."""
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    environment = without_ray()
     typed = command(experiment, hidden / "local", *sets("variants.learner.dropout=0.0"))
     done = subprocess.run(
         typed, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
