@@ -74,7 +74,7 @@ def _check_mirror(address: str | None) -> None:
         raise UserError(
             f"mirror: expected s3://bucket/prefix, gs://bucket/prefix or a folder, got {address!r}; fix the address"
         )
-    if "@" in bucket:
+    if "@" in bucket.removeprefix("anonymous@"):
         raise UserError(
             f"mirror: expected {scheme}://bucket/prefix, got an address with a key in it; give keys in the environment "
             "(AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS)"

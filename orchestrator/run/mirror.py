@@ -215,11 +215,11 @@ class Mirror:
     def _download(self) -> None:
         """Bring the whole copy into a new folder beside the run folder, then give it its name."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
+        beside = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent)).resolve()
         try:
             for name in self.there:
                 file = beside / name
-                if beside not in file.resolve().parents and file.resolve().parent != beside.resolve():
+                if beside not in file.resolve().parents:
                     self._refuse("names inside the run folder", name)
                 with self.files.open_input_stream(f"{self.base}/{name}") as stream, replacing(file) as out:
                     shutil.copyfileobj(stream, out, _BLOCK)

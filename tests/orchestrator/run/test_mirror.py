@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -26,36 +27,60 @@ def s3() -> Iterator[str]:
     """An S3 of this machine, with the bucket `runs`."""
     if importlib.util.find_spec("moto") is None:
         pytest.skip("an S3 of this machine: pip install .[cluster], as make test-cluster does")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
-    options = f"endpoint_override=127.0.0.1:{port}&scheme=http"
     environment = pytest.MonkeyPatch()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         environment.setenv(name, "any")
     environment.setenv("AWS_REGION", "us-east-1")
+    with served("moto.server", "-p", "{port}") as options:
+        from pyarrow import fs
+
+        fs.FileSystem.from_uri(f"s3://runs?{options}&allow_bucket_creation=true")[0].create_dir("runs")
+        yield f"s3://runs/{{}}?{options}"
+    environment.undo()
+
+
+@pytest.fixture(scope="module")
+def gs() -> Iterator[str]:
+    """A Google Cloud Storage of this machine, with the bucket `runs`."""
+    if importlib.util.find_spec("gcp_storage_emulator") is None:
+        pytest.skip("a gs:// of this machine: pip install .[cluster], as make test-cluster does")
+    start = (
+        "gcp_storage_emulator",
+        "start",
+        "--host=127.0.0.1",
+        "--port={port}",
+        "--in-memory",
+        "--default-bucket=runs",
+    )
+    with served(*start) as options:
+        yield f"gs://anonymous@runs/{{}}?{options}&retry_limit_seconds=10"
+
+
+@contextmanager
+def served(*module: str) -> Iterator[str]:
+    """Run a Python module as a server on a free port; yield what pyarrow needs to find it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *(word.format(port=port) for word in module)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(100):
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        from pyarrow import fs
-
-        fs.FileSystem.from_uri(f"s3://runs?{options}&allow_bucket_creation=true")[0].create_dir("runs")
-        yield f"s3://runs/{{}}?{options}"
+        yield f"endpoint_override=127.0.0.1:{port}&scheme=http"
     finally:
-        environment.undo()
         server.terminate()
         server.wait()
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "gs"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
         return str(tmp_path / "copies")
-    found: str = request.getfixturevalue("s3").format(tmp_path.name)
+    found: str = request.getfixturevalue(request.param).format(tmp_path.name)
     return found
 
 
@@ -91,6 +116,13 @@ def test_a_run_goes_on_elsewhere_from_its_copy(tmp_path: Path, mirror_of: Callab
     assert mirror_of(there).bring_back()
     assert contents(there.path) == contents(here.path)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_folder_named_from_here_comes_back_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mirror(str(tmp_path / "copies"), "trial", run_folder(tmp_path / "here")).copy("first")
+    monkeypatch.chdir(tmp_path)
+    assert Mirror("copies", "trial", Ledger(Path("runs/trial"))).bring_back()
+    assert contents(tmp_path / "runs" / "trial") == contents(tmp_path / "here")
 
 
 def test_only_what_has_changed_is_copied_again_and_what_is_gone_is_removed(
