@@ -217,7 +217,11 @@ def test_a_submitted_job_joins_the_cluster_it_was_submitted_to(
     run = hidden / "submitted"
     typed = shlex.join(command(experiment, run, "--only", "amn", *sets("training.epochs=1", *LONG[1:])))
     submit = [str(RAY), "job", "submit", "--address", cluster.jobs, "--", "bash", "-c"]
-    done = cluster.run([*submit, f"cd {REPOSITORY} && {typed}"], cwd="/")
+    for _ in range(10):
+        done = cluster.run([*submit, f"cd {REPOSITORY} && {typed}"], cwd="/")
+        if "No available agent" not in done.stderr:  # where Ray says so, "try again later"
+            break
+        time.sleep(3)
     assert re.search(r"cluster   \S+:\d+, as RAY_ADDRESS says", done.stdout), done.stdout + done.stderr
     assert "on 2 nodes" in done.stdout
     assert (run / "results.json").is_file()
