@@ -23,6 +23,7 @@ $(READY): pyproject.toml $(wildcard constraints*.txt)
 	@$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt
 	@if $(BIN)/python -m pip check | grep '^torch ' >/dev/null; then $(PINNED) constraints-cuda.txt; fi
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m tests.pins --check
 	@echo "compiling the CPU kernels for this machine (once)"
 	@$(BIN)/python -m models.warm
 	@touch $@

@@ -182,6 +182,12 @@ def best_epoch(history: Sequence[Epoch], rule: EarlyStopping) -> Epoch:
     return best
 
 
+def best_score(history: Sequence[Epoch], rule: EarlyStopping) -> float | None:
+    """Return the metric of the best epoch, signed so that more is better; None where there is none."""
+    score = best_epoch(history, rule).metrics.get(rule.metric) if history else None
+    return score if score is None or rule.mode == "max" else -score
+
+
 def halve(scores: Mapping[str, float | None]) -> set[str]:
     """Return the worse half of the trials that compete, by their scores (higher is better): n // 2 of n.
 

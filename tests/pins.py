@@ -2,6 +2,7 @@
 
     python -m tests.pins             # keep the versions, add what pyproject.toml asks for since
     python -m tests.pins --upgrade   # the newest versions that pyproject.toml allows
+    python -m tests.pins --check     # do what is pinned and what is installed agree?
 
 uv resolves for every Python and platform at once. torch has a file of its own, since make looks for its CPU build first
 where pip is told of wheels (find-links), and so has what only the CUDA build needs besides.
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FILES = {  # file: which pins stand in it, its first line
@@ -59,8 +61,19 @@ def cpu_torch_hash(pin: str) -> str | None:
         return done.stdout.split()[-1].removeprefix("--hash=")
 
 
+def conflicts() -> list[str]:
+    """Return what pip finds missing or of a wrong version, less what only an extra asks for, as moto does."""
+    ours = {"next-vector", *(canonicalize_name(pin.name) for pin in pinned())}
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    return [line for line in done.stdout.splitlines() if canonicalize_name(line.partition(" ")[0]) in ours]
+
+
 def main() -> int:
-    """Write the files."""
+    """Write the files, or check them."""
+    if "--check" in sys.argv[1:]:
+        found = conflicts()
+        sys.stdout.writelines(f"{line}\n" for line in found)
+        return 1 if found else 0
     pins = resolved("--upgrade" in sys.argv[1:])
     for number, pin in enumerate(pins):
         if pin.startswith("torch==") and (cpu := cpu_torch_hash(pin)) and cpu not in pin:

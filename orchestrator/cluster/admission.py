@@ -14,7 +14,8 @@ from typing import Literal
 
 from data.errors import UserError
 from models.spec.costs import num_parameters
-from orchestrator.config.experiment import ExpectConfig, ExperimentConfig, Variant
+from orchestrator.config.experiment import ExperimentConfig, Variant
+from orchestrator.config.sections import ExpectConfig
 
 GIB = 1024**3
 # Measured with Ray 2.60: the worker 0.40, controller 0.39, Tune actor 0.39, four helpers 0.19 each.

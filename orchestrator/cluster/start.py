@@ -26,7 +26,7 @@ from orchestrator.cluster.private import keep_token_private, session_folder, tok
 # Read by Ray when it is imported or when its processes start, so they are set before.
 SHIPPED = {".py", ".j2", ".css", ".js"}
 _APPLE_CHIP = re.compile(r"accelerator_type:M\d(-(Pro|Max|Ultra))?")
-LISTEN_S = 15
+LISTEN_S = 10
 """A cluster that does not answer for so long is not there."""
 _ENVIRONMENT = {
     # A report reaches the scheduler after this poll; the default of 2 s would be a fifth of a short epoch.

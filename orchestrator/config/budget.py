@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from data.errors import UserError
 from models.spec.costs import training_flops_per_window
-from orchestrator.config.experiment import ExperimentConfig, PlannedTrial
+from orchestrator.config.experiment import ExperimentConfig, PlannedTrial, by_sample
 from orchestrator.config.references import check_epochs
 from orchestrator.config.search import with_settings
 
@@ -65,10 +64,10 @@ def _epochs(name: str, trials: Sequence[PlannedTrial], config: ExperimentConfig,
     search = config.search
     assert search is not None and search.budget is not None
     budget, halving = search.budget.flops, search.halving
-    of_samples: Counter[str] = Counter()
-    for trial in trials:
-        of_samples[trial.sample] += epoch_flops(trial, dim, config.data.context_length, num_windows)
-    costs = [*of_samples.values()]
+    costs = [
+        sum(epoch_flops(trial, dim, config.data.context_length, num_windows) for trial in sample)
+        for sample in by_sample(trials).values()
+    ]
     first = halving[-1] + 1 if halving else 1
 
     def middle(epochs: int) -> float:

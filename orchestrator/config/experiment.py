@@ -1,198 +1,45 @@
 """The experiment's configuration: typed, frozen, every key checked, every error with its dotted path.
 
-Packages own their settings: `DataConfig`, `IndexConfig`, `LossConfig`, `OptimConfig` and the variants' sizes are plain
-dataclasses there. This file nests them and adds what belongs to the run as a whole. What one section says about another
-is checked in `orchestrator.config.references`.
+`orchestrator.config.sections` has the sections. This file nests them, resolves variants and plans their trials. What
+one section says about another is checked in `orchestrator.config.references`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from data.config import DataConfig
 from data.errors import UserError
-from data.windows.novelty import NOVEL_BELOW
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.measures.rules import Metrics, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import ImportedSpec, is_import_path, name_of
-from models.spec.loss import LossConfig
-from models.spec.optim import OptimConfig, Precision
 from models.spec.registry import VARIANTS
 from models.spec.specs import VariantSpec
 from orchestrator.config.search import draw_samples, with_settings
+from orchestrator.config.sections import (
+    LEARNED_BASELINE,
+    STAGE_METRICS,
+    EarlyStoppingConfig,
+    EvaluationConfig,
+    FinalConfig,
+    GatesConfig,
+    PreflightConfig,
+    ResourcesConfig,
+    SearchConfig,
+    Section,
+    SmokeConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 from orchestrator.config.validation import suggest, validate
-from orchestrator.gates import EarlyStopping, Gate, StopRules
-
-LEARNED_BASELINE = "amn"
-BEST_BASELINE = "best_baseline"
-"""Value of `gates.reference`: the baseline of the run that is best at the end."""
-
-STAGE_METRICS = ("r@5", "contain@50")
-"""Final gates on these decide whether the next stage starts: latency is for the end."""
-
-EpochMetric = Literal["val_soft_r@5", "val_soft_r@50", "val_mrr", "val_cosine", "val_loss"]
-
-RuleText = Annotated[str, BeforeValidator(lambda text: parse_rule(str(text)).text)]
-
-
-class _Section(BaseModel):
-    """A mapping of the YAML: no unknown keys, no changes after loading."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EarlyStoppingConfig(_Section):
-    """When a trial that no longer improves ends, and which epoch's weights `best.pt` holds."""
-
-    metric: EpochMetric = "val_soft_r@5"
-    patience: Annotated[int, Field(ge=1)] = 3
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
-
-    def rule(self) -> EarlyStopping:
-        """Return the pure rule."""
-        mode: Literal["max", "min"] = "min" if self.metric == "val_loss" else "max"
-        return EarlyStopping(metric=self.metric, mode=mode, patience=self.patience, min_delta=self.min_delta)
-
-
-class TrainingConfig(_Section):
-    """How every variant is trained; `variants.<name>.training` overrides single keys for one of them."""
-
-    epochs: Annotated[int, Field(ge=1)] = 20
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    workers: Annotated[int, Field(ge=1)] = 1
-    loss: LossConfig = LossConfig()
-    optimizer: OptimConfig = OptimConfig()
-    precision: Precision = "auto"
-    compile: bool | Literal["auto"] = "auto"
-    """Let torch.compile fuse a GPU's kernels; auto: in trainings long enough to gain by it."""
-    early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
-    val_windows: Annotated[int, Field(ge=1)] = 4096
-    max_retries: Annotated[int, Field(ge=0)] = 1
-
-
-class SmokeConfig(_Section):
-    """Retrieval while training: at which epochs, on how many validation queries."""
-
-    epochs: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 8)
-    queries: Annotated[int, Field(ge=1)] = 1000
-    latency_queries: Annotated[int, Field(ge=200)] = 200
-
-
-class GateConfig(_Section):
-    """The rules of one smoke epoch; see orchestrator/gates.py."""
-
-    epoch: Annotated[int, Field(ge=1)]
-    continue_if: tuple[RuleText, ...] = ()
-    prune_unless: tuple[RuleText, ...] = ()
-
-    def gate(self) -> Gate:
-        """Return the gate with its rules parsed."""
-        return Gate(
-            epoch=self.epoch,
-            continue_if=tuple(map(parse_rule, self.continue_if)),
-            prune_unless=tuple(map(parse_rule, self.prune_unless)),
-        )
-
-
-class GatesConfig(_Section):
-    """Gates while training and at the end.
-
-    At the end every rule of `success_if` must pass, else the verdict is REJECT. Then novel R@5 is held against
-    `reference`: the best baseline of the run, a row by its name, or a published share. `ready_if` are further
-    conditions of PRODUCTION READY.
-    """
-
-    mode: Literal["enforce", "shadow"] = "enforce"
-    on_marginal: Literal["continue", "prune"] = "continue"
-    smoke: tuple[GateConfig, ...] = ()
-    success_if: tuple[RuleText, ...] = ()
-    ready_if: tuple[RuleText, ...] = ()
-    survive: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """With several `seeds`: the least share of a variant's trials that must survive for it to survive."""
-    reference: str | Annotated[float, Field(gt=0, lt=1)] | None = BEST_BASELINE
-
-
-class BudgetConfig(_Section):
-    """What the search of each variant may cost."""
-
-    flops: Annotated[float, Field(gt=0)]
-    """Operations of all training steps of all its trials, the backward pass counted as two forward passes."""
-
-
-class SearchConfig(_Section):
-    """Several settings of each variant, of which the best on validation goes into the table.
-
-    At each of the epochs `halving` the settings of a variant that are still running are compared, and the worse half
-    ends. With `seeds` each setting is trained under all of them and judged by its mean. Test articles choose nothing.
-    """
-
-    samples: Annotated[int, Field(ge=2, le=1000)] = 4
-    space: dict[str, Any] = {}
-    """By dotted key of a variant's entry, see orchestrator/config/search.py; `variants.<name>.search` replaces it."""
-    metric: EpochMetric = "val_soft_r@5"
-    halving: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    budget: BudgetConfig | None = None
-    """The same for every variant; its epochs follow from it, in place of `training.epochs`."""
-
-
-class EvaluationConfig(_Section):
-    """How queries are told apart, in smoke and final evaluations alike."""
-
-    novel_below: Annotated[float, Field(gt=0, le=1)] = NOVEL_BELOW
-    """A query is novel when no chunk of a training window has this cosine with its target."""
-
-
-class FinalConfig(_Section):
-    """The final evaluation on held-out test articles; `queries: null` takes every test window."""
-
-    queries: Annotated[int, Field(ge=1)] | None = None
-    latency_queries: Annotated[int, Field(ge=1000)] = 1000
-
-
-class ExpectConfig(_Section):
-    """What a joined cluster that grows on demand will have at its largest, the nodes of today among it.
-
-    A missing total: each node that is still to come is like the largest of today.
-    """
-
-    nodes: Annotated[int, Field(ge=1)]
-    cpus: Annotated[float, Field(gt=0)] | None = None
-    gpus: Annotated[int, Field(ge=0)] | None = None
-    memory_gib: Annotated[float, Field(gt=0)] | None = None
-
-
-class ResourcesConfig(_Section):
-    """What one trial holds; `auto` is resolved from what the cluster has, see orchestrator/cluster/admission.py."""
-
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
-    gpus_per_worker: Annotated[float, Field(ge=0, le=8)] = 1.0
-    max_concurrent: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    placement: Literal["pack", "spread"] = "pack"
-    """spread: trials that share GPUs take free ones first, and a trial's workers go to different nodes."""
-    expect: ExpectConfig | None = None
-    silence_warning_s: Annotated[float, Field(gt=0)] = 600.0
-
-
-class TrackingConfig(_Section):
-    """Other places that get each epoch's numbers, see orchestrator/tracking/; mlflow: the server's address."""
-
-    tensorboard: bool = False
-    mlflow: str | None = None
-    wandb: Literal["offline", "online"] | None = None
-
-
-class PreflightConfig(_Section):
-    """Checks that may fail without stopping the launch, by name; the waiver is stamped into the table."""
-
-    waive: tuple[str, ...] = ()
+from orchestrator.gates import EarlyStopping, StopRules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +72,15 @@ class PlannedTrial:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class ExperimentConfig(_Section):
+def by_sample(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]:
+    """Return trials by what they share: the settings, under one seed or several."""
+    samples: dict[str, list[PlannedTrial]] = {}
+    for trial in trials:
+        samples.setdefault(trial.sample, []).append(trial)
+    return samples
+
+
+class ExperimentConfig(Section):
     """A whole experiment. `variants` keeps the raw entries; `resolved_variants` holds what they mean.
 
     `seed` splits the articles and draws the queries. Every variant is trained once under each of `seeds`, on the same

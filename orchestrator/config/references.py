@@ -9,8 +9,9 @@ from evaluation.measures.metrics import COPIED, EXACT, EXCLUDE_CONTEXT, METRICS,
 from evaluation.measures.rules import Rule, parse_rule
 from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import is_import_path
-from orchestrator.config.experiment import BEST_BASELINE, LEARNED_BASELINE, ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.search import check_space
+from orchestrator.config.sections import BEST_BASELINE, LEARNED_BASELINE
 from orchestrator.config.validation import suggest
 
 AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})

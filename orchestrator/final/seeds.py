@@ -18,9 +18,9 @@ from evaluation.measures.metrics import DECISION_METRIC, NOVEL
 from evaluation.results import Row
 from evaluation.statistics.outcomes import Outcomes
 from models.spec.costs import training_flops_per_window
-from orchestrator.config.experiment import ExperimentConfig, PlannedTrial
+from orchestrator.config.experiment import ExperimentConfig, PlannedTrial, by_sample
 from orchestrator.final.result import FinalResult
-from orchestrator.gates import EarlyStopping, best_epoch
+from orchestrator.gates import EarlyStopping, best_epoch, best_score
 from orchestrator.run.ledger import Ledger, TrialEnd, epoch_of
 
 
@@ -55,15 +55,11 @@ def variant_end(
     The sample with the best mean validation score stands for it, and of its trials that with the best one.
     """
     of_trials = {trial.name: ends[trial.name] for trial in planned}
-    sign = 1.0 if selection.mode == "max" else -1.0
-    samples: dict[str, list[str]] = {}
-    for trial in planned:
-        samples.setdefault(trial.sample, []).append(trial.name)
+    samples = [[trial.name for trial in trials] for trials in by_sample(planned).values()]
 
     def score(name: str) -> float:
-        history = ledger.variant(name).history()
-        found = best_epoch(history, selection).metrics.get(selection.metric) if history else None
-        return -np.inf if found is None or np.isnan(found) else sign * found
+        found = best_score(ledger.variant(name).history(), selection)
+        return -np.inf if found is None or np.isnan(found) else found
 
     def mean_score(names: Sequence[str]) -> float:
         return float(np.mean([*map(score, names)]))
@@ -74,8 +70,8 @@ def variant_end(
     def survived(names: Sequence[str]) -> bool:
         return len(alive(names)) >= max(1.0, survive * len(names))
 
-    survivors = [sample for sample, names in samples.items() if survived(names)]
-    chosen = max([samples[one] for one in survivors or samples], key=lambda names: mean_score(alive(names) or names))
+    survivors = [names for names in samples if survived(names)]
+    chosen = max(survivors or samples, key=lambda names: mean_score(alive(names) or names))
     stands = max(alive(chosen) or chosen, key=score)
     if len(planned) == 1:
         return VariantEnd(end=of_trials[stands], trial=stands, trials=of_trials, chosen=tuple(chosen))

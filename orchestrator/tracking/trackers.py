@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from data.errors import UserError, one_line
 from evaluation.ending import Ending
-from orchestrator.config.experiment import ExperimentConfig, TrackingConfig
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.sections import TrackingConfig
 from orchestrator.gates import TrialDecision
 from orchestrator.tracking.mlflow import MLflow
 from orchestrator.tracking.numbers import plotted

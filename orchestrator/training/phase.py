@@ -8,10 +8,11 @@ from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
 from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
-from orchestrator.config.experiment import STAGE_METRICS, PlannedTrial
+from orchestrator.config.experiment import PlannedTrial, by_sample
+from orchestrator.config.sections import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
-from orchestrator.gates import EarlyStopping, best_epoch, ended, halve
+from orchestrator.gates import EarlyStopping, best_score, ended, halve
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.records import missing_evidence
 from orchestrator.screen.live import LivePage
@@ -109,13 +110,11 @@ def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) ->
     assert config.search is not None
     for variant in config.resolved_variants.values():
         selection = config.selection(variant)
-        samples: dict[str, list[str]] = {}
-        for trial in config.trials_of(variant.name):
-            samples.setdefault(trial.sample, []).append(trial.name)
+        samples = by_sample(config.trials_of(variant.name))
         scores = {
-            sample: _mean_score(ledger, names, selection, rung)
-            for sample, names in samples.items()
-            if any(_competes(ledger, name, rung) for name in names)
+            sample: _mean_score(ledger, [trial.name for trial in trials], selection, rung)
+            for sample, trials in samples.items()
+            if any(_competes(ledger, trial.name, rung) for trial in trials)
         }
         shown = ", ".join(f"{sample} {_shown(score)}" for sample, score in scores.items())
         decision = ended(
@@ -124,18 +123,18 @@ def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) ->
             f"among the better half on {selection.metric} at epoch {rung}",
             f"{selection.metric} to epoch {rung}: {shown}",
         )
-        for name in [name for sample in halve(scores) for name in samples[sample]]:
-            if ledger.verdict_of(name) is None:
-                scheduler.end(name, decision)
+        for trial in [trial for sample in halve(scores) for trial in samples[sample]]:
+            if ledger.verdict_of(trial.name) is None:
+                scheduler.end(trial.name, decision)
 
 
 def _mean_score(ledger: Ledger, names: Sequence[str], selection: EarlyStopping, rung: int) -> float | None:
     """Return the mean score of the trials of one sample; None where a rule or an error has ended one of them."""
     ends = [ledger.verdict_of(name) for name in names]
     lost = any(end is not None and not end.ending.survived and end.ending is not Ending.HALVED for end in ends)
-    scores = [_score_at(ledger, name, selection, rung) for name in names]
-    known = [score for score in scores if score is not None]
-    return None if lost or len(known) < len(scores) else sum(known) / len(known)
+    histories = [[epoch for epoch in ledger.variant(name).history() if epoch.epoch <= rung] for name in names]
+    known = [score for history in histories if (score := best_score(history, selection)) is not None]
+    return None if lost or len(known) < len(names) else sum(known) / len(known)
 
 
 def _competes(ledger: Ledger, name: str, rung: int) -> bool:
@@ -144,15 +143,6 @@ def _competes(ledger: Ledger, name: str, rung: int) -> bool:
     if end is not None:  # those that were halved here, by a launch that was cut off
         return end.ending is Ending.HALVED and end.epoch == rung
     return any(epoch.epoch == rung for epoch in ledger.variant(name).history())
-
-
-def _score_at(ledger: Ledger, name: str, selection: EarlyStopping, rung: int) -> float | None:
-    """Return the best score up to an epoch, signed so that more is better."""
-    history = [epoch for epoch in ledger.variant(name).history() if epoch.epoch <= rung]
-    if not history:
-        return None
-    score = best_epoch(history, selection).metrics.get(selection.metric)
-    return score if score is None or selection.mode == "max" else -score
 
 
 def _shown(score: float | None) -> str:

@@ -35,7 +35,8 @@ from models.training.optim import (
 )
 from models.training.precision import resolve_precision
 from models.training.replay import Replayed
-from orchestrator.config.experiment import TrainingConfig, Variant
+from orchestrator.config.experiment import Variant
+from orchestrator.config.sections import TrainingConfig
 
 COMPILE_FROM_STEPS = 3_000
 """`compile: auto`: on an H100 compiling takes 20 s a variant and takes 5 to 11 ms from a step at the original sizes."""

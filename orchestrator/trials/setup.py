@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from data.io import plain
 from data.payload.keys import Int32
-from orchestrator.config.experiment import TrainingConfig, Variant
+from orchestrator.config.experiment import Variant
+from orchestrator.config.sections import TrainingConfig
 from orchestrator.gates import EarlyStopping
 from orchestrator.run.ledger import VariantFolder
 

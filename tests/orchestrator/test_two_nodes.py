@@ -170,10 +170,8 @@ def experiment(hidden: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[Cluster]:
-    if (
-        sys.platform != "linux"
-        or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
-    ):
+    unshare = shutil.which("unshare") if sys.platform == "linux" else None
+    if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("the second node's own view of the file system needs Linux and root")
     made = Cluster(tmp_path_factory.mktemp("cluster"), hidden)
     yield made

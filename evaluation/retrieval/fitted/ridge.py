@@ -66,6 +66,8 @@ class FittedRidge:
 
 def fit_ridge(data: TrainingData) -> FittedRidge:
     """Fit to the training windows for each penalty and keep the one with the best score on validation."""
+    from scipy.linalg import cho_factor, cho_solve  # who only names the baselines need not import it
+
     base = fit_ewm(data)
     length, dim = data.train.shape[1] - 1, data.vectors.shape[1]
     groups = lag_groups(length, max(1, MOST_UNKNOWNS // dim))
@@ -75,8 +77,6 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
     def fitted(penalty: float) -> FittedRidge:
         shifted = gram.copy()
         shifted.flat[:: len(gram) + 1] += penalty * scale
-        from scipy.linalg import cho_factor, cho_solve  # who only names the baselines need not import it
-
         correction = cho_solve(cho_factor(shifted, overwrite_a=True, check_finite=False), cross, check_finite=False)
         ridge = FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
         return replace(ridge, score=data.score(ridge.predict))

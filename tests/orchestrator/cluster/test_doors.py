@@ -4,14 +4,13 @@ import json
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from data.errors import UserError
 from orchestrator.cluster import start as cluster
+from tests.orchestrator.launches import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[3]
 PROGRAM = """
 import json
 from orchestrator.cluster.start import set_environment, start

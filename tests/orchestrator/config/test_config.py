@@ -291,6 +291,7 @@ def test_stop_rules_carry_the_experiments_gates(tmp_path: Path) -> None:
         "resources.max_concurrent=3",
         "resources.cpus_per_worker=2",
         "data.cache_dir=elsewhere",
+        "mirror=gs://anonymous@bucket/runs",
         "training.epochs=20",
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 
 from evaluation.ending import Ending
 from models.spec.registry import make_spec
-from orchestrator.config.experiment import TrainingConfig, Variant
+from orchestrator.config.experiment import Variant
+from orchestrator.config.sections import TrainingConfig
 from orchestrator.final.result import FinalResult
 from orchestrator.final.rows import baseline_row, check_final_rules, trained_row
 from orchestrator.final.seeds import VariantEnd

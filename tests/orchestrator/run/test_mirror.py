@@ -27,23 +27,19 @@ def s3() -> Iterator[str]:
     """An S3 of this machine, with the bucket `runs`."""
     if importlib.util.find_spec("moto") is None:
         pytest.skip("an S3 of this machine: pip install .[cluster], as make test-cluster does")
-    environment = pytest.MonkeyPatch()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        environment.setenv(name, "any")
-    environment.setenv("AWS_REGION", "us-east-1")
-    with served("moto.server", "-p", "{port}") as options:
+    with pytest.MonkeyPatch.context() as environment, served("moto.server", "-p", "{port}") as options:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "any")
+        environment.setenv("AWS_REGION", "us-east-1")
         from pyarrow import fs
 
         fs.FileSystem.from_uri(f"s3://runs?{options}&allow_bucket_creation=true")[0].create_dir("runs")
         yield f"s3://runs/{{}}?{options}"
-    environment.undo()
 
 
 @pytest.fixture(scope="module")
 def gs() -> Iterator[str]:
     """A Google Cloud Storage of this machine, with the bucket `runs`."""
-    if importlib.util.find_spec("gcp_storage_emulator") is None:
-        pytest.skip("a gs:// of this machine: pip install .[cluster], as make test-cluster does")
     start = (
         "gcp_storage_emulator",
         "start",

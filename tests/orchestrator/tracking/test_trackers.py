@@ -11,7 +11,7 @@ import pytest
 
 from data.io import write_text
 from evaluation.ending import Ending
-from orchestrator.config.experiment import TrackingConfig
+from orchestrator.config.sections import TrackingConfig
 from orchestrator.gates import TrialDecision, ended
 from orchestrator.state import Prepared
 from orchestrator.tracking.gauges import Gauges

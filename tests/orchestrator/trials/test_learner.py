@@ -14,7 +14,8 @@ from data.windows.table import build_windows
 from models.cpu import fused
 from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
-from orchestrator.config.experiment import TrainingConfig, resolve_variant
+from orchestrator.config.experiment import resolve_variant
+from orchestrator.config.sections import TrainingConfig
 from orchestrator.trials.learner import COMPILE_FROM_STEPS, GatherTable, Learner, compiles, reciprocal_ranks
 
 

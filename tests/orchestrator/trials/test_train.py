@@ -18,7 +18,8 @@ from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
 from evaluation.measures.rules import parse_rule
 from models.training.checkpoint import load_model, load_training_state
-from orchestrator.config.experiment import TrainingConfig, resolve_variant
+from orchestrator.config.experiment import resolve_variant
+from orchestrator.config.sections import TrainingConfig
 from orchestrator.gates import EarlyStopping, Gate, StopRules
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
