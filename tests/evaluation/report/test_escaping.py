@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
 import yaml
 
 from evaluation.report.page import write_all
+from tests.browser import HOSTILE, assert_nothing_ran, dom_of, needs_browser
 
-HOSTILE = '<img src=x onerror="document.title=1"><script>|a_b&amp;c%d #{$~^\\} [x](y) *z* `q`\n\x1b[31m'
 ONE_LINE = " ".join(HOSTILE.split())
 TEX = (
     r'\textless{}img src=x onerror="document.title=1"\textgreater{}\textless{}script\textgreater{}\textbar{}a\_b\&amp;'
@@ -74,13 +73,9 @@ def test_latex_escapes_all_that_it_would_read(hostile):
     assert ONE_LINE not in text
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser here")
+@needs_browser
 @pytest.mark.parametrize("name", ["report.html", "comparison.html"])
 def test_a_browser_runs_none_of_it(hostile, tmp_path, name):
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}"]
-    command = ["chromium", *options, "--dump-dom", (hostile / name).as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "<title>1</title>" not in dom
-    assert "<img" not in dom
+    dom = dom_of(hostile / name, tmp_path)
+    assert_nothing_ran(dom)
     assert 'tabindex="0"' in dom, "the page's own script ran"

@@ -16,6 +16,7 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import keep_epoch, keep_smoke
 from orchestrator.screen.live import LivePage, end_page
 from orchestrator.screen.monitor import Monitor
+from tests.browser import HOSTILE, assert_nothing_ran, dom_of, needs_browser
 
 BASELINES = {"last_vector": {"novel.r@5": 0.1, "novel.contain@50": 0.3}}
 
@@ -63,6 +64,16 @@ def test_the_page_shows_trials_curves_and_decisions_and_escapes_what_they_say(ru
     assert "Smoke R@5, novel smoke queries" in text and "last_vector" in text
     end_page(run.path, "mine")
     assert "report.html" in (run.path / "live.html").read_text()
+
+
+@needs_browser
+def test_a_browser_runs_nothing_of_what_a_running_page_is_told(run: Ledger, tmp_path: Path) -> None:
+    keep_epoch(run.variant("a"), record(3, node=HOSTILE), {})
+    run.record("b", ended(Ending.PRUNED, 2, HOSTILE, HOSTILE))
+    monitor = Monitor(io.StringIO(), {"a": 4, HOSTILE: 4})
+    monitor.restored("a", run.variant("a").records(), run.end_of("a"))
+    LivePage(run.path, HOSTILE, monitor.views, BASELINES).write()
+    assert_nothing_ran(dom_of(run.path / "live.html", tmp_path / "profile"))
 
 
 def test_the_page_is_written_by_itself_after_a_change_and_once_more_at_the_end(run: Ledger) -> None:
