@@ -118,10 +118,22 @@ def _tags(prepared: Prepared) -> dict[str, str]:
     return {**tags, "experiment": prepared.config.name}
 
 
+def _about(prepared: Prepared) -> dict[str, str]:
+    """Return what the Jobs page of Ray's dashboard shows of a run."""
+    config = prepared.config
+    return {
+        "experiment": config.name,
+        "run_folder": str(prepared.ledger.path.resolve()),
+        "variants": ", ".join(config.variants),
+        "seeds": ", ".join(map(str, config.training_seeds)),
+        "config_sha256": config.fingerprint(),
+    }
+
+
 def start(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> Started:
     """Start or join a cluster, and start on it what all trials share; UserError when a variant cannot fit there."""
     modules = [*dict.fromkeys(map(file_to_ship, prepared.config.imported))]
-    found = cluster.start(address, verbose, modules)
+    found = cluster.start(address, verbose, modules, _about(prepared))
     session.interrupt.listen()
     if found.dashboard:
         session.say(f"dashboard {found.dashboard}  (its token: {found.token_path})")

@@ -78,14 +78,19 @@ def set_environment(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def start(address: str | None, verbose: bool, modules: Sequence[str] = ()) -> Cluster:
+def start(
+    address: str | None, verbose: bool, modules: Sequence[str] = (), about: Mapping[str, str] | None = None
+) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`; UserError when it cannot be reached.
 
     `modules`: folders of packages and files of modules that the experiment names by import path; they are shipped.
+    `about`: what the Jobs page of Ray's dashboard shows of the run.
     """
     import ray
+    from ray.job_config import JobConfig
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
+    options["job_config"] = JobConfig(metadata=dict(about or {}))
     options["logging_level"] = logging.INFO if verbose else logging.WARNING
     if address and _own:
         raise UserError(

@@ -69,6 +69,7 @@ def train_all(
                         slots=started.admission.slots,
                         scheduler=scheduler,
                         bookkeeper=_bookkeeper(prepared, session, monitor, scheduler),
+                        experiment=config.name,
                         storage=(ledger.path / "ray" / f"stage{number}-{rung or 'end'}").resolve(),
                     )
                 if rung is not None:

@@ -200,9 +200,12 @@ def run_trials(
     scheduler: GateScheduler,
     bookkeeper: Bookkeeper,
     storage: Path,
+    experiment: str,
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
+    # The name of each slot's process in Ray's dashboard; which trial it holds, its title says.
+    trainable.__name__ = f"{experiment}/trials"
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _resources_of(setups[config["trial"]])),
         param_space={"trial": tune.grid_search(list(names))},

@@ -16,25 +16,29 @@ import json
 from orchestrator.cluster.start import set_environment, start
 
 set_environment(None)
-start(None, verbose=False)
+start(None, verbose=False, about={"experiment": "debug"})
 
 import psutil, ray
+from ray.util.state import list_jobs
 
 ray.get(ray.remote(lambda: None).remote())  # a worker listens, too
 family = [psutil.Process(), *psutil.Process().children(recursive=True)]
 doors = [(one.name(), door.laddr.ip) for one in family for door in one.net_connections() if door.status == "LISTEN"]
-print(json.dumps(doors))
+metadata = [job.metadata for job in list_jobs(detail=True)]
+print(json.dumps({"doors": doors, "metadata": metadata}))
 """
 
 
 @pytest.mark.ray
-def test_every_process_of_a_local_cluster_listens_on_this_machine_alone() -> None:
+def test_a_local_cluster_listens_on_this_machine_alone_and_its_jobs_page_names_the_experiment() -> None:
     told = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True
     )
-    doors = json.loads(told.stdout.splitlines()[-1])
+    found = json.loads(told.stdout.splitlines()[-1])
+    doors = found["doors"]
     assert {"gcs_server", "raylet"} <= {process for process, _ in doors}
     assert {address for _, address in doors} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert found["metadata"] == [{"experiment": "debug"}]
 
 
 def test_where_somebody_else_listens_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, stopped_clock: Any) -> Any:
     )
     monkeypatch.setattr(telling, "_internal_kv_get", lambda key, namespace: table.get(key))
     monkeypatch.setattr(telling, "_internal_kv_del", lambda key, namespace: table.pop(key, None))
+    monkeypatch.setattr(telling, "setproctitle", Mock())
     found = stopped_clock("orchestrator.trials.telling")
     found.monotonic = lambda: found.now
     return found
@@ -39,6 +40,15 @@ def test_a_trial_tells_at_most_once_a_second(clock: Any) -> None:
     clock.now += 0.9
     teller.tell(8, 2.0)
     assert told("amn") == expected
+
+
+def test_the_process_is_named_after_its_trial_and_epoch(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = Mock()
+    monkeypatch.setattr(telling, "setproctitle", titles)
+    teller = Teller("aaaa/amn@20", epoch=3, steps=40, batch_size=32)
+    clock.now += 2.0
+    teller.tell(1, 0.9)
+    titles.assert_called_once_with("ray::amn@20 epoch 3")
 
 
 def test_steps_of_an_earlier_attempt_do_not_count_as_speed(clock: Any) -> None:
