@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from ray._raylet import setproctitle  # type: ignore[attr-defined]
+from ray._raylet import getproctitle, setproctitle  # type: ignore[attr-defined]
 from ray.exceptions import RpcError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
@@ -37,8 +37,8 @@ class Teller:
         if now - self._told < TELL_EVERY_S:
             return
         self._told = now
-        # Seen in `ps`, `top` and the list of a node's workers in Ray's dashboard. Ray sets its own at each report.
-        setproctitle(f"ray::{self._trial.rpartition('/')[2]} epoch {self._epoch}")
+        # Seen in `ps`, `top` and the list of a node's workers in Ray's dashboard, behind the title that Ray gave it.
+        setproctitle(f"{getproctitle().split()[0]} {self._trial.rpartition('/')[2]} epoch {self._epoch}")
         seconds = now - self._began
         progress = Progress(
             epoch=self._epoch,

@@ -22,6 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, stopped_clock: Any) -> Any:
     monkeypatch.setattr(telling, "_internal_kv_get", lambda key, namespace: table.get(key))
     monkeypatch.setattr(telling, "_internal_kv_del", lambda key, namespace: table.pop(key, None))
     monkeypatch.setattr(telling, "setproctitle", Mock())
+    monkeypatch.setattr(telling, "getproctitle", lambda: "ray::ImplicitFunc.train amn epoch 2")
     found = stopped_clock("orchestrator.trials.telling")
     found.monotonic = lambda: found.now
     return found
@@ -48,7 +49,7 @@ def test_the_process_is_named_after_its_trial_and_epoch(clock: Any, monkeypatch:
     teller = Teller("aaaa/amn@20", epoch=3, steps=40, batch_size=32)
     clock.now += 2.0
     teller.tell(1, 0.9)
-    titles.assert_called_once_with("ray::amn@20 epoch 3")
+    titles.assert_called_once_with("ray::ImplicitFunc.train amn@20 epoch 3")
 
 
 def test_steps_of_an_earlier_attempt_do_not_count_as_speed(clock: Any) -> None:
