@@ -30,9 +30,12 @@ Predict = Callable[[Float64], Float64]
 """From contexts (Q, L, D) to what comes next, (Q, D), less its noise; not normalised."""
 
 DIM = 64
-NUM_CHUNKS = 30_000
+LENGTH = 40  # chunks of an article
+NUM_CHUNKS = {"switch": 40_000, "recall": 40_000}  # whose rules are hard to find; of the others
+FEWER_CHUNKS = 20_000
 NOISE = 1.2  # of a chunk that a rule made: its cosine with the rule is about 0.64
 NUM_PAIRS = 8  # of keys and values in an article of the world `recall`
+NUM_KEYS = 32  # of which an article has NUM_PAIRS; its values are its own
 NUM_TEXTS, TEXT_CHUNKS = 40, 3  # of the world `boilerplate`
 
 
@@ -49,14 +52,15 @@ class World:
         return _unit(self.predict(context.astype(np.float64))).astype(np.float32)
 
 
-def make_world(name: str, *, num_chunks: int = NUM_CHUNKS, dim: int = DIM, seed: int = 0) -> World:
-    """Make a world; the same name, sizes and seed give the same one.
+def make_world(name: str, *, num_chunks: int | None = None, dim: int = DIM, seed: int = 0) -> World:
+    """Make a world, of its own size by default; the same name, sizes and seed give the same one.
 
     Raises:
         UserError: there is no world of this name.
     """
     if name not in WORLDS:
         raise UserError(f"world: expected one of {', '.join(WORLDS)}, got {name!r}; choose one of these")
+    num_chunks = num_chunks or NUM_CHUNKS.get(name, FEWER_CHUNKS)
     return WORLDS[name](num_chunks, dim, np.random.default_rng(derive_seed(seed, "world", name)))
 
 
@@ -93,15 +97,21 @@ def _switch(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
 
 def _memory(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
     turn = _random_rotation(dim, rng)
-    return _by_rule(lambda context: context[:, 0] @ turn, 32, num_chunks, dim, rng, length=80)
+    return _by_rule(lambda context: context[:, 0] @ turn, 32, num_chunks, dim, rng)
 
 
 def _recall(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
-    length = 64
-    num_articles = num_chunks // length
-    pairs = rng.standard_normal((num_articles, NUM_PAIRS, 2, dim)) / np.sqrt(dim)
-    which = rng.integers(NUM_PAIRS, size=(num_articles, length // 2))
-    chunks = pairs[np.arange(num_articles)[:, None], which].reshape(num_articles, length, dim)
+    """Keys and values take turns, each key once in every NUM_PAIRS of them: a context of 32 has an earlier one.
+
+    Keys are shared by all articles, so a key that comes next is nothing novel; an article's values are its own.
+    """
+    num_articles = num_chunks // LENGTH
+    keys = rng.standard_normal((NUM_KEYS, dim))[rng.permuted(np.tile(np.arange(NUM_KEYS), (num_articles, 1)), axis=1)]
+    values = rng.standard_normal((num_articles, NUM_PAIRS, dim))
+    pairs = np.stack([keys[:, :NUM_PAIRS], values], axis=2) / np.sqrt(dim)
+    rounds = np.tile(np.arange(NUM_PAIRS), (num_articles, -(-LENGTH // (2 * NUM_PAIRS)), 1))
+    which = rng.permuted(rounds, axis=2).reshape(num_articles, -1)[:, : LENGTH // 2]
+    chunks = pairs[np.arange(num_articles)[:, None], which].reshape(num_articles, LENGTH, dim)
     chunks = _unit(chunks + 0.3 * rng.standard_normal(chunks.shape) / np.sqrt(dim))
     return World(chunks.astype(np.float32), 32, _successor_of_the_most_alike)
 
@@ -114,20 +124,19 @@ def _successor_of_the_most_alike(context: Float64) -> Float64:
 
 
 def _topic(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
-    topics = _unit(rng.standard_normal((num_chunks // 40, 1, dim)))
-    chunks = _unit(topics + 1.5 * rng.standard_normal((num_chunks // 40, 40, dim)) / np.sqrt(dim))
+    topics = _unit(rng.standard_normal((num_chunks // LENGTH, 1, dim)))
+    chunks = _unit(topics + 1.5 * rng.standard_normal((num_chunks // LENGTH, LENGTH, dim)) / np.sqrt(dim))
     return World(chunks.astype(np.float32), 5, lambda context: context.mean(axis=1))
 
 
 def _noise(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
-    chunks = _unit(rng.standard_normal((num_chunks // 40, 40, dim)))
+    chunks = _unit(rng.standard_normal((num_chunks // LENGTH, LENGTH, dim)))
     return World(chunks.astype(np.float32), 5, lambda context: context[:, -1])
 
 
 def _boilerplate(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
     """Between two texts stands a chunk of the article's own, so that no window is in training as a whole."""
-    num_parts = 10
-    num_articles = num_chunks // (num_parts * (TEXT_CHUNKS + 1))
+    num_articles, num_parts = num_chunks // LENGTH, LENGTH // (TEXT_CHUNKS + 1)
     texts = _unit(rng.standard_normal((NUM_TEXTS, TEXT_CHUNKS, dim)) + 0.5)
     own = _unit(rng.standard_normal((num_articles, num_parts, 1, dim)) + 0.5)
     parts = np.concatenate([own, texts[rng.integers(NUM_TEXTS, size=(num_articles, num_parts))]], axis=2)
@@ -162,14 +171,12 @@ def _by_rule(
     num_chunks: int,
     dim: int,
     rng: np.random.Generator,
-    *,
-    length: int = 40,
 ) -> World:
     """Articles that begin with L random chunks; each further one is the rule's plus noise of norm NOISE."""
-    num_articles = num_chunks // length
-    chunks = np.empty((num_articles, length, dim))
+    num_articles = num_chunks // LENGTH
+    chunks = np.empty((num_articles, LENGTH, dim))
     chunks[:, :context_length] = _unit(rng.standard_normal((num_articles, context_length, dim)))
-    for place in range(context_length, length):
+    for place in range(context_length, LENGTH):
         drawn = NOISE * rng.standard_normal((num_articles, dim)) / np.sqrt(dim)
         chunks[:, place] = _unit(_unit(predict(chunks[:, place - context_length : place])) + drawn)
     return World(chunks.astype(np.float32), context_length, predict)

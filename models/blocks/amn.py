@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.corruption import ContextCorruption
+from models.blocks.corruption import ContextCorruption, RandomRotation
 from models.blocks.head import PredictionHead, prefix_mean
 from models.blocks.layers import WindowDropout, rms_norm
 from models.spec.specs import AmnSpec
@@ -27,6 +27,7 @@ class Amn(nn.Module):
         self.spec, self.dim = spec, dim
         d = spec.d_model
         self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
+        self.rotation = RandomRotation(spec.rotation, dim)
         self.query_embed = nn.Linear(dim, d, bias=False)
         self.memory_embed = nn.Linear(dim, d, bias=False)
         self.q_proj = nn.Linear(d, d, bias=False)
@@ -40,12 +41,14 @@ class Amn(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
+        turn = self.rotation(context)
+        chunks = context if turn is None else turn.there(context)
         scale = math.sqrt(self.dim)  # unit rows to unit variance
-        query = rms_norm(self.query_embed(prefix_mean(context) * scale))  # (B, L, d)
-        memory = rms_norm(self.memory_embed(context * scale))
+        query = rms_norm(self.query_embed(prefix_mean(chunks) * scale))  # (B, L, d)
+        memory = rms_norm(self.memory_embed(chunks * scale))
         mixed = rms_norm(self._attend(query, memory))
         hidden = self.mlp_out(F.gelu(self.mlp_in(torch.cat([mixed, query], dim=-1))))
-        predictions: Tensor = self.head(query + self.dropout(hidden), context)
+        predictions: Tensor = self.head(query + self.dropout(hidden), context, turn)
         return predictions
 
     def _attend(self, query: Tensor, memory: Tensor) -> Tensor:

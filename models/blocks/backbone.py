@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.attention import LocalAttention
-from models.blocks.corruption import ContextCorruption
+from models.blocks.corruption import ContextCorruption, RandomRotation
 from models.blocks.head import PredictionHead
 from models.blocks.layers import rms_norm
 from models.blocks.mamba import MambaBlock, takes_fused_form
@@ -52,6 +52,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.spec, self.dim = spec, dim
         self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
+        self.rotation = RandomRotation(spec.rotation, dim)
         self.embed = nn.Linear(dim, spec.d_model)
         self.layers = nn.ModuleList(_build_layer(spec, kind) for kind in spec.layers())
         self.head = PredictionHead(spec.d_model, dim, spec.residual)
@@ -60,10 +61,11 @@ class Backbone(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
-        hidden = self._embed(context)
+        turn = self.rotation(context)
+        hidden = self._embed(context if turn is None else turn.there(context))
         for layer in self.layers:
             hidden = layer(hidden)
-        predictions: Tensor = self.head(hidden, context)
+        predictions: Tensor = self.head(hidden, context, turn)
         return predictions
 
     def _embed(self, context: Tensor) -> Tensor:
@@ -89,7 +91,8 @@ def _build_layer(spec: MambaSpec, kind: LayerKind) -> ResidualLayer:
     if kind == "attention":
         assert isinstance(spec, AttentionSpec)
         return ResidualLayer(LocalAttention(spec.d_model, spec.num_heads, spec.window, spec.dropout))
-    block = MambaBlock(spec.d_model, spec.d_state, spec.d_conv, spec.expand, spec.head_dim, spec.dropout)
+    sizes = (spec.d_model, spec.d_state, spec.d_conv, spec.expand, spec.head_dim)
+    block = MambaBlock(*sizes, dropout=spec.dropout, start=spec.ssm_start)
     if kind == "ssm":
         return ResidualLayer(block)
     assert isinstance(spec, MambaGRSpec)

@@ -1,6 +1,8 @@
-"""Corruption of the input in training, so that a model does not rely on the last chunk alone."""
+"""What is done to the input in training only, so that a model learns what holds elsewhere, too."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,48 @@ class ContextCorruption(nn.Module):
         if self.span_corruption > 0.0:
             context = replace_one(context, self.span_corruption)
         return context
+
+
+class Turn(NamedTuple):
+    """A rotation of each window's vectors: signs, a fixed rotation, signs, that rotation and signs.
+
+    Such products are close to random rotations (arXiv 1610.09072), and cost two products with one matrix.
+    """
+
+    fixed: Tensor  # (D, D)
+    signs: Tensor  # (3, B, 1, D)
+    turned: Tensor  # (B, 1, 1) booleans: which windows
+
+    def there(self, x: Tensor) -> Tensor:
+        """Return the vectors x (B, L, D), turned."""
+        first, second, third = self.signs
+        return torch.where(self.turned, (x * first @ self.fixed * second @ self.fixed) * third, x)
+
+    def back(self, x: Tensor) -> Tensor:
+        """Return the vectors x (B, L, D) of which this is `there`."""
+        first, second, third = self.signs
+        return torch.where(self.turned, (x * third @ self.fixed.T * second @ self.fixed.T) * first, x)
+
+
+class RandomRotation(nn.Module):
+    """A new rotation for each of a share of the windows in training; none in evaluation."""
+
+    fixed: Tensor
+
+    def __init__(self, share: float, dim: int) -> None:
+        super().__init__()
+        self.share = share
+        if share > 0.0:
+            drawn = torch.randn(dim, dim, generator=torch.Generator().manual_seed(dim))
+            self.register_buffer("fixed", torch.linalg.qr(drawn)[0], persistent=False)
+
+    def forward(self, context: Tensor) -> Turn | None:
+        """Return how the windows of context (B, L, D) are turned; None where none is."""
+        if not self.training or self.share == 0.0:
+            return None
+        batch, _, dim = context.shape
+        signs = torch.randint(0, 2, (3, batch, 1, dim), device=context.device).float() * 2.0 - 1.0
+        return Turn(self.fixed, signs, torch.rand(batch, 1, 1, device=context.device) < self.share)
 
 
 def drop_last(context: Tensor, share: float) -> Tensor:

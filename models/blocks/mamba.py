@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from models.blocks.layers import WindowDropout, causal_conv, gated_rms_norm
 from models.blocks.ssd import ssd
+from models.spec.specs import SsmStart
 
 try:
     from models.cpu import fused
@@ -30,6 +31,14 @@ DT_RANGE = (1.0e-3, 0.1)
 """Step sizes at the start, log-uniform (the paper's)."""
 A_RANGE = (1.0, 16.0)
 """Decay rates at the start, uniform (the paper's)."""
+MEMORY_CONTRAST = 2.0
+"""Of a layer that starts as a memory: B and C are so much larger, so that SiLU leaves fewer unlike chunks alike."""
+MEMORY_LEAK = 0.1
+"""What is left of the other taps of its convolution."""
+MEMORY_DT_BIAS = (-2.0, 0.54)
+"""Its steps before softplus, first head to last: 0.13 to 1."""
+MEMORY_RATE = 0.02
+"""Its decay rate: at step 1 a chunk has lost half after 35 positions."""
 
 
 def takes_fused_form(u: Tensor, weight: Tensor) -> bool:
@@ -48,6 +57,7 @@ class MambaBlock(nn.Module):
         expand: int = 2,
         head_dim: int = 64,
         dropout: float = 0.0,
+        start: SsmStart = "paper",
     ) -> None:
         super().__init__()
         self.d_inner = expand * d_model
@@ -64,6 +74,8 @@ class MambaBlock(nn.Module):
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
         self.dropout = WindowDropout(dropout)
         self.reset_parameters()
+        if start == "recall":
+            self.start_as_memory()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -72,6 +84,26 @@ class MambaBlock(nn.Module):
         self.A_log.uniform_(*A_RANGE).log_()
         dt = torch.empty_like(self.dt_bias).uniform_(math.log(DT_RANGE[0]), math.log(DT_RANGE[1])).exp_()
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+
+    @torch.no_grad()
+    def start_as_memory(self) -> None:
+        """Let the state store every chunk under the one before it, and be read by the present one.
+
+        B and C start with the same projection, so chunks that are alike have a large B . C; B is taken one position
+        back by the convolution; decays are slow and steps long. As in "Mimetic Initialization Helps State Space Models
+        Learn to Recall", arXiv 2410.11135, but for the position back, which it leaves to a second layer.
+        """
+        inner, state = self.d_inner, self.d_state
+        weight = self.in_proj.weight  # rows for z, x, B, C, dt
+        B = weight[2 * inner : 2 * inner + state].mul_(MEMORY_CONTRAST)
+        weight[2 * inner + state : 2 * (inner + state)] = B
+        self.conv_weight.mul_(MEMORY_LEAK)
+        newest, before = self.conv_weight[-1], self.conv_weight[-2]
+        newest[:inner] += 1.0
+        before[inner : inner + state] += 1.0
+        newest[inner + state :] += 1.0
+        self.dt_bias.copy_(torch.linspace(*MEMORY_DT_BIAS, self.num_heads))
+        self.A_log.fill_(math.log(MEMORY_RATE))
 
     def forward(self, u: Tensor) -> Tensor:
         """Map u (B, L, d_model) to (B, L, d_model), causally.

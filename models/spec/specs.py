@@ -13,6 +13,7 @@ from models.spec.ranges import at_least, divides, one_of, within
 LayerKind = Literal["ssm", "attention", "gated"]
 Layers = tuple[LayerKind, ...]
 Residual = Literal["fitted", "learned", "last_mean", "mean", "none"]
+SsmStart = Literal["paper", "recall"]
 
 SSM: Layers = ("ssm",)
 ATTENTION: Layers = ("attention",)
@@ -39,6 +40,9 @@ class VariantSpec:
     """Share of the windows whose last 1..L-1 input positions are set to zero in training."""
     span_corruption: float = 0.0
     """Share of the windows in which one input position is taken from another window in training."""
+    rotation: float = 0.0
+    """Share of the windows whose vectors a random rotation turns before the layers in training, and their output back:
+    they learn what does not depend on directions, as to compare and to copy; no article can be remembered."""
 
     def __post_init__(self) -> None:
         """Check the ranges: every integer is a size of at least 1. Messages begin with the field's name."""
@@ -48,6 +52,7 @@ class VariantSpec:
         within("dropout", self.dropout, 0.0, 1.0, open_high=True)
         within("context_dropout", self.context_dropout, 0.0, 1.0)
         within("span_corruption", self.span_corruption, 0.0, 1.0)
+        within("rotation", self.rotation, 0.0, 1.0)
         one_of("residual", self.residual, get_args(Residual))
 
     def layers(self) -> Layers:
@@ -86,6 +91,9 @@ class MambaSpec(VariantSpec):
     """Inner width in multiples of d_model."""
     head_dim: int = 64
     """Channels that share one decay [P]; divides expand * d_model."""
+    ssm_start: SsmStart = "paper"
+    """How an SSM layer starts: "paper" as Mamba-2 does, "recall" as a memory that returns what followed the chunk most
+    like the present one (`MambaBlock.start_as_memory`)."""
 
     @property
     def d_inner(self) -> int:
@@ -102,6 +110,9 @@ class MambaSpec(VariantSpec):
         VariantSpec.__post_init__(self)
         inner = f"expand * d_model ({self.expand} * {self.d_model})"
         divides("d_model", self.d_inner, self.head_dim, inner, "choose another d_model or head_dim")
+        one_of("ssm_start", self.ssm_start, get_args(SsmStart))
+        if self.ssm_start == "recall":
+            at_least("d_conv", self.d_conv, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from data.errors import UserError
 from data.payload.store import open_payload
 from data.worlds.__main__ import main
-from data.worlds.make import NOISE, NUM_CHUNKS, WORLDS, World, make_world, write_world
+from data.worlds.make import FEWER_CHUNKS, NOISE, WORLDS, World, make_world, write_world
 
 
 def windows(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -57,8 +57,8 @@ def test_recall_says_what_followed_the_earlier_occurrence_of_the_last_key() -> N
     key, value, other, answer = np.eye(4, 64)
     context = np.stack([other, answer, key, value, other, answer, key])[None]
     np.testing.assert_allclose(world.oracle(context)[0], value, atol=1e-6)
-    after_keys = cosines(world).reshape(-1, 10)[1::2]  # chunks 33, 35, ... are values
-    assert np.median(after_keys) > 0.8
+    after_keys = cosines(world).reshape(8, -1)[1::2]  # chunks 33, 35, 37 and 39 of the 40 of each article are values
+    assert after_keys.min() > 0.8  # a key comes once in eight pairs, so each context has an earlier one
 
 
 def test_boilerplate_goes_on_as_its_text_and_nobody_foresees_the_rest() -> None:
@@ -81,7 +81,7 @@ def test_a_world_is_a_payload(tmp_path: Path) -> None:
 def test_the_command_writes_a_world_and_says_how_to_use_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "--out", str(tmp_path / "memory")]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith("context_length: 32")
-    assert open_payload(tmp_path / "memory").num_rows == NUM_CHUNKS
+    assert open_payload(tmp_path / "memory").num_rows == FEWER_CHUNKS
     assert main(["weather", "--out", str(tmp_path / "weather")]) == 2
     assert capsys.readouterr().err.startswith("world: expected one of rotation, switch, memory, ")
     with pytest.raises(UserError):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from models.blocks.corruption import ContextCorruption, drop_last, replace_one
+from models.blocks.corruption import ContextCorruption, RandomRotation, drop_last, replace_one
+from models.blocks.head import PredictionHead, prefix_mean
+from models.spec.specs import NORM_EPS
 from tests.models.helpers import small, unit
 
 
@@ -35,9 +37,40 @@ def test_evaluation_is_left_alone() -> None:
     assert ContextCorruption(1.0, 1.0).eval()(context) is context
 
 
-@pytest.mark.parametrize("option", ["context_dropout", "span_corruption"])
+@pytest.mark.parametrize("option", ["context_dropout", "span_corruption", "rotation"])
 def test_a_variant_corrupts_while_training_only(option: str) -> None:
     model, context = small("mamba_s", **{option: 1.0}), unit(8, 5, 12)
     clean = model.eval()(context)
     assert not torch.allclose(model.train()(context), clean, atol=1e-3)
     assert torch.equal(model.eval()(context), clean)
+
+
+def test_a_rotation_keeps_the_products_within_a_window_and_is_another_one_for_each() -> None:
+    torch.manual_seed(0)
+    context = unit(1, 5, 12).expand(4, 5, 12)
+    turn = RandomRotation(1.0, 12)(context)
+    assert turn is not None
+    turned = turn.there(context)
+    assert torch.allclose(turned @ turned.mT, context @ context.mT, atol=1e-5)
+    assert (turned[0] - turned[1]).norm() > 1.0
+    assert torch.allclose(turn.back(turned), context, atol=1e-5)
+
+
+def test_a_share_of_the_windows_is_turned_and_none_in_evaluation() -> None:
+    torch.manual_seed(0)
+    rotation, context = RandomRotation(0.25, 12), unit(400, 5, 12)
+    turn = rotation(context)
+    assert turn is not None
+    turned = (turn.there(context) != context).flatten(1).any(1)
+    assert turned.float().mean().item() == pytest.approx(0.25, abs=0.08)
+    assert rotation.eval()(context) is None
+
+
+def test_the_output_is_turned_back_and_the_base_is_not_turned() -> None:
+    torch.manual_seed(0)
+    head, hidden, context = PredictionHead(8, 12, "mean"), torch.randn(4, 5, 8), unit(4, 5, 12)
+    turn = RandomRotation(1.0, 12)(context)
+    assert turn is not None
+    output = torch.nn.functional.rms_norm(hidden, (8,), eps=NORM_EPS) @ head.proj.weight.T
+    expected = torch.nn.functional.normalize(turn.back(output) + prefix_mean(context), dim=-1)
+    assert torch.allclose(head(hidden, context, turn), expected, atol=1e-6)

@@ -48,6 +48,23 @@ def test_decays_and_steps_start_in_the_ranges_of_the_paper() -> None:
     assert math.isclose(steps.log().mean().item(), math.log(0.01), abs_tol=0.3)  # log-uniform
 
 
+def test_a_layer_that_starts_as_a_memory_answers_with_what_followed_the_chunk_it_is_asked_for() -> None:
+    torch.manual_seed(0)
+    model = MambaBlock(64, 32, start="recall")
+    keys, values, others = torch.randn(3, 16, 4, 64).unbind()  # 16 windows of k0 v0 k1 v1 k2 v2 k3 v3, then k1
+
+    def answer(values: torch.Tensor) -> torch.Tensor:
+        pairs = torch.stack([keys, values], dim=2).flatten(1, 2)  # (16, 8, 64)
+        return model(torch.cat([pairs, keys[:, 1:2]], dim=1))[:, -1]
+
+    known, change = answer(values), []
+    for which in range(4):
+        changed = values.clone()
+        changed[:, which] = others[:, which]
+        change.append((answer(changed) - known).norm().item())
+    assert change[1] > 2.0 * max(change[0], change[2])  # v3 stands right before k1, where the convolution sees it, too
+
+
 def test_bfloat16_autocast_of_the_composed_form_stays_finite_and_near_float32() -> None:
     model = block()
     u = torch.randn(3, 5, 16)
