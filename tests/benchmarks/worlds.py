@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # a quarter of an hour for all, on two cores
 
-Each world is a run of experiments/worlds.yaml (recall: worlds_recall.yaml; where a line or nothing is to be learned: two epochs), and its oracle is evaluated on the run's final queries as a row is.
+Each world is a run of experiments/worlds.yaml, and its oracle is evaluated on the run's final queries as a row is.
+recall has worlds_recall.yaml. Where a line, or nothing, is to be learned, two epochs are trained.
 Written into worlds.json: {world: {row: share of the oracle's novel R@5}}; printed: the table with verdicts.
 """
 
