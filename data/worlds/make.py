@@ -30,8 +30,8 @@ Predict = Callable[[Float64], Float64]
 """From contexts (Q, L, D) to what comes next, (Q, D), less its noise; not normalised."""
 
 DIM = 64
-LENGTH = 40  # chunks of an article
-NUM_CHUNKS = {"switch": 40_000, "recall": 40_000}  # whose rules are hard to find; of the others
+LENGTH = 40  # chunks of an article; of the world `memory`, whose line has 32 matrices to fit, 80
+NUM_CHUNKS = {"switch": 40_000, "memory": 30_000, "recall": 40_000}  # whose rules take many windows; of the others
 FEWER_CHUNKS = 20_000
 NOISE = 1.2  # of a chunk that a rule made: its cosine with the rule is about 0.64
 NUM_PAIRS = 8  # of keys and values in an article of the world `recall`
@@ -97,7 +97,7 @@ def _switch(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
 
 def _memory(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
     turn = _random_rotation(dim, rng)
-    return _by_rule(lambda context: context[:, 0] @ turn, 32, num_chunks, dim, rng)
+    return _by_rule(lambda context: context[:, 0] @ turn, 32, num_chunks, dim, rng, length=80)
 
 
 def _recall(num_chunks: int, dim: int, rng: np.random.Generator) -> World:
@@ -171,12 +171,14 @@ def _by_rule(
     num_chunks: int,
     dim: int,
     rng: np.random.Generator,
+    *,
+    length: int = LENGTH,
 ) -> World:
     """Articles that begin with L random chunks; each further one is the rule's plus noise of norm NOISE."""
-    num_articles = num_chunks // LENGTH
-    chunks = np.empty((num_articles, LENGTH, dim))
+    num_articles = num_chunks // length
+    chunks = np.empty((num_articles, length, dim))
     chunks[:, :context_length] = _unit(rng.standard_normal((num_articles, context_length, dim)))
-    for place in range(context_length, LENGTH):
+    for place in range(context_length, length):
         drawn = NOISE * rng.standard_normal((num_articles, dim)) / np.sqrt(dim)
         chunks[:, place] = _unit(_unit(predict(chunks[:, place - context_length : place])) + drawn)
     return World(chunks.astype(np.float32), context_length, predict)

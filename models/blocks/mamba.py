@@ -90,8 +90,8 @@ class MambaBlock(nn.Module):
         """Let the state store every chunk under the one before it, and be read by the present one.
 
         B and C start with the same projection, so chunks that are alike have a large B . C; B is taken one position
-        back by the convolution; decays are slow and steps long. As in "Mimetic Initialization Helps State Space Models
-        Learn to Recall", arXiv 2410.11135, but for the position back, which it leaves to a second layer.
+        back by the convolution; decays are slow and steps long. That a state space model should start as an attention
+        over what it has seen is the idea of arXiv 2410.11135; the position back is ours.
         """
         inner, state = self.d_inner, self.d_state
         weight = self.in_proj.weight  # rows for z, x, B, C, dt

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # a quarter of an hour for all, on two cores
 
 Each world is a run of experiments/worlds.yaml, and its oracle is evaluated on the run's final queries as a row is.
-recall has worlds_recall.yaml. Where a line, or nothing, is to be learned, two epochs are trained.
+recall has worlds_recall.yaml. Where a line, or nothing, is to be learned, one epoch is trained.
 Written into worlds.json: {world: {row: share of the oracle's novel R@5}}; printed: the table with verdicts.
 """
 
@@ -27,7 +27,7 @@ from orchestrator import launch
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 HARD = {"switch": "worlds.yaml", "recall": "worlds_recall.yaml"}
-"""What a line cannot do; of the other worlds nothing is left to learn, and two epochs show that."""
+"""What a line cannot do; in the other worlds nothing is left to learn beside it, and one epoch shows that."""
 
 
 def oracle_figures(name: str, payload: Path, run: Path) -> dict[str, float]:
@@ -48,7 +48,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     if not payload.is_dir():
         write_world(world, payload, name)
     settings = {"name": f"world-{name}", "data.payload": str(payload), "data.context_length": world.context_length}
-    settings |= {} if name in HARD else {"training.epochs": 2}
+    settings |= {} if name in HARD else {"training.epochs": 1}
     results = launch(EXPERIMENTS / HARD.get(name, "worlds.yaml"), set=settings, run_dir=run)
     return {"results": results, "oracle": oracle_figures(name, payload, run)}
 

@@ -8,7 +8,7 @@ import pytest
 from data.errors import UserError
 from data.payload.store import open_payload
 from data.worlds.__main__ import main
-from data.worlds.make import FEWER_CHUNKS, NOISE, WORLDS, World, make_world, write_world
+from data.worlds.make import NOISE, NUM_CHUNKS, WORLDS, World, make_world, write_world
 
 
 def windows(world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def test_a_world_is_a_payload(tmp_path: Path) -> None:
 def test_the_command_writes_a_world_and_says_how_to_use_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "--out", str(tmp_path / "memory")]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith("context_length: 32")
-    assert open_payload(tmp_path / "memory").num_rows == FEWER_CHUNKS
+    assert open_payload(tmp_path / "memory").num_rows == NUM_CHUNKS["memory"]
     assert main(["weather", "--out", str(tmp_path / "weather")]) == 2
     assert capsys.readouterr().err.startswith("world: expected one of rotation, switch, memory, ")
     with pytest.raises(UserError):
