@@ -277,6 +277,25 @@ def test_epoch_0_is_the_line_and_may_be_the_best(make_trial: Callable[..., Trial
     np.testing.assert_allclose(predictions, last_chunk, atol=1e-5)
 
 
+def test_the_line_is_validated_once_for_all_trials_of_a_process(
+    make_trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_scores_of_lines", {})
+    validated: list[int] = []
+    validate = train.Learner.validate
+    monkeypatch.setattr(
+        train.Learner, "validate", lambda self, *given: (validated.append(self.steps), validate(self, *given))[1]
+    )
+    first, second, other = (make_trial(name, residual="fitted") for name in ("first", "second", "other"))
+    other.setup.windows.val_novel[:] = True
+    scores = [
+        {name: value for name, value in trial.train()[0].items() if name.startswith("val_")}
+        for trial in (first, second, other)
+    ]
+    assert validated.count(0) == 2  # of the first, and of the one with other windows to choose by
+    assert scores[0] == scores[1] != scores[2]
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_trial_on_a_line_that_was_cut_short_goes_on_as_if_it_never_was(
     make_trial: Callable[..., Trial], epoch: int
