@@ -10,7 +10,7 @@ from models.blocks.mamba import MambaBlock
 
 def compile_kernels() -> None:
     """Run a small block forward and backward in float32 and in bfloat16; the compiled kernels stay in the cache."""
-    block, u = MambaBlock(64, 16), torch.randn(2, 5, 64)
+    block, u = MambaBlock(64, 16), torch.randn(64, 5, 64)  # so many windows take the compiled form
     for low in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
             result = block(u)

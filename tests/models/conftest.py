@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from models.cpu import fused
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -13,3 +15,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def few_windows_take_the_fused_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the small batches of a test go where a training's go."""
+    monkeypatch.setattr(fused, "MIN_WINDOWS", 1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from models.blocks.mamba import MambaBlock
+from models.cpu import fused
 from tests.models.helpers import small, unit
 
 
@@ -32,17 +33,25 @@ def outputs_and_gradients(forward, model: MambaBlock, u: torch.Tensor, low: bool
 @pytest.mark.parametrize(
     ("length", "dtype", "options"),
     [
-        *((length, torch.float64, {}) for length in (1, 2, 3, 4, 5, 8, 16)),
-        *((length, torch.float32, {}) for length in (1, 5, 16)),
+        *((length, torch.float64, {}) for length in (1, 2, 3, 4, 5, 8, 16, 64)),
+        *((length, torch.float32, {}) for length in (1, 5, 64)),
         *((5, torch.float64, options) for options in ({"d_conv": 1}, {"d_conv": 7}, {"expand": 1}, {"head_dim": 32})),
     ],
 )
 def test_output_and_every_gradient_equal_the_composed_form(length: int, dtype: torch.dtype, options: dict) -> None:
     model, u = block_and_input(length, dtype, **options)
-    fused = outputs_and_gradients(model, model, u)
+    found = outputs_and_gradients(model, model, u)
     for name, want in outputs_and_gradients(model.forward_composed, model, u).items():
-        worst = (fused[name] - want).abs().max().item() / max(1.0, want.abs().max().item())
+        worst = (found[name] - want).abs().max().item() / max(1.0, want.abs().max().item())
         assert worst < (1e-10 if dtype == torch.float64 else 1e-4), f"{name}: worst difference {worst:.2e}"
+
+
+@pytest.mark.parametrize(("windows", "length", "fits"), [(15, 5, False), (16, 64, True), (16, 65, False)])
+def test_a_few_windows_and_long_ones_are_left_to_torch(
+    windows: int, length: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MIN_WINDOWS", 16)  # as outside of these tests
+    assert fused.takes(torch.empty(windows, length, 16), torch.empty(16)) is fits
 
 
 def test_the_output_lies_as_the_next_block_wants_it() -> None:
