@@ -38,7 +38,8 @@ STOPPING = replace(RULES, early_stopping=EarlyStopping(metric="loss", mode="max"
 
 # The last chunk itself, whatever came before it.
 LINE = (
-    np.eye(16, dtype=np.float32)[None] * np.eye(5, dtype=np.float32)[0][:, None, None],
+    # Not contiguous, as that of the evaluator.
+    np.asfortranarray(np.eye(16, dtype=np.float32)[None] * np.eye(5, dtype=np.float32)[0][:, None, None]),
     np.zeros((5, 16), np.float32),
 )
 
