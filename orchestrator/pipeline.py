@@ -124,7 +124,7 @@ def _about(prepared: Prepared) -> dict[str, str]:
     return {
         "experiment": config.name,
         "run_folder": str(prepared.ledger.path.resolve()),
-        "variants": ", ".join(config.variants),
+        "variants": ", ".join(config.resolved_variants),
         "seeds": ", ".join(map(str, config.training_seeds)),
         "config_sha256": config.fingerprint(),
     }

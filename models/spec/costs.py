@@ -44,7 +44,9 @@ def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length:
 
 def training_flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
     """Return the operations of a forward and a backward pass, which costs about two forward passes, over one window."""
-    return 3 * flops_per_window(spec, dim, context_length)
+    turned = not isinstance(spec, ImportedSpec) and spec.rotation > 0.0
+    rotation = 2 * 4 * context_length * dim * dim if turned else 0  # two products there and two back
+    return 3 * (flops_per_window(spec, dim, context_length) + rotation)
 
 
 def _amn_weights(spec: AmnSpec, dim: int) -> int:

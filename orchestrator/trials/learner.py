@@ -136,7 +136,7 @@ class Learner:
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
         self._replica: nn.Module = self.model
         if num_workers > 1:
-            # The line is the only buffer, and all workers were given the same one.
+            # The buffers, a line and a rotation, are the same on all workers.
             self._replica = DistributedDataParallel(self.model, broadcast_buffers=False)
         share = self.training.batch_size // num_workers
         self._own = slice(rank * share, (rank + 1) * share)

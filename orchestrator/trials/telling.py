@@ -38,7 +38,7 @@ class Teller:
             return
         self._told = now
         # Seen in `ps`, `top` and the list of a node's workers in Ray's dashboard, behind the title that Ray gave it.
-        setproctitle(f"{getproctitle().split()[0]} {self._trial.rpartition('/')[2]} epoch {self._epoch}")
+        setproctitle(f"{getproctitle().partition(' ')[0]} {self._trial.rpartition('/')[2]} epoch {self._epoch}")
         seconds = now - self._began
         progress = Progress(
             epoch=self._epoch,

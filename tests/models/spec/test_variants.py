@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.blocks.build import build_model, build_variant
-from models.spec.costs import flops_per_window, num_parameters
+from models.spec.costs import flops_per_window, num_parameters, training_flops_per_window
 from models.spec.registry import VARIANTS, make_spec, spec_from_dict, spec_to_dict
 from tests.models.helpers import NAMES, small, unit
 
@@ -160,3 +160,10 @@ def test_what_no_variant_has_is_one_line_that_begins_with_its_field(name: str, o
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         make_spec(name, **overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rotation_costs_two_products_there_and_two_back_in_training_only() -> None:
+    plain, turned = (make_spec("amn", rotation=share) for share in (0.0, 0.5))
+    assert flops_per_window(turned, 64, 5) == flops_per_window(plain, 64, 5)
+    more = training_flops_per_window(turned, 64, 5) - training_flops_per_window(plain, 64, 5)
+    assert more == 3 * 4 * 2 * 5 * 64 * 64  # forward and backward, four products, each 2 operations a multiply-add
