@@ -189,7 +189,7 @@ class Trial:
         training, windows = self.setup.training, self.windows
         content = sha256()
         for array in (*ray.get(self.setup.line), windows.val, windows.val_novel):
-            content.update(np.ascontiguousarray(array))
+            content.update(np.ascontiguousarray(array).data)
         key = (content.digest(), training.loss, training.batch_size, self.setup.seed)
         if key not in _scores_of_lines:
             _scores_of_lines.clear()
