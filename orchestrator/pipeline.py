@@ -119,13 +119,13 @@ def _tags(prepared: Prepared) -> dict[str, str]:
 
 
 def _about(prepared: Prepared) -> dict[str, str]:
-    """Return what the Jobs page of Ray's dashboard shows of a run."""
+    """Return what Ray's dashboard says of a run: on the Jobs page the name, the rest by /api/jobs/."""
     config = prepared.config
+    variants, seeds = ", ".join(config.resolved_variants), ", ".join(map(str, config.training_seeds))
     return {
+        "job_name": f"{config.name}: {variants}; seed {seeds}",
         "experiment": config.name,
         "run_folder": str(prepared.ledger.path.resolve()),
-        "variants": ", ".join(config.resolved_variants),
-        "seeds": ", ".join(map(str, config.training_seeds)),
         "config_sha256": config.fingerprint(),
     }
 
