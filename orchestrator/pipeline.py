@@ -118,7 +118,7 @@ def _tags(prepared: Prepared) -> dict[str, str]:
     return {**tags, "experiment": prepared.config.name}
 
 
-def _about(prepared: Prepared) -> dict[str, str]:
+def job_metadata(prepared: Prepared) -> dict[str, str]:
     """Return what Ray's dashboard says of a run: on the Jobs page the name, the rest by /api/jobs/."""
     config = prepared.config
     variants, seeds = ", ".join(config.resolved_variants), ", ".join(map(str, config.training_seeds))
@@ -133,7 +133,7 @@ def _about(prepared: Prepared) -> dict[str, str]:
 def start(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> Started:
     """Start or join a cluster, and start on it what all trials share; UserError when a variant cannot fit there."""
     modules = [*dict.fromkeys(map(file_to_ship, prepared.config.imported))]
-    found = cluster.start(address, verbose, modules, _about(prepared))
+    found = cluster.start(address, verbose, modules, job_metadata(prepared))
     session.interrupt.listen()
     if found.dashboard:
         session.say(f"dashboard {found.dashboard}  (its token: {found.token_path})")

@@ -31,8 +31,8 @@ Predict = Callable[[Float64], Float64]
 
 DIM = 64
 LENGTH = 40  # chunks of an article; of the world `memory`, whose line has 32 matrices to fit, 80
-NUM_CHUNKS = {"switch": 40_000, "memory": 30_000, "recall": 40_000}  # whose rules take many windows; of the others
-FEWER_CHUNKS = 20_000
+NUM_CHUNKS = {"switch": 40_000, "memory": 30_000, "recall": 40_000}  # of those whose rules take many windows
+DEFAULT_CHUNKS = 20_000
 NOISE = 1.2  # of a chunk that a rule made: its cosine with the rule is about 0.64
 NUM_PAIRS = 8  # of keys and values in an article of the world `recall`
 NUM_KEYS = 32  # of which an article has NUM_PAIRS; its values are its own
@@ -60,7 +60,7 @@ def make_world(name: str, *, num_chunks: int | None = None, dim: int = DIM, seed
     """
     if name not in WORLDS:
         raise UserError(f"world: expected one of {', '.join(WORLDS)}, got {name!r}; choose one of these")
-    num_chunks = num_chunks or NUM_CHUNKS.get(name, FEWER_CHUNKS)
+    num_chunks = num_chunks or NUM_CHUNKS.get(name, DEFAULT_CHUNKS)
     return WORLDS[name](num_chunks, dim, np.random.default_rng(derive_seed(seed, "world", name)))
 
 

@@ -41,14 +41,13 @@ class Amn(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
-        turn = self.rotation(context)
-        chunks = context if turn is None else turn.there(context)
+        seen, rotations = self.rotation(context)
         scale = math.sqrt(self.dim)  # unit rows to unit variance
-        query = rms_norm(self.query_embed(prefix_mean(chunks) * scale))  # (B, L, d)
-        memory = rms_norm(self.memory_embed(chunks * scale))
+        query = rms_norm(self.query_embed(prefix_mean(seen) * scale))  # (B, L, d)
+        memory = rms_norm(self.memory_embed(seen * scale))
         mixed = rms_norm(self._attend(query, memory))
         hidden = self.mlp_out(F.gelu(self.mlp_in(torch.cat([mixed, query], dim=-1))))
-        predictions: Tensor = self.head(query + self.dropout(hidden), context, turn)
+        predictions: Tensor = self.head(query + self.dropout(hidden), context, rotations)
         return predictions
 
     def _attend(self, query: Tensor, memory: Tensor) -> Tensor:

@@ -61,11 +61,11 @@ class Backbone(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
         context = self.corruption(context)
-        turn = self.rotation(context)
-        hidden = self._embed(context if turn is None else turn.there(context))
+        seen, rotations = self.rotation(context)
+        hidden = self._embed(seen)
         for layer in self.layers:
             hidden = layer(hidden)
-        predictions: Tensor = self.head(hidden, context, turn)
+        predictions: Tensor = self.head(hidden, context, rotations)
         return predictions
 
     def _embed(self, context: Tensor) -> Tensor:

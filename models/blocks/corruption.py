@@ -26,7 +26,7 @@ class ContextCorruption(nn.Module):
         return context
 
 
-class Turn(NamedTuple):
+class Rotations(NamedTuple):
     """A rotation of each window's vectors: signs, a fixed rotation, signs, that rotation and signs.
 
     Such products are close to random rotations (arXiv 1610.09072), and cost two products with one matrix.
@@ -34,17 +34,17 @@ class Turn(NamedTuple):
 
     fixed: Tensor  # (D, D)
     signs: Tensor  # (3, B, 1, D)
-    turned: Tensor  # (B, 1, 1) booleans: which windows
+    which: Tensor  # (B, 1, 1) booleans: the windows that are rotated
 
-    def there(self, x: Tensor) -> Tensor:
-        """Return the vectors x (B, L, D), turned."""
+    def rotate(self, x: Tensor) -> Tensor:
+        """Return the vectors x (B, L, D) rotated."""
         first, second, third = self.signs
-        return torch.where(self.turned, (x * first @ self.fixed * second @ self.fixed) * third, x)
+        return torch.where(self.which, (x * first @ self.fixed * second @ self.fixed) * third, x)
 
-    def back(self, x: Tensor) -> Tensor:
-        """Return the vectors x (B, L, D) of which this is `there`."""
+    def rotate_back(self, x: Tensor) -> Tensor:
+        """Return the vectors whose rotation x (B, L, D) is."""
         first, second, third = self.signs
-        return torch.where(self.turned, (x * third @ self.fixed.T * second @ self.fixed.T) * first, x)
+        return torch.where(self.which, (x * third @ self.fixed.T * second @ self.fixed.T) * first, x)
 
 
 class RandomRotation(nn.Module):
@@ -59,13 +59,14 @@ class RandomRotation(nn.Module):
             drawn = torch.randn(dim, dim, generator=torch.Generator().manual_seed(dim))
             self.register_buffer("fixed", torch.linalg.qr(drawn)[0], persistent=False)
 
-    def forward(self, context: Tensor) -> Turn | None:
-        """Return how the windows of context (B, L, D) are turned; None where none is."""
+    def forward(self, context: Tensor) -> tuple[Tensor, Rotations | None]:
+        """Return the context (B, L, D) as the layers see it, and what rotates their output back; None for nothing."""
         if not self.training or self.share == 0.0:
-            return None
+            return context, None
         batch, _, dim = context.shape
         signs = torch.randint(0, 2, (3, batch, 1, dim), device=context.device).float() * 2.0 - 1.0
-        return Turn(self.fixed, signs, torch.rand(batch, 1, 1, device=context.device) < self.share)
+        rotations = Rotations(self.fixed, signs, torch.rand(batch, 1, 1, device=context.device) < self.share)
+        return rotations.rotate(context), rotations
 
 
 def drop_last(context: Tensor, share: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.corruption import Turn
+from models.blocks.corruption import Rotations
 from models.blocks.layers import channel_major, rms_norm
 from models.blocks.line import FittedLine
 from models.spec.specs import Residual
@@ -40,15 +40,15 @@ class PredictionHead(nn.Module):
         if residual == "learned":
             self.mix = nn.Parameter(torch.tensor([0.5, 0.5]))  # weights of the last vector and the prefix mean
 
-    def forward(self, hidden: Tensor, context: Tensor, turn: Turn | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, context: Tensor, rotations: Rotations | None = None) -> Tensor:
         """Map hidden (B, L, d_model) and the context's vectors (B, L, D) to (B, L, D), float32, unit norm.
 
-        `turn`: the rotation that the layers saw the context under; their output is turned back.
+        `rotations`: those under which the layers saw the context; their output is rotated back.
         """
         output = self._project(rms_norm(hidden))
         with torch.autocast(output.device.type, enabled=False):
             base = self._base(context.float())
-            output = output.float() if turn is None else turn.back(output.float())
+            output = output.float() if rotations is None else rotations.rotate_back(output.float())
             output = output if base is None else output + base
             return F.normalize(output, dim=-1)
 

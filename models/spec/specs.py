@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, get_args
 
+from data.errors import UserError
 from models.spec.ranges import at_least, divides, one_of, within
 
 LayerKind = Literal["ssm", "attention", "gated"]
@@ -111,8 +112,11 @@ class MambaSpec(VariantSpec):
         inner = f"expand * d_model ({self.expand} * {self.d_model})"
         divides("d_model", self.d_inner, self.head_dim, inner, "choose another d_model or head_dim")
         one_of("ssm_start", self.ssm_start, get_args(SsmStart))
-        if self.ssm_start == "recall":
-            at_least("d_conv", self.d_conv, 2)
+        if self.ssm_start == "recall" and self.d_conv < 2:
+            raise UserError(
+                f"ssm_start: expected paper where d_conv is {self.d_conv}, got recall, which looks one position back; "
+                "set d_conv to 2 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -79,18 +79,18 @@ def set_environment(address: str | None) -> None:
 
 
 def start(
-    address: str | None, verbose: bool, modules: Sequence[str] = (), about: Mapping[str, str] | None = None
+    address: str | None, verbose: bool, modules: Sequence[str] = (), metadata: Mapping[str, str] | None = None
 ) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`; UserError when it cannot be reached.
 
     `modules`: folders of packages and files of modules that the experiment names by import path; they are shipped.
-    `about`: what the Jobs page of Ray's dashboard shows of the run.
+    `metadata`: what Ray's dashboard says of the run.
     """
     import ray
     from ray.job_config import JobConfig
 
     options: dict[str, Any] = {"log_to_driver": True, "configure_logging": True}
-    options["job_config"] = JobConfig(metadata=dict(about or {}))
+    options["job_config"] = JobConfig(metadata=dict(metadata or {}))
     options["logging_level"] = logging.INFO if verbose else logging.WARNING
     if address and _own:
         raise UserError(

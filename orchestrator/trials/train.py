@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,14 +24,13 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from data.errors import UserError
-from data.io import parse_json_lines
 from data.windows.stream import EpochBatches, iter_epochs
 from models.cpu.memory import keep_freed_memory
-from models.training.checkpoint import load_training_state, save_model, save_training_state
+from models.training.checkpoint import save_model, save_training_state
 from models.training.negatives import ArticleNegatives
 from orchestrator.gates import EarlyStopping
 from orchestrator.trials.inside import AGREE_EVERY, DrainNotice, Inside, NodeDrainsError
+from orchestrator.trials.kept import KeptCheckpoints
 from orchestrator.trials.learner import Learner
 from orchestrator.trials.setup import TrialSetup, TrialWindows, Verdict
 from orchestrator.trials.table import open_table
@@ -41,8 +39,8 @@ from orchestrator.trials.telling import Teller
 PREDICT_LATENCY_QUERIES = 200
 """A batch-of-one forward pass is timed this often."""
 
-
 _scores_of_lines: dict[tuple[Any, ...], dict[str, float]] = {}
+"""Of the last line that this process has validated, by what they depend on."""
 
 
 class Report(Protocol):
@@ -133,7 +131,7 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
                     raise NodeDrainsError(left["leaves"])
                 if epoch == first_epoch:
                     record |= {"started_at": started, "first_epoch_at": began, "first_step_at": trial.first_step_at}
-                    record |= {"went_back": trial.went_back} if trial.went_back else {}
+                    record |= {"went_back": trial.kept.went_back} if trial.kept.went_back else {}
                     record |= {"node": _node()}
                 files = trial.conclude(record) if rank == 0 else {}
                 verdict = trial.agreed(report(record, files))
@@ -167,7 +165,7 @@ class Trial:
         )
         self.best = Best(setup.selection)
         self.first_step_at: float | None = None
-        self.went_back = ""  # from which checkpoint to the one before it, and why
+        self.kept = KeptCheckpoints(setup)
         self.inside = Inside()
         self._inside_random: list[torch.Tensor] = []  # of an attempt that left its node
         self._notice = DrainNotice()
@@ -198,62 +196,20 @@ class Trial:
 
     def resume(self) -> int | None:
         """Load the last checkpoint, and the best one with it; return its epoch, None for a fresh start."""
-        state = self._last_state()
+        state = self.kept.last()
         if state is None:
             return None
-        if state["best_value"] is not None and not self._resume_best(state["best_value"]):
-            return None
+        if state["best_value"] is not None:
+            best = self.kept.best()
+            if best is None:
+                return None
+            # The best epoch stands beside its weights: after a crash between the two files they are of a later one.
+            self.best.epoch, self.best.value, self.best.weights = best["epoch"], state["best_value"], best["state"]
         self.learner.load_state(state)
         if "inside" in state:
             self.inside = Inside(**state["inside"][self.rank])
             self._inside_random = state["random"][self.rank]
         return int(state["epoch"])
-
-    def _resume_best(self, value: float) -> bool:
-        """Load the best weights; return whether that could be done: else nobody knows what an epoch has to beat."""
-        try:
-            best = self._read(self.setup.best)
-        except UserError as error:
-            self.went_back = f"{self.setup.best}: {error}; training starts anew"
-            return False
-        if best is None:
-            self.went_back = f"{self.setup.best}: no such file; training starts anew"
-            return False
-        self.folder.check_own(self.setup.best, best["provenance"])
-        # The best epoch stands beside its weights: after a crash between the two files they are those of a later one.
-        self.best.epoch, self.best.value, self.best.weights = best["epoch"], value, best["state"]
-        return True
-
-    def _last_state(self) -> dict[str, Any] | None:
-        """Return the state to go on from: last.pt, the one before where that is damaged or missing; None: from scratch.
-
-        What was lost is trained again and gives the same records.
-        """
-        last = self.setup.last
-        for path in (last, last.with_name("last.prev.pt")):
-            try:
-                state = self._read(path)
-            except UserError as error:
-                self.went_back = f"{path}: {error}; went back to the checkpoint before it"
-                continue
-            if state is not None:
-                self.folder.check_own(path, state)
-                if state["epoch"] <= self._num_recorded():
-                    return state
-                self.went_back = f"{path}: its epoch {state['epoch']} has no record; went back to the one before it"
-        return None
-
-    def _num_recorded(self) -> int:
-        """Return up to which epoch the run folder has records: a later checkpoint would leave a hole in them."""
-        content = ray.get(self.setup.evaluator.read_file.remote(str(self.folder.metrics)))
-        lines = [] if content is None else parse_json_lines(bytes(content))
-        epochs = {line["epoch"] for line in lines}
-        return next(epoch for epoch in itertools.count() if epoch + 1 not in epochs)
-
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        """Return a checkpoint of the run folder, which the driver's node has; None where there is none yet."""
-        content = ray.get(self.setup.evaluator.read_file.remote(str(path)))
-        return None if content is None else load_training_state(io.BytesIO(content))
 
     def train_epoch(self, batches: EpochBatches) -> dict[str, Any]:
         """Train one epoch, or the rest of one that was left inside; return its record so far.

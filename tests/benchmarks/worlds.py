@@ -45,8 +45,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     """Make a world, run the experiment on it, and return its results and the oracle's figures."""
     payload, run = folder / name / "payload", folder / name / "run"
     world = make_world(name)
-    if not payload.is_dir():
-        write_world(world, payload, name)
+    write_world(world, payload, name)
     settings = {"name": f"world-{name}", "data.payload": str(payload), "data.context_length": world.context_length}
     settings |= {} if name in HARD else {"training.epochs": 1}
     results = launch(EXPERIMENTS / HARD.get(name, "worlds.yaml"), set=settings, run_dir=run)

@@ -17,7 +17,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+MIN_WINDOWS = fused.MIN_WINDOWS
+
+
 @pytest.fixture(autouse=True)
 def few_windows_take_the_fused_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the small batches of a test go where a training's go."""
     monkeypatch.setattr(fused, "MIN_WINDOWS", 1)
+
+
+@pytest.fixture
+def min_windows(few_windows_take_the_fused_form: None, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Send batches where they go outside of these tests; return how many windows the fused form takes at least."""
+    monkeypatch.setattr(fused, "MIN_WINDOWS", MIN_WINDOWS)
+    return MIN_WINDOWS

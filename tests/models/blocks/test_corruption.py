@@ -48,29 +48,27 @@ def test_a_variant_corrupts_while_training_only(option: str) -> None:
 def test_a_rotation_keeps_the_products_within_a_window_and_is_another_one_for_each() -> None:
     torch.manual_seed(0)
     context = unit(1, 5, 12).expand(4, 5, 12)
-    turn = RandomRotation(1.0, 12)(context)
-    assert turn is not None
-    turned = turn.there(context)
-    assert torch.allclose(turned @ turned.mT, context @ context.mT, atol=1e-5)
-    assert (turned[0] - turned[1]).norm() > 1.0
-    assert torch.allclose(turn.back(turned), context, atol=1e-5)
+    rotated, rotations = RandomRotation(1.0, 12)(context)
+    assert rotations is not None
+    assert torch.allclose(rotated @ rotated.mT, context @ context.mT, atol=1e-5)
+    assert (rotated[0] - rotated[1]).norm() > 1.0
+    assert torch.allclose(rotations.rotate_back(rotated), context, atol=1e-5)
 
 
-def test_a_share_of_the_windows_is_turned_and_none_in_evaluation() -> None:
+def test_a_share_of_the_windows_is_rotated_and_none_in_evaluation() -> None:
     torch.manual_seed(0)
     rotation, context = RandomRotation(0.25, 12), unit(400, 5, 12)
-    turn = rotation(context)
-    assert turn is not None
-    turned = (turn.there(context) != context).flatten(1).any(1)
-    assert turned.float().mean().item() == pytest.approx(0.25, abs=0.08)
-    assert rotation.eval()(context) is None
+    rotated = (rotation(context)[0] != context).flatten(1).any(1)
+    assert rotated.float().mean().item() == pytest.approx(0.25, abs=0.08)
+    seen, rotations = rotation.eval()(context)
+    assert seen is context and rotations is None
 
 
-def test_the_output_is_turned_back_and_the_base_is_not_turned() -> None:
+def test_the_output_is_rotated_back_and_the_base_is_not_rotated() -> None:
     torch.manual_seed(0)
     head, hidden, context = PredictionHead(8, 12, "mean"), torch.randn(4, 5, 8), unit(4, 5, 12)
-    turn = RandomRotation(1.0, 12)(context)
-    assert turn is not None
+    _, rotations = RandomRotation(1.0, 12)(context)
+    assert rotations is not None
     output = torch.nn.functional.rms_norm(hidden, (8,), eps=NORM_EPS) @ head.proj.weight.T
-    expected = torch.nn.functional.normalize(turn.back(output) + prefix_mean(context), dim=-1)
-    assert torch.allclose(head(hidden, context, turn), expected, atol=1e-6)
+    expected = torch.nn.functional.normalize(rotations.rotate_back(output) + prefix_mean(context), dim=-1)
+    assert torch.allclose(head(hidden, context, rotations), expected, atol=1e-6)

@@ -46,12 +46,9 @@ def test_output_and_every_gradient_equal_the_composed_form(length: int, dtype: t
         assert worst < (1e-10 if dtype == torch.float64 else 1e-4), f"{name}: worst difference {worst:.2e}"
 
 
-@pytest.mark.parametrize(("windows", "length", "fits"), [(15, 5, False), (16, 64, True), (16, 65, False)])
-def test_a_few_windows_and_long_ones_are_left_to_torch(
-    windows: int, length: int, fits: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fused, "MIN_WINDOWS", 16)  # as outside of these tests
-    assert fused.takes(torch.empty(windows, length, 16), torch.empty(16)) is fits
+@pytest.mark.parametrize(("missing", "length", "fits"), [(1, 5, False), (0, 64, True), (0, 65, False)])
+def test_a_few_windows_and_long_ones_are_left_to_torch(missing: int, length: int, fits: bool, min_windows: int) -> None:
+    assert fused.takes(torch.empty(min_windows - missing, length, 16), torch.empty(16)) is fits
 
 
 def test_the_output_lies_as_the_next_block_wants_it() -> None:

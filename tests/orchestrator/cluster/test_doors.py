@@ -16,7 +16,7 @@ import json
 from orchestrator.cluster.start import set_environment, start
 
 set_environment(None)
-start(None, verbose=False, about={"experiment": "debug"})
+start(None, verbose=False, metadata={"experiment": "debug"})
 
 import psutil, ray
 from ray.util.state import list_jobs
