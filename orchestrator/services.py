@@ -11,6 +11,7 @@ from data.errors import UserError
 from data.windows.stream import build_stream
 from evaluation.measures.metrics import DECISION_METRIC
 from evaluation.retrieval.corpus import TrainingWindows
+from evaluation.service.remote import RemoteEvaluator
 from models.spec.imported import is_import_path
 from orchestrator.cluster.start import beside_driver
 from orchestrator.state import Measured, Prepared, Session, Started
@@ -19,12 +20,10 @@ from orchestrator.trials.setup import TrialWindows
 
 def start_evaluator(prepared: Prepared, threads: int) -> Any:
     """Start the evaluation actor, which builds the run's one index in its own process; returns at once."""
-    from evaluation.service.actor import Evaluator
-
     config = prepared.config
     flat = config.index.kind == "flat" and config.index.file is None
     return (
-        ray.remote(Evaluator)
+        ray.remote(RemoteEvaluator)
         .options(
             name=f"{config.name}/evaluator",
             num_cpus=0,

@@ -5,13 +5,17 @@
 
 A checkpoint inside a run folder brings its payload, queries, index and gates with it: with --epoch the smoke queries
 and the gates of that epoch, without it the final ones. Elsewhere --payload and --eval name the files, and the gates
-are those of the original protocol, or of --gate. FAISS is in this process, torch in another.
+are those of the original protocol, or of --gate. What a run imports from somebody else is imported only when --trust
+names it. FAISS is in this process, torch in another.
 """
+
+from __future__ import annotations
 
 import argparse
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +36,7 @@ from data.windows.queries import final_queries, smoke_queries, validation_querie
 from data.windows.table import WindowTable, sample_queries
 from evaluation.config import INDEX_KINDS, IndexConfig, RerankConfig
 from evaluation.measures.latency import MIN_TIMED_SMOKE
-from evaluation.measures.metrics import metric
+from evaluation.measures.metrics import metric, register_metrics, split_prefix
 from evaluation.measures.rules import ORIGINAL_GATES, Rule, RuleCheck, check_rule, parse_rule
 from evaluation.queries import with_novelty
 from evaluation.results import RESULTS_FILE, data_config, load_results, run_payload, trial_of
@@ -40,6 +44,7 @@ from evaluation.retrieval.baselines import ALL_BASELINES
 from evaluation.retrieval.corpus import QuerySet, TrainingWindows
 from evaluation.service.actor import Evaluator
 from evaluation.service.process import in_own_process
+from models.spec.imported import is_import_path, name_of
 
 KIND = "evaluation of a checkpoint"
 """What the file of --out calls itself, see data.output."""
@@ -57,6 +62,33 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What the run has from somebody else, by name in rules, and the import paths that may be imported."""
+
+    metrics: dict[str, str]
+    baselines: dict[str, str]
+    trusted: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: dict[str, Any], trusted: Sequence[str]) -> Imported:
+        """Read a run's configuration."""
+
+        def named(key: str) -> dict[str, str]:
+            return {name_of(path): path for path in config.get(key) or () if is_import_path(path)}
+
+        return cls(metrics=named("metrics"), baselines=named("baselines"), trusted=tuple(trusted))
+
+    def check(self, named: str, paths: dict[str, str]) -> None:
+        """Raise UserError when a rule names what is not trusted."""
+        path = paths.get(named)
+        if path is not None and path not in self.trusted:
+            raise UserError(
+                f"expected what this project has, got {named}, which the run imports from {path}; trust it by its "
+                f"name (--trust {path}), if you do, or give other rules with --gate"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """Everything that is needed to judge a checkpoint."""
 
@@ -68,7 +100,7 @@ class Task:
     rerank: RerankConfig | None  # the run's
     waive: tuple[str, ...]  # checks of an index file that may fail
     rules: tuple[Rule, ...]
-    trusted: tuple[str, ...]  # import paths that the checkpoint may name
+    imported: Imported
 
 
 def prepare(args: argparse.Namespace, scratch: Path) -> Task:
@@ -89,25 +121,30 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     index = IndexConfig(**{**config.get("index", {}), **kind})
     waive = tuple(config.get("preflight", {}).get("waive", ()))
     rerank = RerankConfig(**config["rerank"]) if config.get("rerank") is not None else None
-    trusted = tuple(args.model or ())
-    return Task(checkpoint, run, payload, asked, index, rerank, waive, tuple(_rule(text) for text in rules), trusted)
+    imported = Imported.of(config, args.trust or ())
+    register_metrics([path for path in imported.metrics.values() if path in imported.trusted])
+    parsed = tuple(_rule(text, imported) for text in rules)
+    return Task(checkpoint, run, payload, asked, index, rerank, waive, parsed, imported)
 
 
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
     """Metrics of the checkpoint on the queries, and its gates."""
     wanted = sorted({rule.baseline for rule in task.rules if rule.baseline})
+    entries = dict.fromkeys(ALL_BASELINES, "") | task.imported.baselines
+    untrained = [name for name in wanted if name in entries]
     evaluator = Evaluator(
         str(task.payload.path),
         task.index,
         [task.asked.queries],
         training=task.asked.training,
-        baselines=[name for name in wanted if name in ALL_BASELINES],
+        baselines=[entries[name] or name for name in untrained],
+        metrics=[path for path in task.imported.metrics.values() if path in task.imported.trusted],
         rerank=task.rerank,
         waive=task.waive,
     )
-    answers = evaluator.baselines("queries") if wanted else {}
+    answers = evaluator.baselines("queries") if untrained else {}
     baselines = {name: answer["metrics"] for name, answer in answers.items()}
-    baselines |= {name: _trained(evaluator, task, name, device) for name in wanted if name not in ALL_BASELINES}
+    baselines |= {name: _trained(evaluator, task, name, device) for name in wanted if name not in untrained}
     metrics = _evaluate_one(evaluator, task, task.checkpoint, device)
     metrics["index"] = evaluator.ready()["index"]
     return metrics, [check_rule(rule, metrics, baselines) for rule in task.rules]
@@ -119,7 +156,7 @@ def _evaluate_one(evaluator: Evaluator, task: Task, checkpoint: Path, device: st
         *(checkpoint, task.payload.path, task.asked.queries.windows),
         device=device,
         latency_queries=200,
-        trusted=task.trusted,
+        trusted=task.imported.trusted,
     )
     timed = max(MIN_TIMED_SMOKE, len(task.asked.queries))
     answer = evaluator.evaluate(str(checkpoint), "queries", predicted.pop("predictions"), latency_queries=timed)
@@ -184,9 +221,11 @@ def _asked_in_file(args: argparse.Namespace, config: dict[str, Any], payload: Pa
     return Asked(QuerySet("queries", given.table.rows[chosen]), given.target_cosine[chosen].astype(np.float64))
 
 
-def _rule(text: str) -> Rule:
+def _rule(text: str, imported: Imported) -> Rule:
     try:
         rule = parse_rule(text)
+        imported.check(split_prefix(rule.metric)[1], imported.metrics)
+        imported.check(rule.baseline or "", imported.baselines)
         metric(rule.metric)
     except UserError as error:
         raise UserError(f"gate: {error}") from error
@@ -245,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--index", choices=INDEX_KINDS, help="kind of index; default: the run's, else auto")
     parser.add_argument("--gate", action="append", help="a rule instead of the run's; may be repeated")
     parser.add_argument("--device", default="cpu", help="where the model runs")
-    parser.add_argument("--model", action="append", help="import path of a model that the checkpoint may name")
+    parser.add_argument("--trust", action="append", help="import path that checkpoint or run may name; may be repeated")
     parser.add_argument("--out", help="JSON file for metrics and gates")
     return parser
 

@@ -82,7 +82,7 @@ def load_model(
     if isinstance(spec, ImportedSpec) and spec.path not in trusted:
         raise UserError(
             f"{where}: expected a model of this project, got one that imports {spec.path}; trust it by its name "
-            "(evaluation.checkpoint --model), if you do"
+            "(evaluation.checkpoint --trust), if you do"
         )
     model = build_model(spec, content["dim"])
     if isinstance(model, OwnModel) and model.spec.residual == "fitted":

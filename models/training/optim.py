@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -12,6 +13,19 @@ from models.spec.optim import OptimConfig, lr_factor
 
 NO_DECAY_NAMES = ("A_log", "D", "dt_bias")
 """Decay would pull these towards 0, which stands for a decay rate of 1, no skip connection and dt = 0.69."""
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, without what its methods do for a compiler that never sees them here.
+
+    Their decorators import torch._dynamo at the first call: a quarter of what a process does before its first step.
+    """
+
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.Adam.step))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -26,7 +40,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     """Return AdamW over the model's parameter groups, at the peak learning rate.
 
     A loss with a learned temperature has a parameter too: pass `nn.ModuleList([model, loss])`. On a GPU the rate is a
@@ -35,7 +49,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     groups = parameter_groups(model, config.weight_decay)
     device = groups[0]["params"][0].device
     on_gpu = device.type == "cuda"
-    return torch.optim.AdamW(
+    return AdamW(
         groups,
         lr=torch.tensor(config.lr, device=device) if on_gpu else config.lr,
         capturable=on_gpu,
@@ -56,14 +70,14 @@ def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config
     return lr
 
 
-def step_if_finite(optimizer: torch.optim.AdamW, norm: Tensor) -> None:
+def step_if_finite(optimizer: AdamW, norm: Tensor) -> None:
     """Update the weights, or change nothing at all where the gradient's norm is not finite; waits for no device."""
     # The fused kernel reads it, as it does for torch.amp.GradScaler: 1 for a gradient that must not be used.
     optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
     optimizer.step()
 
 
-def optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Any]:
+def optimizer_state(optimizer: AdamW) -> dict[str, Any]:
     """Return the optimizer's state, the same on every kind of device."""
     state: dict[str, Any] = optimizer.state_dict()
     for group in state["param_groups"]:
@@ -72,7 +86,7 @@ def optimizer_state(optimizer: torch.optim.AdamW) -> dict[str, Any]:
     return state
 
 
-def load_optimizer_state(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: AdamW, state: dict[str, Any]) -> None:
     """Restore what `optimizer_state` returned, perhaps on another kind of device."""
     of_device = {key: optimizer.defaults[key] for key in ("lr", "capturable")}
     groups = [{**group, **of_device} for group in state["param_groups"]]

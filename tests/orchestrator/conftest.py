@@ -17,7 +17,7 @@ from orchestrator.config.load import load_config
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared
-from tests.orchestrator.launches import ROTATION
+from tests.orchestrator.launches import DIVERGING, ROTATION, launch
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
@@ -141,9 +141,20 @@ def experiment(two_cpus: None, tmp_path: Path, rotation_payload: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rotation(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the experiment file of `launches`: a variant that learns, one that cannot, and AMN."""
     path = tmp_path_factory.mktemp("experiment") / "rotation.yaml"
     path.write_text(ROTATION.format(payload=rotation_payload))
     return path
+
+
+@pytest.fixture(scope="session")
+def whole_run(rotation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one launch of it, with a variant whose weights overflow, and of what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = launch(rotation, folder, "--set", DIVERGING)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder

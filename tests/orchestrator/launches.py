@@ -1,7 +1,11 @@
 """Launches as a user types them, of one small experiment, and what they leave: shared by the tests that start Ray."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,12 @@ index: {{kind: flat}}
 resources: {{max_concurrent: 2}}  # fewer slots than variants, on any machine
 """
 NO_DROPOUT = "variants.learner.dropout=0.0"
+DIVERGING = (  # each step multiplies the weights by 1 - 10 * 10: they overflow within two epochs
+    "variants.diverging={model: mamba_s, d_model: 32, d_state: 16, head_dim: 16, "
+    "training: {optimizer: {lr: 10.0, weight_decay: 10.0}}}"
+)
 TIMEOUT_S = 420
+ORPHAN_S = 10
 EPOCHS = 100
 """So many take longer than a test needs to reach into the run."""
 LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
@@ -65,3 +74,65 @@ def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
 def sets(*texts: str) -> list[str]:
     """Overrides as the command line takes them."""
     return [part for text in texts for part in ("--set", text)]
+
+
+class Watched:
+    """A launch that is watched and hit, with its processes: found by a variable of their environment, in /proc."""
+
+    def __init__(self, experiment: Path, run: Path, log: Path, *options: str) -> None:
+        self._tag = f"NEXT_VECTOR_WATCHED={os.getpid()}-{time.monotonic_ns()}"
+        self._run, self._log = run, log
+        name, value = self._tag.split("=")
+        with log.open("ab") as output:
+            self.launch = subprocess.Popen(
+                command(experiment, run, "--set", NO_DROPOUT, *options),
+                cwd=REPOSITORY,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, name: value},
+            )
+
+    def wait_for_epochs(self, more: int) -> None:
+        """Wait until `learner` has written so many more epochs than now."""
+        wanted = len(records(self._run, "learner")) + more
+        self._wait(lambda: len(records(self._run, "learner")) >= wanted)
+
+    def wait_for_line(self, text: str) -> None:
+        self._wait(lambda: text in self._log.read_text())
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert self.launch.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def processes(self) -> dict[int, str]:
+        """Every living process of this launch, with its command line."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if self._tag.encode() in (path / "environ").read_bytes():
+                    line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    if line:  # a zombie has none
+                        found[int(path.name)] = line
+            except OSError:
+                continue
+        return found
+
+    def kill(self, *words: str) -> bool:
+        """Kill every process whose command line has one of the words; return whether there is one."""
+        pids = [pid for pid, line in self.processes().items() if any(word in line for word in words)]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return bool(pids)
+
+    def code(self) -> int:
+        """Wait for the end; return the exit code. Nothing of the launch may live ORPHAN_S later."""
+        code = self.launch.wait(timeout=TIMEOUT_S)
+        for _ in range(ORPHAN_S):
+            if not self.processes():
+                break
+            time.sleep(1)
+        assert self.processes() == {}
+        return code

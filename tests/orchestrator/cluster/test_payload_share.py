@@ -11,7 +11,7 @@ import pytest
 from data.payload.store import open_payload, write_payload
 from evaluation.config import IndexConfig
 from evaluation.retrieval.corpus import QuerySet
-from evaluation.service.actor import Evaluator
+from evaluation.service.remote import RemoteEvaluator
 from orchestrator.cluster.payload_share import open_arrays
 
 pytestmark = pytest.mark.ray
@@ -31,7 +31,7 @@ def local_ray() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def evaluator(local_ray: Any, rotation_payload: Path) -> Any:
-    actor = local_ray.remote(Evaluator).options(num_cpus=0)
+    actor = local_ray.remote(RemoteEvaluator).options(num_cpus=0)
     return actor.remote(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
 
 
@@ -50,6 +50,7 @@ def look(path: Path, sha256: str, evaluator: Any) -> dict[str, Any]:
         "own": flags.owndata,
         "writeable": flags.writeable,
         "mapped": mapped,
+        "faiss": "faiss" in sys.modules,
     }
 
 
@@ -60,7 +61,7 @@ def other_payload(folder: Path) -> Path:
     return folder
 
 
-def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_and_not_copied(
+def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_not_copied_and_faiss_stays_away(
     local_ray: Any, evaluator: Any, rotation_payload: Path, tmp_path: Path
 ) -> None:
     payload = open_payload(rotation_payload)
@@ -72,11 +73,14 @@ def test_without_the_folder_or_with_another_payload_in_it_the_rows_are_the_same_
         np.testing.assert_array_equal(found["articles"], payload.article_index)
         assert (found["own"], found["writeable"]) == (False, False)
         assert sys.platform != "linux" or "plasma" in found["mapped"]
+        assert not found["faiss"]
 
 
 def test_the_payload_is_put_into_the_store_once_and_as_plain_arrays(
     rotation_payload: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from evaluation.service.actor import Evaluator
+
     put: list[Any] = []
     monkeypatch.setattr("ray.put", lambda value: put.append(value) or object())
     evaluator = Evaluator(str(rotation_payload), IndexConfig(kind="flat"), QUERIES)
