@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach minor,11 12 13,$(shell command -v python3.$(minor))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
 
@@ -37,7 +37,7 @@ debug: $(READY)  ## The whole pipeline in a few minutes: experiments/debug.yaml
 	@$(BIN)/python -m orchestrator.launch experiments/debug.yaml
 
 test: $(READY)  ## Run every test, the Ray end-to-end ones included
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(PIP) --no-build-isolation --editable .[cluster]

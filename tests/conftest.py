@@ -1,15 +1,33 @@
-"""Two processes run the tests (`make test`): one those that start Ray, the other all the rest, a file at a time."""
+"""`make test` uses two processes: one runs the files that start Ray, the other all the rest."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
+
+@cache
+def starts_ray(file: str) -> bool:
+    """Return whether a file of tests, by its path in the repository, has some that start Ray."""
+    return "pytest.mark.ray" in (ROOT / file).read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name each test's group for xdist, and put what takes longest first."""
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: starts_ray(item.nodeid.partition("::")[0]), reverse=True)
 
-    def starts_ray(item: pytest.Item) -> bool:
-        return item.get_closest_marker("ray") is not None
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray(item) else str(item.path)))
-    items.sort(key=starts_ray, reverse=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole files, and as one those that start Ray: a launch that some of them read is done once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "ray" if starts_ray(file) else file
+
+    return Scheduling(config, log)

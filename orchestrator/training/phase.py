@@ -56,22 +56,25 @@ def train_all(
         fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
         _show_kept(prepared, monitor)
+        retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
         for number, stage in enumerate(stages, start=1):
             order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
             for rung in (*(config.search.halving if config.search else ()), None):
                 scheduler.pause_at(rung)
                 ready = [name for name in order if may_train(ledger, name, rung)]
-                if ready:
+                while ready:
+                    bookkeeper = _bookkeeper(prepared, session, monitor, scheduler, retries)
                     run_trials(
                         ready,
                         {name: trial_setup(prepared, started, trials[name]) for name in ready},
                         started.orders,
                         slots=started.admission.slots,
                         scheduler=scheduler,
-                        bookkeeper=_bookkeeper(prepared, session, monitor, scheduler),
+                        bookkeeper=bookkeeper,
                         experiment=config.name,
                         storage=(ledger.path / "ray" / f"stage{number}-{rung or 'end'}").resolve(),
                     )
+                    ready = bookkeeper.to_start_again
                 if rung is not None:
                     end_worse_halves(prepared, scheduler, rung)
             if number < len(stages) and not stage_passed(prepared, finals, stage):
@@ -150,13 +153,15 @@ def _shown(score: float | None) -> str:
     return "missing" if score is None else f"{score:.4g}"
 
 
-def _bookkeeper(prepared: Prepared, session: Session, monitor: Monitor, scheduler: GateScheduler) -> Bookkeeper:
+def _bookkeeper(
+    prepared: Prepared, session: Session, monitor: Monitor, scheduler: GateScheduler, retries: Retries
+) -> Bookkeeper:
     return Bookkeeper(
         prepared.ledger,
         session.timeline,
         monitor,
         judge=scheduler,
-        retries=Retries({name: trial.variant.training.max_retries for name, trial in prepared.config.trials.items()}),
+        retries=retries,
         check_interrupt=session.interrupt.check,
         told=told,
         silence_warning_s=prepared.config.resources.silence_warning_s,

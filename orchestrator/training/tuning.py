@@ -73,6 +73,8 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         self._heard = self._asked = time.monotonic()
         self._training: set[str] = set()
         self._silence_warning_s = silence_warning_s
+        self.to_start_again: list[str] = []
+        """Trials that could not be started, which Tune gives up at once, and that may be tried again."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Give Tune's pickle nothing: the run is restored from the ledger."""
@@ -131,21 +133,26 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial broke off; Tune would try again for ever, so here it is ended if it was tried often enough."""
+        self._goes_on(trial)
+
+    def _goes_on(self, trial: Trial) -> bool:
+        """Tell of a trial that broke off, and end it if it was tried often enough; return whether it goes on."""
         name = trial.config["trial"]
         node, reason = self._nodes.get(name), last_line(trial.error_file)
         epoch = self._last_epoch(name)
         if (left := self._leaving.pop(name, None)) is not None:  # its node is being taken away, which is not its fault
             self._monitor.say(f"  {name}: {left}; goes on from there")
             self._timeline.event(name, "left", node=node, reason=left)
-            return
+            return True
         if not self._retries.again(name, reason, epoch):
             self._judge.give_up(name)
             self._broken(name, reason)
-            return
+            return False
         what = f"lost on {node}" if node else "lost"
         goes_on = f"after epoch {epoch}" if epoch else "from the start"
         self._monitor.say(f"  {name}: {what} ({reason}); goes on {goes_on}")
         self._timeline.event(name, "lost", node=node, reason=reason)
+        return True
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial returned; without a verdict it failed, whatever Tune thinks."""
@@ -158,7 +165,11 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial could not be started."""
-        self._broken(self._ended(trial.config["trial"]), last_line(trial.error_file))
+        name = self._ended(trial.config["trial"])
+        if self._judge.is_over(name):
+            self._broken(name, last_line(trial.error_file))
+        elif self._goes_on(trial):
+            self.to_start_again.append(name)
 
     def _broken(self, name: str, reason: str) -> None:
         if self._judge.is_over(name):

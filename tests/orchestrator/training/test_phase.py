@@ -100,6 +100,23 @@ def test_a_stage_that_was_not_started_starts_once_the_first_one_passes(stages: S
     assert {end.ending for end in ends.values()} == {Ending.FINISHED}
 
 
+def test_what_could_not_be_started_is_started_again_before_the_next_stage(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_first(names: Sequence[str], *_: Any, bookkeeper: Any, **__: Any) -> None:
+        stages.started.append(sorted(names))
+        if stages.started == [["mamba_s"]]:
+            bookkeeper.to_start_again.extend(names)
+        else:
+            stages.started.pop()
+            stages._finish(names)
+
+    monkeypatch.setattr(phase, "run_trials", lose_first)
+    trained = stages.train(0.5)
+    assert stages.started == [["mamba_s"], ["mamba_s"], ["amn", "mamba_h"]]
+    assert {end.ending for end in trained.ends.values()} == {Ending.FINISHED}
+
+
 def test_a_survivor_that_cannot_be_evaluated_passes_no_gate(stages: Stages) -> None:
     stages.train(None)
     assert stages.started == [["mamba_s"]]

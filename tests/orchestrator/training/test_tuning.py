@@ -165,6 +165,21 @@ def test_a_trial_that_breaks_off_too_often_failed_for_its_last_reason(ledger: Le
     assert [event["event"] for event in stage.timeline.events] == ["lost"]
 
 
+def test_a_trial_that_could_not_be_started_because_its_node_went_is_started_again(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    stage, error = Stage(ledger), tmp_path / "error.txt"
+    error.write_text(NODE_LOST + "\n")
+    stage.keeper.on_trial_error(0, [], trial("a", str(error)))
+    assert (stage.keeper.to_start_again, ledger.end_of("a")) == (["a"], None)
+    assert "goes on from the start" in stage.stream.getvalue()
+    for _ in range(3):
+        stage.keeper.on_trial_error(0, [], trial("a", str(error)))
+    end = ledger.end_of("a")
+    assert end is not None and end.ending.name == "FAILED"  # a trial that takes its nodes down with it ends
+    assert stage.keeper.to_start_again == ["a"] * 3
+
+
 def test_a_trial_that_left_its_node_is_told_as_that(ledger: Ledger, tmp_path: Path) -> None:
     stage = Stage(ledger)
     left = "left lima, which is being taken away, after step 3 of epoch 1"
