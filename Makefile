@@ -37,7 +37,7 @@ debug: $(READY)  ## The whole pipeline in a few minutes: experiments/debug.yaml
 	@$(BIN)/python -m orchestrator.launch experiments/debug.yaml
 
 test: $(READY)  ## Run every test, the Ray end-to-end ones included
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(PIP) --no-build-isolation --editable .[cluster]
