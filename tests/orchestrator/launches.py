@@ -38,7 +38,7 @@ DIVERGING = (  # each step multiplies the weights by 1 - 10 * 10: they overflow 
     "training: {optimizer: {lr: 10.0, weight_decay: 10.0}}}"
 )
 TIMEOUT_S = 420
-ORPHAN_S = 10
+ORPHAN_S = 30
 EPOCHS = 100
 """So many take longer than a test needs to reach into the run."""
 LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
