@@ -78,13 +78,18 @@ class Imported:
 
         return cls(metrics=named("metrics"), baselines=named("baselines"), trusted=tuple(trusted))
 
+    @property
+    def trusted_metrics(self) -> list[str]:
+        """Return the import paths of the metrics that rules may name."""
+        return [path for path in self.metrics.values() if path in self.trusted]
+
     def check(self, named: str, paths: dict[str, str]) -> None:
         """Raise UserError when a rule names what is not trusted."""
         path = paths.get(named)
         if path is not None and path not in self.trusted:
             raise UserError(
-                f"expected what this project has, got {named}, which the run imports from {path}; trust it by its "
-                f"name (--trust {path}), if you do, or give other rules with --gate"
+                f"expected a metric or baseline of this project, got {named}, which the run imports from {path}; "
+                f"trust it by its name (--trust {path}), if you do, or give other rules with --gate"
             )
 
 
@@ -122,7 +127,7 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
     waive = tuple(config.get("preflight", {}).get("waive", ()))
     rerank = RerankConfig(**config["rerank"]) if config.get("rerank") is not None else None
     imported = Imported.of(config, args.trust or ())
-    register_metrics([path for path in imported.metrics.values() if path in imported.trusted])
+    register_metrics(imported.trusted_metrics)
     parsed = tuple(_rule(text, imported) for text in rules)
     return Task(checkpoint, run, payload, asked, index, rerank, waive, parsed, imported)
 
@@ -130,15 +135,15 @@ def prepare(args: argparse.Namespace, scratch: Path) -> Task:
 def evaluate(task: Task, device: str) -> tuple[dict[str, Any], list[RuleCheck]]:
     """Metrics of the checkpoint on the queries, and its gates."""
     wanted = sorted({rule.baseline for rule in task.rules if rule.baseline})
-    entries = dict.fromkeys(ALL_BASELINES, "") | task.imported.baselines
+    entries = {name: name for name in ALL_BASELINES} | task.imported.baselines
     untrained = [name for name in wanted if name in entries]
     evaluator = Evaluator(
         str(task.payload.path),
         task.index,
         [task.asked.queries],
         training=task.asked.training,
-        baselines=[entries[name] or name for name in untrained],
-        metrics=[path for path in task.imported.metrics.values() if path in task.imported.trusted],
+        baselines=[entries[name] for name in untrained],
+        metrics=task.imported.trusted_metrics,
         rerank=task.rerank,
         waive=task.waive,
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import yaml
 
 from data.errors import UserError, check_range
+from data.io import check_file
 from data.payload.store import open_payload
 from evaluation.config import RerankConfig
 from evaluation.queries import load_queries
@@ -38,6 +39,7 @@ def load_subject(run: str | Path, variant: str | None, payload: str | None, limi
     if variant is None:
         raise UserError(f"{run}: expected a run with a best variant, got none; name one with --variant")
     folder = Path(run) / "variants" / trial_of(results, variant)
+    check_file(folder / "best.pt", "a checkpoint")  # before a process with torch is started for it
     windows = load_queries(run).windows[:limit]
     searched = payload_folder(run, payload)
     entry = (load_config(run).get("variants") or {}).get(variant) or {}

@@ -26,7 +26,7 @@ COMMANDS = {
     "status": "orchestrator.status",
 }
 CASES = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text(encoding="utf-8"))
-SECONDS, MOST_KIB = 30, 1 << 20
+SECONDS, MOST_KIB = 10, 1 << 20
 
 
 class TooLongError(BaseException):

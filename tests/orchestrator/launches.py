@@ -1,5 +1,6 @@
 """Launches as a user types them, of one small experiment, and what they leave: shared by the tests that start Ray."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -37,8 +38,9 @@ DIVERGING = (  # each step multiplies the weights by 1 - 10 * 10: they overflow 
     "variants.diverging={model: mamba_s, d_model: 32, d_state: 16, head_dim: 16, "
     "training: {optimizer: {lr: 10.0, weight_decay: 10.0}}}"
 )
+WATCHED = "NEXT_VECTOR_WATCHED"
 TIMEOUT_S = 420
-ORPHAN_S = 30
+ORPHAN_S = 10
 EPOCHS = 100
 """So many take longer than a test needs to reach into the run."""
 LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
@@ -77,19 +79,18 @@ def sets(*texts: str) -> list[str]:
 
 
 class Watched:
-    """A launch that is watched and hit, with its processes: found by a variable of their environment, in /proc."""
+    """A launch that is watched and hit, with its processes: found by a variable of their environment."""
 
     def __init__(self, experiment: Path, run: Path, log: Path, *options: str) -> None:
-        self._tag = f"NEXT_VECTOR_WATCHED={os.getpid()}-{time.monotonic_ns()}"
+        self._tag = f"{os.getpid()}-{time.monotonic_ns()}"
         self._run, self._log = run, log
-        name, value = self._tag.split("=")
         with log.open("ab") as output:
             self.launch = subprocess.Popen(
                 command(experiment, run, "--set", NO_DROPOUT, *options),
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, name: value},
+                env={**os.environ, WATCHED: self._tag},
             )
 
     def wait_for_epochs(self, more: int) -> None:
@@ -109,14 +110,15 @@ class Watched:
 
     def processes(self) -> dict[int, str]:
         """Every living process of this launch, with its command line."""
+        import ray  # noqa: F401  # brings psutil, which is found only afterwards
+
+        psutil = importlib.import_module("psutil")
         found = {}
-        for path in Path("/proc").glob("[0-9]*"):
+        for process in psutil.process_iter():
             try:
-                if self._tag.encode() in (path / "environ").read_bytes():
-                    line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    if line:  # a zombie has none
-                        found[int(path.name)] = line
-            except OSError:
+                if process.environ().get(WATCHED) == self._tag:
+                    found[process.pid] = " ".join(process.cmdline())
+            except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
                 continue
         return found
 

@@ -1,13 +1,12 @@
 """A run that is hit anywhere, at a random moment, ends in the same table by the same command (`make test-faults`).
 
-In `make test` one run of test_end_to_end.py is hit at four of the points. Linux only: processes are found in /proc.
+In `make test` one run of test_end_to_end.py is hit at four of the points.
 """
 
 from __future__ import annotations
 
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +64,6 @@ def table(run: Path) -> dict[str, Any]:
     return {row["variant"]: {key: value for key, value in row.items() if key not in left} for row in rows}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 @pytest.mark.parametrize(("name", "moment"), POINTS)
 def test_a_run_that_is_hit_ends_in_the_same_table_and_leaves_nothing(
     rotation: Path, whole: tuple[dict[str, Any], float], tmp_path: Path, name: str, moment: int

@@ -196,3 +196,13 @@ def test_all_that_was_evaluated_is_timed_in_turns(evaluator):
         assert len(answer["latency_ms"]) == 40
         assert 0.0 < answer["metrics"]["p50_ms"] <= answer["metrics"]["p95_ms"]
         assert set(answer["ci"]) == {"p50_ms", "p95_ms", "p99_ms"}
+
+
+def test_a_handle_has_every_public_method_of_the_evaluator_and_no_other() -> None:
+    from evaluation.service.actor import Evaluator
+    from evaluation.service.remote import RemoteEvaluator
+
+    def public(cls: type) -> set[str]:
+        return {name for name in vars(cls) if not name.startswith("_")}
+
+    assert public(RemoteEvaluator) == public(Evaluator)
