@@ -41,9 +41,10 @@ DIVERGING = (  # each step multiplies the weights by 1 - 10 * 10: they overflow 
 WATCHED = "NEXT_VECTOR_WATCHED"
 TIMEOUT_S = 420
 ORPHAN_S = 10
-EPOCHS = 100
+EPOCHS = {"learner": 50, "amn": 100}
 """So many take longer than a test needs to reach into the run."""
-LONG = [f"training.epochs={EPOCHS}", "training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
+NO_RULES = ["training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
+LONG = [*NO_RULES, *(f"variants.{name}.training.epochs={epochs}" for name, epochs in EPOCHS.items())]
 
 
 def command(experiment: Path, run: Path, *options: str) -> list[str]:

@@ -31,6 +31,7 @@ from tests.orchestrator.launches import (
     EPOCHS,
     LONG,
     NO_DROPOUT,
+    NO_RULES,
     REPOSITORY,
     ROTATION,
     TIMEOUT_S,
@@ -232,7 +233,7 @@ def test_a_plan_is_made_of_the_cluster_and_ray_address_is_honoured_with_a_line(
     assert planned.returncode == 0, planned.stderr
     assert "on 2 nodes, each by itself, 2" in planned.stdout
     named = {"RAY_ADDRESS": cluster.address}
-    typed = command(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *LONG[1:]))
+    typed = command(experiment, hidden / "named", "--only", "amn", *sets("training.epochs=1", *NO_RULES))
     done = cluster.run(typed, cwd=REPOSITORY, env=named)
     assert f"cluster   {cluster.address}, as RAY_ADDRESS says" in done.stdout, done.stdout + done.stderr
     assert (hidden / "named" / "results.json").is_file()
@@ -243,7 +244,7 @@ def test_a_submitted_job_joins_the_cluster_it_was_submitted_to(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
     run = hidden / "submitted"
-    typed = shlex.join(command(experiment, run, "--only", "amn", *sets("training.epochs=1", *LONG[1:])))
+    typed = shlex.join(command(experiment, run, "--only", "amn", *sets("training.epochs=1", *NO_RULES)))
     submit = [str(RAY), "job", "submit", "--address", cluster.jobs, "--", "bash", "-c"]
     done = cluster.run([*submit, f"cd {REPOSITORY} && {typed}"], cwd="/")
     assert re.search(r"cluster   \S+:\d+, as RAY_ADDRESS says", done.stdout), done.stdout + done.stderr
@@ -284,7 +285,7 @@ def test_the_loss_of_a_node_is_told_and_its_trial_goes_on_elsewhere(
     assert running.returncode in {0, 3}, shown
     assert re.search(r"(learner|amn): lost on .* goes on after epoch \d+", shown), shown
     for name in ("learner", "amn"):
-        assert [line["epoch"] for line in records(run, name)][-1] == EPOCHS
+        assert [line["epoch"] for line in records(run, name)][-1] == EPOCHS[name]
     (event,) = [one for one in read_json(run / "timeline.json")["events"] if one["event"] == "lost"]
     assert event["trial"] in {"learner", "amn"}
 
@@ -304,7 +305,7 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
     told = re.search(r"(learner|amn): left (.*), which is being taken away, after step \d+ of epoch (\d+)", shown)
     assert told is not None, shown
     found = records(run, told[1])
-    assert [line["epoch"] for line in found if line["epoch"] > 0] == [*range(1, EPOCHS + 1)]
+    assert [line["epoch"] for line in found if line["epoch"] > 0] == [*range(1, EPOCHS[told[1]] + 1)]
     nodes = {line["epoch"]: line["node"] for line in found if "node" in line}
     assert list(nodes) == [1, int(told[3])] and nodes[1] == told[2] != nodes[int(told[3])]
     assert [event["event"] for event in read_json(run / "timeline.json")["events"]] == ["left"]
@@ -314,7 +315,7 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
 def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    run, changed = hidden / "group", [*LONG, NO_DROPOUT, "training.epochs=40"]
+    run, changed = hidden / "leaving", [*LONG, NO_DROPOUT]
     running = start(cluster, experiment, run, "--only", "learner", *sets(*changed, "training.workers=2"))
     for _ in range(600):
         if records(run, "learner"):
@@ -332,7 +333,7 @@ def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_awa
     told = re.search(r"learner: left (.*), which is being taken away, after step \d+ of epoch (\d+)", shown)
     assert running.returncode in {0, 3} and told is not None, shown
     found = records(run, "learner")
-    assert [line["epoch"] for line in found] == [*range(1, 40 + 1)]
+    assert [line["epoch"] for line in found] == [*range(1, EPOCHS["learner"] + 1)]
     # One worker that is never interrupted trains the same.
     bare = run_bare(str(experiment), tuple(changed))["learner"]["records"]
     near = slice(0, int(told[2]) + 1)
