@@ -2,12 +2,9 @@
 
 import importlib.util
 import shutil
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,7 +15,10 @@ from data.io import read_json
 from orchestrator.run.faults import RunError
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.mirror import NOTE, Mirror
+from tests.servers import served
 
+MODULE = (sys.executable, "-m")
+AT = "endpoint_override=127.0.0.1:{port}&scheme=http"  # what pyarrow needs to find it
 STATE, RECORDS, BEST = (f"variants/small/{name}" for name in ("last.pt", "metrics.jsonl", "best.pt"))
 
 
@@ -27,12 +27,13 @@ def s3() -> Iterator[str]:
     """An S3 of this machine, with the bucket `runs`."""
     if importlib.util.find_spec("moto") is None:
         pytest.skip("an S3 of this machine: pip install .[cluster], as make test-cluster does")
-    with pytest.MonkeyPatch.context() as environment, served("moto.server", "-p", "{port}") as options:
+    with pytest.MonkeyPatch.context() as environment, served(*MODULE, "moto.server", "-p", "{port}") as port:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "any")
         environment.setenv("AWS_REGION", "us-east-1")
         from pyarrow import fs
 
+        options = AT.format(port=port)
         fs.FileSystem.from_uri(f"s3://runs?{options}&allow_bucket_creation=true")[0].create_dir("runs")
         yield f"s3://runs/{{}}?{options}"
 
@@ -40,36 +41,9 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def gs() -> Iterator[str]:
     """A Google Cloud Storage of this machine, with the bucket `runs`."""
-    start = (
-        "gcp_storage_emulator",
-        "start",
-        "--host=127.0.0.1",
-        "--port={port}",
-        "--in-memory",
-        "--default-bucket=runs",
-    )
-    with served(*start) as options:
-        yield f"gs://anonymous@runs/{{}}?{options}&retry_limit_seconds=10"
-
-
-@contextmanager
-def served(*module: str) -> Iterator[str]:
-    """Run a Python module as a server on a free port; yield what pyarrow needs to find it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", *(word.format(port=port) for word in module)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            with socket.socket() as asked:
-                if asked.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"endpoint_override=127.0.0.1:{port}&scheme=http"
-    finally:
-        server.terminate()
-        server.wait()
+    options = ("--host=127.0.0.1", "--port={port}", "--in-memory", "--default-bucket=runs")
+    with served(*MODULE, "gcp_storage_emulator", "start", *options) as port:
+        yield f"gs://anonymous@runs/{{}}?{AT.format(port=port)}&retry_limit_seconds=10"
 
 
 @pytest.fixture(params=["folder", "s3", "gs"])

@@ -1,5 +1,6 @@
 """What other programs get of a run: everything that a person would plot, nothing internal, and no harm to the run."""
 
+import os
 import sys
 import time
 from importlib.util import find_spec
@@ -20,7 +21,9 @@ from orchestrator.tracking.numbers import plain_name, plotted
 from orchestrator.tracking.tensorboard import TensorBoard
 from orchestrator.tracking.trackers import Tracking, check_tracking, make_tracking
 from orchestrator.tracking.wandb import WeightsAndBiases
+from tests.servers import served
 
+MLFLOW_PROGRAM = os.environ.get("MLFLOW")  # its server wants other versions than the pinned ones: its own environment
 EXPERIMENT = "name: tracked\nseed: 7\nvariants: {mamba_s: {d_model: 64}, amn: {}}\n"
 RECORD = {
     "epoch": 2,
@@ -206,6 +209,32 @@ def test_mlflow_gets_settings_tags_metrics_status_and_files(client: Client) -> N
     assert client.named("set_terminated") == [(("r1", "KILLED"), {})]
     sent = [Path(arguments[1]).name for arguments, _ in client.named("log_artifact")]
     assert sent == ["comparison.md", "report.html", "best.pt"]
+
+
+@pytest.mark.skipif(
+    find_spec("mlflow") is None or MLFLOW_PROGRAM is None, reason="needs mlflow-skinny, and MLFLOW=<all of mlflow>"
+)
+def test_an_mlflow_server_on_sqlite_keeps_all_that(prepared_from: Any, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    places = (f"--backend-store-uri=sqlite:///{tmp_path}/runs.db", f"--artifacts-destination={tmp_path}/artifacts")
+    with served(str(MLFLOW_PROGRAM), "server", "--port={port}", *places, patience_s=300.0) as port:
+        address = f"http://127.0.0.1:{port}"
+        end_one_trial(
+            Tracking([MLflow(address, prepared_from(EXPERIMENT).config, {"git_commit": "abc"})], print), tmp_path
+        )
+        kept = MlflowClient(tracking_uri=address)
+        (run,) = kept.search_runs([kept.get_experiment_by_name("tracked").experiment_id])
+        files = {one.path for one in kept.list_artifacts(run.info.run_id)}
+    assert run.info.status == "KILLED"
+    assert run.data.params["variant.d_model"] == "64"
+    tags = {name: run.data.tags[name] for name in ("git_commit", "variant", "seed", "ending", "reason")}
+    told = {"ending": "PRUNED", "reason": FAILED_GATE.reason}
+    assert tags == {"git_commit": "abc", "variant": "mamba_s", "seed": "7", **told}
+    assert (run.data.metrics["smoke/novel.r_at_5"], run.data.metrics["final/novel.r_at_5"]) == (0.2, 0.25)
+    assert run.data.metrics["gate_margin/novel.r_at_5"] == pytest.approx(-0.1)
+    assert not [name for name in run.data.metrics if "started_at" in name]
+    assert files == {"comparison.md", "report.html", "best.pt"}
 
 
 class WandbRun:
