@@ -41,7 +41,7 @@ test: $(READY)  ## Run every test, the Ray end-to-end ones included
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(PIP) --no-build-isolation --editable .[cluster]
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
+	@$(BIN)/python -m pytest -m "" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
 		tests/orchestrator/training/test_gpu_shares.py tests/orchestrator/run/test_mirror.py
 
 test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)
