@@ -315,7 +315,8 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
 def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    run, changed = hidden / "leaving", [*LONG, NO_DROPOUT]
+    run, epochs = hidden / "leaving", 20  # of two workers: each takes a second and more
+    changed = [*LONG, NO_DROPOUT, f"variants.learner.training.epochs={epochs}"]
     running = start(cluster, experiment, run, "--only", "learner", *sets(*changed, "training.workers=2"))
     for _ in range(600):
         if records(run, "learner"):
@@ -333,7 +334,7 @@ def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_awa
     told = re.search(r"learner: left (.*), which is being taken away, after step \d+ of epoch (\d+)", shown)
     assert running.returncode in {0, 3} and told is not None, shown
     found = records(run, "learner")
-    assert [line["epoch"] for line in found] == [*range(1, EPOCHS["learner"] + 1)]
+    assert [line["epoch"] for line in found] == [*range(1, epochs + 1)]
     # One worker that is never interrupted trains the same.
     bare = run_bare(str(experiment), tuple(changed))["learner"]["records"]
     near = slice(0, int(told[2]) + 1)
