@@ -24,7 +24,8 @@ def test_the_hosts_file_is_what_rays_launcher_takes() -> None:
     config = prepare_config(read("ray-cluster.yaml"))
     validate_config(config)
     assert config["max_workers"] == len(config["provider"]["worker_ips"])
-    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in config["head_start_ray_commands"][-1]
+    for word in ("--autoscaling-config=~/ray_bootstrap_config.yaml", "RAY_enable_autoscaler_v2=0"):
+        assert word in config["head_start_ray_commands"][-1]
     for role in ("head", "worker"):
         assert "RAY_AUTH_MODE=token" in config[f"{role}_start_ray_commands"][-1]
 
