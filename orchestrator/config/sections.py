@@ -61,6 +61,8 @@ class TrainingConfig(Section):
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     val_windows: Annotated[int, Field(ge=1)] = 4096
     max_retries: Annotated[int, Field(ge=0)] = 1
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """A trial leaves what it can go on from after its first epoch, then no more often than this; 0: after each."""
 
 
 class SmokeConfig(Section):

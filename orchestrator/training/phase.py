@@ -236,6 +236,7 @@ def trial_setup(prepared: Prepared, started: Started, trial: PlannedTrial) -> Tr
         smoke_epochs=config.smoke.epochs,
         smoke_latency_queries=config.smoke.latency_queries,
         selection=config.selection(variant),
+        pauses=config.search.halving if config.search else (),
         device=admission.device,
         cpus_per_worker=admission.cpus_per_worker,
         gpus_per_worker=admission.gpus_per_worker,

@@ -43,7 +43,7 @@ class TrialSetup:
     windows: reference to `TrialWindows`. line: reference to `orchestrator.trials.learner.Line`; None where no variant
     starts from it. evaluator: handle of the evaluation actor, which also reads the run folder.
     last, best: paths of the trial's checkpoints in the run folder, as the driver's node sees them.
-    selection: which epoch's weights are the best.
+    selection: which epoch's weights are the best. pauses: epochs after which a search may let the trial wait.
     """
 
     name: str
@@ -55,6 +55,7 @@ class TrialSetup:
     smoke_epochs: tuple[int, ...]
     smoke_latency_queries: int
     selection: EarlyStopping
+    pauses: tuple[int, ...]
     device: str
     cpus_per_worker: int
     gpus_per_worker: float

@@ -168,6 +168,7 @@ class Trial:
         self.kept = KeptCheckpoints(setup)
         self.inside = Inside()
         self._inside_random: list[torch.Tensor] = []  # of an attempt that left its node
+        self._saved_at = -math.inf
         self._notice = DrainNotice()
         self._drains = False
 
@@ -325,8 +326,19 @@ class Trial:
             self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
-        state = self._state(record["epoch"])
-        return {**files, "last.pt": _bytes_of(lambda file: save_training_state(file, state))}
+        if self._is_due(record["epoch"]):
+            state = self._state(record["epoch"])
+            files["last.pt"] = _bytes_of(lambda file: save_training_state(file, state))
+        return files
+
+    def _is_due(self, epoch: int) -> bool:
+        """Return whether what the trial can go on from is sent after this epoch."""
+        training, now = self.setup.training, time.monotonic()
+        waited = now - self._saved_at >= 60.0 * training.checkpoint_minutes
+        due = waited or epoch == training.epochs or epoch in self.setup.pauses
+        if due:
+            self._saved_at = now
+        return due
 
     def _state(self, epoch: int) -> dict[str, Any]:
         """Return what a training that goes on after `epoch` needs."""

@@ -1,6 +1,8 @@
 """One trial's training with a real learner and a real judge; stream and evaluator are plain objects: no cluster."""
 
 import io
+import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +110,7 @@ class Trial:
             smoke_epochs=(2,),
             smoke_latency_queries=0,
             selection=EarlyStopping(metric="val_soft_r@5", mode="max", patience=3),
+            pauses=(),
             device="cpu",
             cpus_per_worker=1,
             gpus_per_worker=0.0,
@@ -312,6 +315,45 @@ def test_a_trial_on_a_line_that_was_cut_short_goes_on_as_if_it_never_was(
 # ---- an attempt after another one
 
 
+@pytest.mark.parametrize(
+    ("epoch_s", "pauses", "sent"), [(40, (), [1, 3]), (80, (), [1, 2, 3]), (40, (2,), [1, 2, 3])], ids=str
+)
+def test_a_checkpoint_is_sent_at_first_after_its_minutes_at_a_pause_and_at_the_end(
+    make_trial: Callable[..., Trial],
+    monkeypatch: pytest.MonkeyPatch,
+    epoch_s: int,
+    pauses: tuple[int, ...],
+    sent: list[int],
+) -> None:
+    seconds = itertools.count(step=epoch_s)
+    clock = SimpleNamespace(time=time.time, perf_counter=time.perf_counter, monotonic=lambda: next(seconds))
+    monkeypatch.setattr(train, "time", clock)
+    trial, found = make_trial("rare", checkpoint_minutes=1.0), []
+    trial.setup = replace(trial.setup, pauses=pauses)
+
+    def report(record: dict[str, Any], files: Mapping[str, Any]) -> Any:
+        if "last.pt" in files:
+            found.append(record["epoch"])
+        return trial.report(record, files)
+
+    trial.train(report)
+    assert found == sent
+
+
+def test_a_trial_with_rare_checkpoints_that_was_cut_short_goes_on_as_if_it_never_was(
+    make_trial: Callable[..., Trial], steps: list[int]
+) -> None:
+    whole, cut = make_trial("whole"), make_trial("cut", checkpoint_minutes=1000.0)
+    expected = [(record["epoch"], record["loss"], record["val_soft_r@5"]) for record in whole.train()]
+    cut.train_and_die(lambda record: record.get("epoch") == 2, ("best.pt",))
+    assert load_training_state(cut.folder.last)["epoch"] == 1
+    cut.judge_by(RULES)
+    steps.clear()
+    assert [(record["epoch"], record["loss"], record["val_soft_r@5"]) for record in cut.train()] == expected
+    assert len(steps) == 2 * (cut.num_windows // BATCH_SIZE)  # epochs 2 and 3
+    np.testing.assert_array_equal(read_predictions(cut.folder)[0], read_predictions(whole.folder)[0])
+
+
 @pytest.mark.parametrize("written", [None, ("best.pt",), ("best.pt", "last.pt")], ids=str)
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_trial_that_was_cut_short_goes_on_as_if_it_never_was(
@@ -401,9 +443,11 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(trial: Trial) -> None:
 
 @pytest.mark.parametrize("rules", [RULES, STOPPING], ids=["finished", "early stopped"])
 @pytest.mark.parametrize("again", ["Tune's retry", "the same command"])
+@pytest.mark.parametrize("minutes", [0.0, 1000.0])
 def test_a_survivor_that_died_while_it_predicted_predicts_again_and_does_not_train(
-    trial: Trial, steps: list[int], rules: StopRules, again: str
+    make_trial: Callable[..., Trial], steps: list[int], rules: StopRules, again: str, minutes: float
 ) -> None:
+    trial = make_trial("died", checkpoint_minutes=minutes)
     trial.judge_by(rules)
     trial.train_and_die(lambda record: "predicted" in record, None)
     trained, records = len(steps), trial.folder.records()
