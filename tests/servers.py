@@ -4,20 +4,29 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+
+def free_ports(number: int) -> list[int]:
+    """Return so many different ports that nobody listens on now."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in opened:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in opened]
 
 
 @contextmanager
 def served(*command: str, patience_s: float = 10.0) -> Iterator[int]:
     """Run a command, whose words may hold {port}; yield the port when something listens there, and end it after."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    (port,) = free_ports(1)
     words = [word.format(port=port) for word in command]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + patience_s
-        while not _listens(port) and time.monotonic() < deadline:
+        while not _listens(port):
+            assert server.poll() is None, f"{words} ended with {server.returncode} and never listened"
+            assert time.monotonic() < deadline, f"{words} did not listen within {patience_s:.0f} s"
             time.sleep(0.1)
         yield port
     finally:

@@ -327,18 +327,16 @@ class Trial:
             about = {"metrics": scores, "provenance": self.setup.provenance}
             files["best.pt"] = _bytes_of(lambda file: save_model(file, model, epoch=record["epoch"], **about))
         if self._is_due(record["epoch"]):
+            self._saved_at = time.monotonic()
             state = self._state(record["epoch"])
             files["last.pt"] = _bytes_of(lambda file: save_training_state(file, state))
         return files
 
     def _is_due(self, epoch: int) -> bool:
         """Return whether what the trial can go on from is sent after this epoch."""
-        training, now = self.setup.training, time.monotonic()
-        waited = now - self._saved_at >= 60.0 * training.checkpoint_minutes
-        due = waited or epoch == training.epochs or epoch in self.setup.pauses
-        if due:
-            self._saved_at = now
-        return due
+        training = self.setup.training
+        waited = time.monotonic() - self._saved_at >= 60.0 * training.checkpoint_minutes
+        return waited or epoch == training.epochs or epoch in self.setup.pauses
 
     def _state(self, epoch: int) -> dict[str, Any]:
         """Return what a training that goes on after `epoch` needs."""

@@ -12,13 +12,11 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +38,10 @@ from tests.orchestrator.launches import (
     records,
     sets,
 )
+from tests.servers import free_ports
 
 pytestmark = pytest.mark.ray  # the first test is part of `make test`
 RAY = Path(sys.executable).parent / "ray"
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        opened = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in opened:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in opened]
 
 
 def without_ray() -> dict[str, str]:
@@ -315,7 +306,7 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
 def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    run, epochs = hidden / "leaving", 20  # of two workers: each takes a second and more
+    run, epochs = hidden / "leaving", 20  # 50 of two workers took five minutes on a slow machine
     changed = [*LONG, NO_DROPOUT, f"variants.learner.training.epochs={epochs}"]
     running = start(cluster, experiment, run, "--only", "learner", *sets(*changed, "training.workers=2"))
     for _ in range(600):

@@ -47,7 +47,9 @@ class Rounds:
         self.started: list[tuple[list[str], int]] = []
         monkeypatch.setattr(phase, "run_trials", self._train)
 
-    def _train(self, names: Sequence[str], *_: Any, scheduler: Any, **__: Any) -> None:
+    def _train(self, names: Sequence[str], setups: Mapping[str, Any], *_: Any, scheduler: Any, **__: Any) -> None:
+        # Where a trial may wait, it leaves a checkpoint.
+        assert {setup.pauses for setup in setups.values()} == {(1, 3)}
         last = scheduler._pause_at or 5
         self.started.append((sorted(names), last))
         for name in names:
