@@ -7,7 +7,7 @@ PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phase5 debug test test-cluster test-faults lint format bench bench-scale constraints audit clean
+.PHONY: help setup phase5 debug test test-cluster test-mlflow test-faults lint format bench bench-scale constraints audit clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,11 @@ test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old ch
 	@$(PIP) --no-build-isolation --editable .[cluster]
 	@$(BIN)/python -m pytest -m "" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
 		tests/orchestrator/training/test_gpu_shares.py tests/orchestrator/run/test_mirror.py
+
+test-mlflow: $(READY)  ## A real MLflow server on sqlite is told of a run (installs it beside; minutes)
+	@test -x $(VENV)/mlflow/bin/mlflow || { $(PYTHON) -m venv $(VENV)/mlflow && $(VENV)/mlflow/bin/pip install --quiet --disable-pip-version-check --no-compile mlflow; }
+	@$(PIP) --no-build-isolation --editable .[mlflow]
+	@MLFLOW=$(VENV)/mlflow/bin/mlflow $(BIN)/python -m pytest tests/orchestrator/tracking
 
 test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)
 	@$(BIN)/python -m pytest -m ray tests/orchestrator/test_faults.py

@@ -212,13 +212,13 @@ def test_mlflow_gets_settings_tags_metrics_status_and_files(client: Client) -> N
 
 
 @pytest.mark.skipif(
-    find_spec("mlflow") is None or MLFLOW_PROGRAM is None, reason="needs mlflow-skinny, and MLFLOW=<all of mlflow>"
+    find_spec("mlflow") is None or MLFLOW_PROGRAM is None, reason="a real MLflow server: make test-mlflow"
 )
 def test_an_mlflow_server_on_sqlite_keeps_all_that(prepared_from: Any, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     places = (f"--backend-store-uri=sqlite:///{tmp_path}/runs.db", f"--artifacts-destination={tmp_path}/artifacts")
-    with served(str(MLFLOW_PROGRAM), "server", "--port={port}", *places, patience_s=300.0) as port:
+    with served(str(MLFLOW_PROGRAM), "server", "--port={port}", "--workers=1", *places, patience_s=300.0) as port:
         address = f"http://127.0.0.1:{port}"
         end_one_trial(
             Tracking([MLflow(address, prepared_from(EXPERIMENT).config, {"git_commit": "abc"})], print), tmp_path
