@@ -6,6 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
 
+# A cluster is a dozen Python processes: where the environment keeps modules from being written compiled, as that of many
+# containers does, each of them would compile the same ones, which is most of a start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup phase5 debug test test-cluster test-mlflow test-faults lint format bench bench-scale constraints audit clean
 
@@ -24,6 +28,7 @@ $(READY): pyproject.toml $(wildcard constraints*.txt)
 	@if $(BIN)/python -m pip check | grep '^torch ' >/dev/null; then $(PINNED) constraints-cuda.txt; fi
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m tests.pins --check
+	@$(BIN)/python -m compileall -q -j 0 "$$($(BIN)/python -c 'import ray; print(*ray.__path__)')"
 	@echo "compiling the CPU kernels for this machine (once)"
 	@$(BIN)/python -m models.warm
 	@touch $@

@@ -19,7 +19,7 @@ from models.spec.imported import file_to_ship
 from orchestrator import services
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit
-from orchestrator.config.budget import with_budget
+from orchestrator.config.budget import counts, with_budget
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.outcome import conclude
@@ -36,6 +36,7 @@ from orchestrator.preflight import (
 from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes, manifest
+from orchestrator.run.relaunch import as_launched_before
 from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
 from orchestrator.state import Measured, Prepared, Session, Started
@@ -76,9 +77,22 @@ def prepare(
         aside = ledger.move_aside()
         if aside is not None:
             session.say(f"the run before is kept in {aside}")
-    hashes = input_hashes(config, data)
-    ledger.check_same(config.resolved(), config.fingerprint(), hashes)
-    return Prepared(config=config, ledger=ledger, data=data, questions=questions, checks=tuple(checks), hashes=hashes)
+    prepared = Prepared(
+        config=as_launched_before(config, ledger),
+        ledger=ledger,
+        data=data,
+        questions=questions,
+        checks=tuple(checks),
+        hashes=input_hashes(config, data),
+    )
+    _check_folder(prepared)
+    return prepared
+
+
+def _check_folder(prepared: Prepared) -> None:
+    """Raise UserError where the run folder holds another run; from here on the ledger knows which run it is."""
+    config = prepared.config
+    prepared.ledger.check_same(config.resolved(), config.fingerprint(), prepared.hashes)
 
 
 def execute(prepared: Prepared, session: Session, *, address: str | None, verbose: bool) -> dict[str, Any]:
@@ -90,6 +104,13 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
     try:
         timeline.phase("ray")
         started = start(prepared, session, address=address, verbose=verbose)
+        if counts(prepared.config, "seconds"):
+            timeline.phase("pace")
+            from orchestrator.training.pace import with_measured_budget
+
+            prepared = with_measured_budget(prepared, started, session)
+            _check_folder(prepared)
+        started = replace(started, orders=services.stream_orders(prepared))
         timeline.phase("index")
         # Ray Tune takes a second to import; meanwhile the evaluator builds its index.
         from orchestrator.training.phase import train_all
@@ -99,7 +120,8 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
         timeline.phase("training")
         finals = FinalEvaluations(prepared, started)
         tracking = make_tracking(prepared.config, prepared.ledger.path, _tags(prepared), session.say)
-        trained = train_all(prepared, started, measured, finals, session, tracking=tracking)
+        prepared, trained = train_all(prepared, started, measured, finals, session, tracking=tracking)
+        finals.plan(prepared)
         timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
         timeline.phase("final")
         evaluated = finals.evaluate_rows(trained)
@@ -146,7 +168,7 @@ def start(prepared: Prepared, session: Session, *, address: str | None, verbose:
         evaluator=evaluator,
         windows=services.share_windows(prepared),
         line=services.fit_line(prepared, evaluator),
-        orders=services.stream_orders(prepared),
+        orders={},  # known once the number of epochs is
     )
 
 
@@ -175,7 +197,7 @@ def note_interruption(prepared: Prepared, session: Session) -> None:
     if not ledger.is_claimed():
         return
     write_json(ledger.timeline, session.timeline.summary())
-    for name in prepared.config.trials:
+    for name in prepared.config.with_drawn(ledger.drawn()).trials:
         epochs = ledger.variant(name).history()
         if epochs and ledger.end_of(name) is None:
             rule = "the trial runs to its end"

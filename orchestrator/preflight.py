@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ class PreflightError(UserError):
 
 
 def check_inputs(config: ExperimentConfig) -> None:
-    """Raise MissingFileError when a file that the experiment names is missing; one line names them all."""
+    """Raise UserError when a file or a package that the experiment names is missing; one line names all files."""
+    if config.search is not None and config.search.sampler == "optuna" and find_spec("optuna") is None:
+        raise UserError(
+            "search.sampler: expected the package optuna, got an environment without it; "
+            "pip install -e '.[optuna]' or leave the key out"
+        )
     index = config.index.file
     others = {"index.file": index} if index is not None else {}
     check_files(config.data, others)

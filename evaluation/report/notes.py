@@ -76,8 +76,8 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
         notes.append("Figures of what ended early are those of its last smoke evaluation, on other queries.")
     if chosen := [f"{row['variant']} {shown(row['chosen'])}" for row in compared if row.get("chosen")]:
         notes.append(f"Chosen on validation windows: {'; '.join(chosen)}.")
-    if budget := ((protocol.get("search") or {}).get("budget") or {}).get("flops"):
-        notes.append(_spent(results, float(budget)))
+    budget = (protocol.get("search") or {}).get("budget") or {}
+    notes += [_spent(results, name, float(amount)) for name, amount in budget.items() if amount is not None]
     if protocol.get("orders") == "equal":
         trials = "All trials of a seed" if len(protocol.get("training_seeds") or []) > 1 else "All trials"
         notes.append(f"{trials} saw the same windows in the same order: their digests are equal.")
@@ -88,11 +88,16 @@ def further_notes(results: Results, compared: Sequence[Row], ended: Sequence[Row
     return [*notes, f"Protocol: {protocol_line(protocol)}"]
 
 
-def _spent(results: Results, budget: float) -> str:
+_COUNTED = {"flops": ("flops", 1e12, "TFLOP of training"), "seconds": ("train_s", 1.0, "s of training")}
+"""By the budget's name: the key of a trial of a search, the unit in which it is shown, and that unit's name."""
+
+
+def _spent(results: Results, name: str, budget: float) -> str:
     """What each variant's search was given and what its trials used; rules that end trials early leave a rest."""
-    used = {row["variant"]: sum(one["flops"] for one in row["search"]) for row in results["rows"] if row.get("search")}
-    shares = ", ".join(f"{name} {flops / 1e12:,.2f} ({100 * flops / budget:.0f} %)" for name, flops in used.items())
-    return f"The search of each variant was given {budget / 1e12:,.2f} TFLOP of training; used: {shares}."
+    key, unit, word = _COUNTED[name]
+    used = {row["variant"]: sum(one[key] for one in row["search"]) for row in results["rows"] if row.get("search")}
+    shares = ", ".join(f"{name} {spent / unit:,.2f} ({100 * spent / budget:.0f} %)" for name, spent in used.items())
+    return f"The search of each variant was given {budget / unit:,.2f} {word}; used: {shares}."
 
 
 def _duplicates(results: Results) -> str:

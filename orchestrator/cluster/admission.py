@@ -122,7 +122,7 @@ def admit(config: ExperimentConfig, cluster: ClusterResources, dim: int, *, has_
     if config.resources.expect is not None and cluster.joined:
         cluster = grown(cluster, config.resources.expect)
     device = resolve_device(config.resources.device, cluster.gpus, has_mps=has_mps)
-    variants = list(config.resolved_variants.values())
+    variants = [trial.variant for trial in config.trials.values()]  # of a search each setting's own sizes
     cpus = config.resources.cpus_per_worker
     gpus = config.resources.gpus_per_worker if device == "cuda" else 0.0
     if device == "cuda":

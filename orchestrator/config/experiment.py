@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from data.config import DataConfig
 from data.errors import UserError
@@ -22,9 +22,10 @@ from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import ImportedSpec, is_import_path, name_of
 from models.spec.registry import VARIANTS
 from models.spec.specs import VariantSpec
-from orchestrator.config.search import draw_samples, with_settings
+from orchestrator.config.search import draw_samples, generation_sizes, with_settings
 from orchestrator.config.sections import (
     LEARNED_BASELINE,
+    OPTUNA_DRAWS,
     STAGE_METRICS,
     EarlyStoppingConfig,
     EvaluationConfig,
@@ -62,7 +63,8 @@ class PlannedTrial:
     """One training: a variant, or one sample of its search, under a seed.
 
     `name` is that of its folder: `<sample>` where there is one seed, else `<sample>@<seed>`. Trials of one `sample`
-    have the same settings: it is the variant's name, or `<variant>.<number>` in a search.
+    have the same settings: it is the variant's name, or `<variant>.<number>` in a search. Those of one `generation`
+    were drawn together.
     """
 
     name: str
@@ -70,6 +72,7 @@ class PlannedTrial:
     variant: Variant
     seed: int
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    generation: int = 1
 
 
 def by_sample(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]:
@@ -78,6 +81,10 @@ def by_sample(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]:
     for trial in trials:
         samples.setdefault(trial.sample, []).append(trial)
     return samples
+
+
+Drawn = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
+"""The settings that a search has drawn, by variant and generation."""
 
 
 class ExperimentConfig(Section):
@@ -111,6 +118,7 @@ class ExperimentConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
     stages: tuple[tuple[str, ...], ...] | None = None
     search: SearchConfig | None = None
+    _drawn: Drawn = PrivateAttr(default_factory=dict)
 
     @property
     def resolved_variants(self) -> dict[str, Variant]:
@@ -148,18 +156,42 @@ class ExperimentConfig(Section):
         found: Mapping[str, Any] = self.variants[variant].get("search", common)
         return found
 
+    @property
+    def drawn(self) -> Drawn:
+        """Return the settings of a search so far; the first generation follows from the experiment alone."""
+        return {name: self._drawn_of(name) for name in self.resolved_variants}
+
+    def _drawn_of(self, name: str) -> Sequence[Sequence[Mapping[str, Any]]]:
+        if name in self._drawn:
+            return self._drawn[name]
+        return [draw_samples(self.space_of(name), self.generations_of(name)[0], self.seed)]
+
+    def with_drawn(self, drawn: Drawn) -> ExperimentConfig:
+        """Return the experiment with the settings that its search has drawn by now."""
+        found = self.model_copy()
+        found._drawn = drawn
+        return found
+
+    def generations_of(self, variant: str) -> list[int]:
+        """Return how many settings each generation of a variant's search draws."""
+        search = self.search
+        assert search is not None
+        size = (search.generation or OPTUNA_DRAWS) if search.sampler == "optuna" else search.samples
+        return generation_sizes(self.space_of(variant), search.samples, size)
+
     def _searched(self, name: str) -> list[PlannedTrial]:
-        assert self.search is not None
         planned: list[PlannedTrial] = []
-        drawn = draw_samples(self.space_of(name), self.search.samples, self.seed)
-        for number, settings in enumerate(drawn, start=1):
-            variant = resolve_variant(name, with_settings(self.variants[name], settings), self.training)
-            assert variant is not None
-            planned += self._under_each_seed(f"{name}.{number}", variant, settings)
+        number = 0
+        for generation, drawn in enumerate(self._drawn_of(name), start=1):
+            for settings in drawn:
+                number += 1
+                variant = resolve_variant(name, with_settings(self.variants[name], settings), self.training)
+                assert variant is not None
+                planned += self._under_each_seed(f"{name}.{number}", variant, settings, generation)
         return planned
 
     def _under_each_seed(
-        self, sample: str, variant: Variant, settings: Mapping[str, Any] | None = None
+        self, sample: str, variant: Variant, settings: Mapping[str, Any] | None = None, generation: int = 1
     ) -> list[PlannedTrial]:
         alone = len(self.training_seeds) == 1
         return [
@@ -169,6 +201,7 @@ class ExperimentConfig(Section):
                 variant=variant,
                 seed=seed,
                 settings=settings or {},
+                generation=generation,
             )
             for seed in self.training_seeds
         ]

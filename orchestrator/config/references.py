@@ -11,7 +11,7 @@ from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import is_import_path
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.search import check_space
-from orchestrator.config.sections import BEST_BASELINE, LEARNED_BASELINE
+from orchestrator.config.sections import BEST_BASELINE, LEARNED_BASELINE, BudgetConfig
 from orchestrator.config.validation import suggest
 
 AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
@@ -119,7 +119,23 @@ def _check_search(config: ExperimentConfig) -> None:
         raise UserError(f"stages: expected none beside search, got {[*config.stages]}; search first, then leave it out")
     if list(search.halving) != sorted(set(search.halving)):
         raise UserError(f"search.halving: expected rising epochs, got {list(search.halving)}; sort them")
-    for name in config.resolved_variants if search.budget is not None else ():
+    if search.generation is not None and search.sampler != "optuna":
+        raise UserError(
+            f"search.generation: expected it beside sampler: optuna, got sampler: {search.sampler}, which draws all "
+            "settings at once; leave it out"
+        )
+    if search.budget is not None:
+        _check_budget(config, search.budget)
+
+
+def _check_budget(config: ExperimentConfig, budget: BudgetConfig) -> None:
+    for name, trial in config.trials.items():
+        if budget.unit == "seconds" and (workers := trial.variant.training.workers) > 1:
+            raise UserError(
+                "search.budget.seconds: expected trials of one worker, whose pace a launch can measure, got "
+                f"{workers} of {name}; give a budget of flops"
+            )
+    for name in config.resolved_variants:
         if "training.epochs" in config.space_of(name):
             raise UserError(
                 f"variants.{name}: expected no search for training.epochs beside search.budget, got one; the budget "

@@ -1,4 +1,7 @@
-"""The settings that a search tries: drawn from the experiment's space, the same draws for every variant."""
+"""The settings that a search tries: drawn from the experiment's space, the same draws for every variant.
+
+What Optuna draws from how earlier settings did is in orchestrator/training/suggestions.py.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,13 @@ def draw_samples(space: Space, num: int, seed: int) -> list[dict[str, Any]]:
     return [one for place, one in enumerate(drawn) if one not in drawn[:place]]
 
 
+def generation_sizes(space: Space, num: int, generation: int) -> list[int]:
+    """Return how many of `num` settings each generation draws; of a grid that is smaller there are no more."""
+    if all(isinstance(domain, list) for domain in space.values()):
+        num = min(num, math.prod(map(len, space.values())))
+    return [min(generation, num - start) for start in range(0, num, generation)]
+
+
 def _spread(domain: Any, num: int, seed: int) -> list[Any]:
     """Return `num` values of one key, spread over its domain in a random order."""
     rng = np.random.default_rng(seed)
@@ -65,11 +75,11 @@ def _spread(domain: Any, num: int, seed: int) -> list[Any]:
     ((kind, (low, high)),) = domain.items()
     places = (rng.permutation(num) + rng.random(num)) / num  # one in each part of 0 to 1
     if kind == "uniform":
-        return [_short(low + place * (high - low)) for place in places]
-    return [_short(math.exp(math.log(low) + place * (math.log(high) - math.log(low)))) for place in places]
+        return [short(low + place * (high - low)) for place in places]
+    return [short(math.exp(math.log(low) + place * (math.log(high) - math.log(low)))) for place in places]
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """Four significant digits: what a person would type to repeat it."""
     return float(f"{value:.4g}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from data.windows.novelty import NOVEL_BELOW
 from evaluation.measures.rules import parse_rule
@@ -22,6 +22,9 @@ BEST_BASELINE = "best_baseline"
 
 STAGE_METRICS = ("r@5", "contain@50")
 """Final gates on these decide whether the next stage starts: latency is for the end."""
+
+OPTUNA_DRAWS = 4
+"""Settings of a generation where `search.generation` is left out."""
 
 EpochMetric = Literal["val_soft_r@5", "val_soft_r@50", "val_mrr", "val_cosine", "val_loss"]
 
@@ -108,10 +111,31 @@ class GatesConfig(Section):
 
 
 class BudgetConfig(Section):
-    """What the search of each variant may cost."""
+    """What the training steps of all trials of a variant's search may cost: operations, or seconds of this machine."""
 
-    flops: Annotated[float, Field(gt=0)]
-    """Operations of all training steps of all its trials, the backward pass counted as two forward passes."""
+    flops: Annotated[float, Field(gt=0)] | None = None
+    """The backward pass counted as two forward passes."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """At the pace that a launch measures before its first trial; the epochs that follow from it stay with the run."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> BudgetConfig:
+        given = sum(value is not None for value in (self.flops, self.seconds))
+        if given != 1:
+            raise ValueError(f"expected flops or seconds, got {'both' if given else 'neither'}; give one of them")
+        return self
+
+    @property
+    def unit(self) -> Literal["flops", "seconds"]:
+        """Return what is counted."""
+        return "flops" if self.flops is not None else "seconds"
+
+    @property
+    def amount(self) -> float:
+        """Return how much of it there is."""
+        found = self.flops if self.flops is not None else self.seconds
+        assert found is not None
+        return found
 
 
 class SearchConfig(Section):
@@ -124,6 +148,10 @@ class SearchConfig(Section):
     samples: Annotated[int, Field(ge=2, le=1000)] = 4
     space: dict[str, Any] = {}
     """By dotted key of a variant's entry, see orchestrator/config/search.py; `variants.<name>.search` replaces it."""
+    sampler: Literal["spread", "optuna"] = "spread"
+    """spread: all settings are drawn at once. optuna: in generations, each from the scores of those before it."""
+    generation: Annotated[int, Field(ge=2)] | None = None
+    """How many settings of a variant Optuna draws at a time, 4 where it is left out; halving compares these."""
     metric: EpochMetric = "val_soft_r@5"
     halving: tuple[Annotated[int, Field(ge=1)], ...] = ()
     budget: BudgetConfig | None = None

@@ -41,14 +41,18 @@ class FinalEvaluations:
     """Evaluates rows on the final queries, each once: a stage's gates and the table read the same result."""
 
     def __init__(self, prepared: Prepared, started: Started) -> None:
-        self._prepared = prepared
         self._evaluator = started.evaluator
+        self._trials: dict[str, FinalResult] = {}
+        self._failures: dict[str, str] = {}
+        self.plan(prepared)
+
+    def plan(self, prepared: Prepared) -> None:
+        """Take in the trials of a run; a search may draw some while it runs."""
+        self._prepared = prepared
         # Working out the trials takes tens of milliseconds in a large search, and every row asks for its own.
         self._planned: dict[str, list[PlannedTrial]] = {}
         for trial in prepared.config.trials.values():
             self._planned.setdefault(trial.variant.name, []).append(trial)
-        self._trials: dict[str, FinalResult] = {}
-        self._failures: dict[str, str] = {}
 
     @cached_property
     def baselines(self) -> dict[str, FinalResult]:

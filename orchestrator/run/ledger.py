@@ -28,7 +28,7 @@ KIND = "run"
 MADE = (
     *("config.yaml", "manifest.json", "preflight.json", "queries.npz", "decisions.jsonl", "timeline.json", "ray.log"),
     *("results.json", "comparison.md", "comparison.csv", "comparison.html", "comparison.tex", "report.html"),
-    *("live.html", "tensorboard", "wandb", "variants", "best", ".best", "ray", "mirror.json"),
+    *("search.json", "live.html", "tensorboard", "wandb", "variants", "best", ".best", "ray", "mirror.json"),
 )
 """All that a run makes in its folder; only this is ever removed with an old run."""
 
@@ -116,6 +116,7 @@ class Ledger:
         self.config = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.preflight = path / "preflight.json"
+        self.search = path / "search.json"
         self.decisions = path / "decisions.jsonl"
         self.timeline = path / "timeline.json"
         self.results = path / "results.json"
@@ -154,8 +155,7 @@ class Ledger:
                 f"{self.manifest}: expected the manifest of a run, got another file; give another --run-dir"
             )
         if stored["config_sha256"] != fingerprint:
-            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            changes = differences(before, resolved) or ["one that another version of this program resolved"]
+            changes = differences(self.resolved(), resolved) or ["one that another version of this program resolved"]
             raise UserError(f"{self.path}: expected the run's own configuration, got {'; '.join(changes)}; {advice}")
         for key, found in hashes.items():
             if (own := stored.get(key, found)) != found:
@@ -173,6 +173,19 @@ class Ledger:
             write_json(self.manifest, manifest)
         for lines in (self.decisions, *self.path.glob("variants/*/metrics.jsonl")):
             cut_torn_line(lines)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the configuration that the run was made with, every default written out."""
+        found: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8")) or {}
+        return found
+
+    def drawn(self) -> Any:
+        """Return the settings that a search by generations has drawn so far; none where there is no such search."""
+        return read_json(self.search) if self.search.is_file() else {}
+
+    def write_drawn(self, drawn: Mapping[str, Any]) -> None:
+        """Keep the settings that a search has drawn, before a trial of them starts."""
+        write_json(self.search, drawn)
 
     def discard_unclaimed(self) -> None:
         """Leave no trace of a launch that ended before the folder was its own; Ray's log is all there is by then."""

@@ -115,13 +115,16 @@ class Monitor:
         """Print one line, above the live table if there is one."""
         self.console.print(text, markup=False, emoji=False)
 
-    def restored(self, name: str, records: Sequence[Mapping[str, Any]], end: TrialEnd | None) -> None:
-        """Take in what an earlier launch left of a trial."""
+    def restored(
+        self, name: str, records: Sequence[Mapping[str, Any]], end: TrialEnd | None, *, earlier: bool = True
+    ) -> None:
+        """Take in what is there of a trial; `earlier`: an earlier launch has left it, which is worth a line."""
         view = self.views[name]
         for record in records:
             take_record(view, record)
         if end is not None:
             view.state, view.reason = end.ending.word, end.reason
+        if end is not None and earlier:
             self.say(f"  {name}: {end.ending.name} at epoch {end.epoch}, kept from the earlier launch")
 
     def started(self, name: str) -> None:

@@ -13,12 +13,15 @@ from data.prepare import PreparedData, prepare_data
 from models.spec.costs import num_parameters, training_flops_per_window
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit, memory_gib
-from orchestrator.config.budget import with_budget
+from orchestrator.config.budget import counts, with_budget
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.preflight import check_data, check_inputs, check_questions, count_imported
 from orchestrator.questions import make_questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.manifest import input_hashes
+from orchestrator.run.relaunch import as_launched_before
+
+PACED = "epochs: as many as search.budget.seconds pays for, at the pace that a launch measures before its first trial"
 
 
 def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResources) -> tuple[str, list[Check]]:
@@ -27,7 +30,7 @@ def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResource
     data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
     checks = check_data(config, data)
     count_imported(config, data.payload.dim)
-    config = with_budget(config, data.payload.dim, len(data.splits.train))
+    config = as_launched_before(with_budget(config, data.payload.dim, len(data.splits.train)), ledger)
     admission = admit(config, offered, data.payload.dim, has_mps=cluster.has_mps())
     if not blocking(checks):
         checks += check_questions(config, make_questions(config, data))
@@ -38,6 +41,7 @@ def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResource
         f"from {data.payload.path}; windows: {sizes}",
         f"resources: {admission.device}, {admission.arithmetic}",
         variant_table(config, data),
+        *([PACED] if counts(config, "seconds") and not ledger.is_claimed() else []),
         *([f"each under the seeds {', '.join(map(str, config.seeds))}"] if config.seeds else []),
         f"{table_of(checks)}\nat launch: the index's fidelity, the baselines' figures, gates beyond reach",
         rule_lines(config),

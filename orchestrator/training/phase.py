@@ -8,11 +8,11 @@ from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
 from models.spec.costs import flops_per_window
 from orchestrator.cluster.admission import longest_first
-from orchestrator.config.experiment import PlannedTrial, by_sample
+from orchestrator.config.experiment import PlannedTrial
 from orchestrator.config.sections import STAGE_METRICS
 from orchestrator.final.evaluate import FinalEvaluations
 from orchestrator.final.rows import check_final_rules
-from orchestrator.gates import EarlyStopping, best_score, ended, halve
+from orchestrator.gates import ended
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.records import missing_evidence
 from orchestrator.screen.live import LivePage
@@ -21,8 +21,10 @@ from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.tracking.gauges import Gauges
 from orchestrator.tracking.listeners import Listeners
 from orchestrator.tracking.trackers import Tracking
+from orchestrator.training.halving import end_worse_halves
 from orchestrator.training.retries import Retries
 from orchestrator.training.scheduler import EvaluatorQuestions, GateScheduler
+from orchestrator.training.suggestions import next_generation
 from orchestrator.training.tuning import Bookkeeper, run_trials
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.telling import told
@@ -36,8 +38,31 @@ def train_all(
     session: Session,
     *,
     tracking: Tracking,
-) -> Trained:
-    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
+) -> tuple[Prepared, Trained]:
+    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve.
+
+    Of a search by generations each is drawn when those before it have ended. The run is returned with all its trials.
+    """
+    _train_drawn(prepared, started, measured, finals, session, tracking=tracking, earlier=True)
+    while (following := next_generation(prepared)) is not None:
+        prepared = following
+        session.say("search    further settings drawn from the scores so far")
+        _train_drawn(prepared, started, measured, finals, session, tracking=tracking, earlier=False)
+    unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
+    return prepared, Trained(ends={name: prepared.ledger.end_of(name) or unknown for name in prepared.config.trials})
+
+
+def _train_drawn(
+    prepared: Prepared,
+    started: Started,
+    measured: Measured,
+    finals: FinalEvaluations,
+    session: Session,
+    *,
+    tracking: Tracking,
+    earlier: bool,
+) -> None:
+    """Run every unfinished trial of those that are known by now; `earlier`: what is there, an earlier launch left."""
     config, ledger = prepared.config, prepared.ledger
     trials = config.trials
     rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
@@ -55,7 +80,9 @@ def train_all(
         scheduler = GateScheduler(ledger, rules, listeners, questions)
         fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
-        _show_kept(prepared, monitor)
+        for name in trials:
+            folder, end = ledger.variant(name), ledger.verdict_of(name)
+            monitor.restored(name, folder.records(), end, earlier=earlier)
         retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
         for number, stage in enumerate(stages, start=1):
             order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
@@ -81,8 +108,6 @@ def train_all(
                 later = {name for names in stages[number:] for name in names}
                 _skip_later(ledger, [name for name in trials if trials[name].variant.name in later], number, monitor)
                 break
-    unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
-    return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
 
 
 def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor) -> None:
@@ -106,51 +131,6 @@ def may_train(ledger: Ledger, name: str, rung: int | None) -> bool:
         return rung is None and end.ending.survived and not folder.predictions.is_file()
     history = folder.history()
     return rung is None or not history or history[-1].epoch < rung
-
-
-def end_worse_halves(prepared: Prepared, scheduler: GateScheduler, rung: int) -> None:
-    """Compare the trials of each variant that reached the epoch `rung`, and end the worse half of them."""
-    config, ledger = prepared.config, prepared.ledger
-    assert config.search is not None
-    for variant in config.resolved_variants.values():
-        selection = config.selection(variant)
-        samples = by_sample(config.trials_of(variant.name))
-        scores = {
-            sample: _mean_score(ledger, [trial.name for trial in trials], selection, rung)
-            for sample, trials in samples.items()
-            if any(_competes(ledger, trial.name, rung) for trial in trials)
-        }
-        shown = ", ".join(f"{sample} {_shown(score)}" for sample, score in scores.items())
-        decision = ended(
-            Ending.HALVED,
-            rung,
-            f"among the better half on {selection.metric} at epoch {rung}",
-            f"{selection.metric} to epoch {rung}: {shown}",
-        )
-        for trial in [trial for sample in halve(scores) for trial in samples[sample]]:
-            if ledger.verdict_of(trial.name) is None:
-                scheduler.end(trial.name, decision)
-
-
-def _mean_score(ledger: Ledger, names: Sequence[str], selection: EarlyStopping, rung: int) -> float | None:
-    """Return the mean score of the trials of one sample; None where a rule or an error has ended one of them."""
-    ends = [ledger.verdict_of(name) for name in names]
-    lost = any(end is not None and not end.ending.survived and end.ending is not Ending.HALVED for end in ends)
-    histories = [[epoch for epoch in ledger.variant(name).history() if epoch.epoch <= rung] for name in names]
-    known = [score for history in histories if (score := best_score(history, selection)) is not None]
-    return None if lost or len(known) < len(names) else sum(known) / len(known)
-
-
-def _competes(ledger: Ledger, name: str, rung: int) -> bool:
-    """Return whether a trial was at the epoch `rung` and no other rule had ended it there."""
-    end = ledger.verdict_of(name)
-    if end is not None:  # those that were halved here, by a launch that was cut off
-        return end.ending is Ending.HALVED and end.epoch == rung
-    return any(epoch.epoch == rung for epoch in ledger.variant(name).history())
-
-
-def _shown(score: float | None) -> str:
-    return "missing" if score is None else f"{score:.4g}"
 
 
 def _bookkeeper(
@@ -214,12 +194,6 @@ def _skip_later(ledger: Ledger, names: Sequence[str], number: int, monitor: Moni
             decision = ended(Ending.NOT_STARTED, 0, rule, reason)
             ledger.record(name, decision)
             monitor.decided(name, decision)
-
-
-def _show_kept(prepared: Prepared, monitor: Monitor) -> None:
-    """Show what an earlier launch has left of the trials."""
-    for name in prepared.config.trials:
-        monitor.restored(name, prepared.ledger.variant(name).records(), prepared.ledger.verdict_of(name))
 
 
 def trial_setup(prepared: Prepared, started: Started, trial: PlannedTrial) -> TrialSetup:

@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.errors import UserError
 from evaluation.measures.rules import parse_rule
 from evaluation.queries import RunQueries
+from orchestrator import preflight
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.pipeline import finish_preflight
-from orchestrator.preflight import PreflightError, absolute_rules, check_gates, check_questions, check_retrieval
+from orchestrator.preflight import (
+    PreflightError,
+    absolute_rules,
+    check_gates,
+    check_inputs,
+    check_questions,
+    check_retrieval,
+)
 from orchestrator.questions import Questions
 from orchestrator.state import Measured, Session
 
@@ -34,6 +43,15 @@ ORACLE = {"novel.r@5": 0.4, "novel.contain@50": 0.6, "r@5": 0.5, "contain@50": 0
 @pytest.fixture
 def config(prepared_from: Any) -> ExperimentConfig:
     return prepared_from(EXPERIMENT).config
+
+
+def test_a_sampler_whose_package_is_missing_is_refused(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    search = "search: {sampler: optuna, space: {dropout: [0.0, 0.1]}}\n"
+    with pytest.raises(
+        UserError, match=r"search.sampler: expected the package optuna, .* pip install -e '.\[optuna\]'"
+    ):
+        check_inputs(prepared_from("name: x\nvariants: {mamba_s: {}}\nsmoke: {epochs: []}\n" + search).config)
 
 
 def waiving(config: ExperimentConfig, name: str) -> ExperimentConfig:

@@ -194,7 +194,11 @@ def test_all_formats_are_written_into_the_run_folder(tmp_path):
 
 
 def test_what_a_search_was_given_and_what_it_used_is_said():
-    searched = row("mamba_s", 0.127, search=[{"trial": f"mamba_s.{one}", "flops": 4.6e12} for one in (1, 2)])
+    trials = [{"trial": f"mamba_s.{one}", "flops": 4.6e12, "train_s": 30.0} for one in (1, 2)]
+    searched = row("mamba_s", 0.127, search=trials)
+    seconds = {"search": {"budget": {"flops": None, "seconds": 62.0}}}
+    notes = " ".join(table(protocol=PROTOCOL | seconds, rows=[searched]).footnotes)
+    assert "The search of each variant was given 62.00 s of training; used: mamba_s 60.00 (97 %)." in notes
     notes = " ".join(table(protocol=PROTOCOL | {"search": {"budget": {"flops": 9.8e12}}}, rows=[searched]).footnotes)
     assert "The search of each variant was given 9.80 TFLOP of training; used: mamba_s 9.20 (94 %)." in notes
     assert "was given" not in " ".join(table(protocol=PROTOCOL | {"search": {"budget": None}}).footnotes)

@@ -149,6 +149,14 @@ def test_memory_limits_the_slots(tmp_path: Path) -> None:
     assert admitted(tmp_path, machine(64, memory=4.0)).slots == 1
 
 
+def test_the_largest_setting_of_a_search_limits_the_slots(tmp_path: Path) -> None:
+    search = "search={samples: 2, space: {training.batch_size: [256, 131072]}}"
+    largest = {trial.variant.training.batch_size: trial.variant for trial in config(tmp_path, search).trials.values()}
+    assert set(largest) == {256, 131072}
+    gib = memory_gib(largest[131072], DIM, 5)
+    assert admit(config(tmp_path, search), machine(8, memory=2.5 * gib), DIM).slots == 2
+
+
 def test_the_estimate_is_processes_plus_four_copies_of_the_weights_plus_activations(tmp_path: Path) -> None:
     variant = config(tmp_path, "training.batch_size=8").resolved_variants["a"]
     weights = 4 * 4 * num_parameters(variant.spec, DIM)

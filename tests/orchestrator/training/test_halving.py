@@ -1,19 +1,14 @@
 """A search's rounds: which trials go on to which epoch, and which half of them ends there."""
 
-import io
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from data.io import append_json_line, write_bytes
+from data.io import append_json_line
 from evaluation.ending import Ending
-from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended, halve
-from orchestrator.state import Measured, Prepared, Session, Started
-from orchestrator.tracking.trackers import Tracking
-from orchestrator.training import phase
-from orchestrator.training.phase import train_all
+from tests.orchestrator.training.rounds import Rounds
 
 EXPERIMENT = """
 name: searched
@@ -37,38 +32,6 @@ SCORES = {"mamba_s.1": 0.1, "mamba_s.2": 0.4, "mamba_s.3": 0.3, "mamba_s.4": 0.2
 )
 def test_the_worse_half_ends_and_a_missing_score_is_the_worst(scores: dict[str, Any], worse: set[str]) -> None:
     assert halve(scores) == worse
-
-
-class Rounds:
-    """A search whose trials score as `scores` says; `started` lists who trained in each round, and to which epoch."""
-
-    def __init__(self, prepared: Prepared, monkeypatch: pytest.MonkeyPatch, scores: Mapping[str, float]) -> None:
-        self.prepared, self.ledger, self.scores = prepared, prepared.ledger, scores
-        self.started: list[tuple[list[str], int]] = []
-        monkeypatch.setattr(phase, "run_trials", self._train)
-
-    def _train(self, names: Sequence[str], setups: Mapping[str, Any], *_: Any, scheduler: Any, **__: Any) -> None:
-        # Where a trial may wait, it leaves a checkpoint.
-        assert {setup.pauses for setup in setups.values()} == {(1, 3)}
-        last = scheduler._pause_at or 5
-        self.started.append((sorted(names), last))
-        for name in names:
-            folder = self.ledger.variant(name)
-            folder.path.mkdir(parents=True, exist_ok=True)
-            for epoch in range(len(folder.records()) + 1, last + 1):
-                line = {"epoch": epoch, "val_soft_r@5": self.scores[name], "seconds": {}, "windows_seen": epoch}
-                append_json_line(folder.metrics, line)
-            if last == 5:
-                self.ledger.record(name, ended(Ending.FINISHED, 5, "epoch == 5", ""))
-                write_bytes(folder.predictions, b"")
-
-    def train(self) -> dict[str, tuple[Ending, int]]:
-        admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
-        started = Started(admission=admission, evaluator=None, windows=None, line=None, orders={})
-        measured = Measured(index={}, baselines={}, oracle={}, checks=())
-        session = Session(stream=io.StringIO())
-        ends = train_all(self.prepared, started, measured, None, session, tracking=Tracking([], print)).ends
-        return {name: (end.ending, end.epoch) for name, end in ends.items()}
 
 
 @pytest.fixture
@@ -113,6 +76,17 @@ def test_trials_that_were_interrupted_are_halved_like_others(rounds: Rounds) -> 
         rounds.ledger.record(name, ended(Ending.INTERRUPTED, 1, "the trial runs to its end", "interrupted"))
     assert rounds.train() == EXPECTED
     assert rounds.started == [(["mamba_s.2", "mamba_s.3"], 3), (["mamba_s.2"], 5)]
+
+
+def test_settings_are_compared_with_those_that_were_drawn_with_them(rounds: Rounds) -> None:
+    rates = [[{"training.optimizer.lr": lr} for lr in pair] for pair in ((1e-4, 2e-4), (3e-4, 4e-4))]
+    rounds.prepared = replace(rounds.prepared, config=rounds.prepared.config.with_drawn({"mamba_s": rates}))
+    assert rounds.train() == {
+        "mamba_s.1": (Ending.HALVED, 1),
+        "mamba_s.2": (Ending.FINISHED, 5),
+        "mamba_s.3": (Ending.FINISHED, 5),
+        "mamba_s.4": (Ending.HALVED, 1),
+    }
 
 
 def test_with_seeds_the_settings_are_compared_by_their_means_and_end_under_every_seed(

@@ -1,6 +1,5 @@
 """Stages: the later one starts only after the first one has shown that it can retrieve."""
 
-import hashlib
 import io
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ from orchestrator.state import Measured, Prepared, Session, Started, Trained
 from orchestrator.tracking.trackers import Tracking
 from orchestrator.training import phase
 from orchestrator.training.phase import train_all
+from tests.orchestrator.training.rounds import WHOLE
 
 EXPERIMENT = """
 name: staged
@@ -36,7 +36,7 @@ def leave_whole(folder: VariantFolder, epochs: int) -> None:
     folder.metrics.write_text(
         "".join(f'{{"epoch": {epoch}, "val_soft_r@5": {epoch}}}\n' for epoch in range(1, epochs + 1))
     )
-    write_bytes(folder.best, b"weights\nsha256 " + hashlib.sha256(b"weights").hexdigest().encode())
+    write_bytes(folder.best, WHOLE)
 
 
 class Stages:
@@ -68,7 +68,7 @@ class Stages:
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         session = Session(stream=io.StringIO())
-        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))
+        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))[1]
 
 
 @pytest.fixture
