@@ -101,9 +101,15 @@ def _distributions(space: Space) -> dict[str, Any]:
 
 
 def _places(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: domain.index(settings[key]) if isinstance(domain, list) else settings[key] for key, domain in space.items()
-    }
+    """Return settings as Optuna knows them; a rounded value may lie just outside its range."""
+    places = {}
+    for key, domain in space.items():
+        if isinstance(domain, list):
+            places[key] = domain.index(settings[key])
+        else:
+            ((low, high),) = domain.values()
+            places[key] = min(max(settings[key], low), high)
+    return places
 
 
 def _settings(space: Space, places: Mapping[str, Any]) -> dict[str, Any]:

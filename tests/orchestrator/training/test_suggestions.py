@@ -78,6 +78,12 @@ def test_settings_that_an_error_ended_count_as_the_worst() -> None:
 
 
 @pytest.mark.usefixtures("optuna")
+def test_a_value_that_rounding_took_out_of_its_range_is_told_as_its_end() -> None:
+    space = {RATE: {"uniform": [0.12346, 0.2]}}
+    assert len(suggest_settings(space, [({RATE: 0.1234}, 0.5)], 2, seed=1)) == 2
+
+
+@pytest.mark.usefixtures("optuna")
 def test_a_grid_that_is_tried_gives_no_more() -> None:
     space = {"dropout": [0.0, 0.1]}
     assert suggest_settings(space, [({"dropout": 0.0}, 0.5)], 4, seed=1) == [{"dropout": 0.1}]
