@@ -54,6 +54,9 @@ _LOCAL_ENVIRONMENT = {
     # The driver is answered only when the first workers, started ahead of any need, have registered: it would wait for
     # ever when one of them is killed.
     "RAY_prestart_worker_first_driver": "0",
+    # Groups of workers tell the dashboard's API (/api/train/v2/runs/v1) how they stand. The actor that keeps it would
+    # outlive the run on a cluster that is joined, whose owner may turn it on.
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     # Nothing listens on a network: a node that is none of a cluster has the address 127.0.0.1. Its name tells where
     # Ray has it so by default; it counts on Linux as well.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -24,6 +24,7 @@ from orchestrator.tracking.trackers import Tracking
 from orchestrator.training.halving import end_worse_halves
 from orchestrator.training.retries import Retries
 from orchestrator.training.scheduler import EvaluatorQuestions, GateScheduler
+from orchestrator.training.spending import Spending
 from orchestrator.training.suggestions import next_generation
 from orchestrator.training.tuning import Bookkeeper, run_trials
 from orchestrator.trials.setup import TrialSetup
@@ -77,7 +78,7 @@ def _train_drawn(
         monitor.on_change = page.change
         questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
         listeners = Listeners(monitor, tracking, Gauges(config))
-        scheduler = GateScheduler(ledger, rules, listeners, questions)
+        scheduler = GateScheduler(ledger, rules, listeners, questions, Spending(config, ledger))
         fail_without_evidence(ledger, trials, monitor)
         scheduler.replay()
         for name in trials:

@@ -20,6 +20,7 @@ from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
 from orchestrator.run.records import keep_epoch, keep_last, keep_predictions, keep_smoke
 from orchestrator.tracking.listeners import Listener
+from orchestrator.training.spending import Spending
 from orchestrator.trials.setup import Verdict, files_of, from_report
 from orchestrator.trials.verdicts import answer
 
@@ -38,13 +39,19 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
     """Writes and judges every reported epoch and answers it."""
 
     def __init__(
-        self, ledger: Ledger, rules: Mapping[str, StopRules], listener: Listener, questions: SmokeQuestions
+        self,
+        ledger: Ledger,
+        rules: Mapping[str, StopRules],
+        listener: Listener,
+        questions: SmokeQuestions,
+        spending: Spending | None = None,
     ) -> None:
         super().__init__()
         self._ledger = ledger
         self._rules = rules
         self._listener = listener
         self._questions = questions
+        self._spending = spending
         self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
         self._verdicts: dict[str, Verdict] = {}
         self._recorded: dict[str, set[tuple[int, str]]] = {name: set() for name in rules}  # by earlier launches
@@ -162,6 +169,9 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             triage = self._questions.triage(name) if pruned else []
             keep_smoke(self._ledger.variant(name), record, triage)
         self._record(name, decisions)
+        if self._spending is not None and self._pause_at is None and name not in self._verdicts:
+            spent = self._spending.decide(name)
+            self._record(name, [] if spent is None else [spent])
 
     def _record(self, name: str, decisions: Sequence[TrialDecision]) -> None:
         for decision in decisions:

@@ -306,7 +306,7 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
 def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    run, epochs = hidden / "leaving", 20  # 50 of two workers took five minutes on a slow machine
+    run, epochs = hidden / "leaving", 12  # 50 of two workers took five minutes on a slow machine
     changed = [*LONG, NO_DROPOUT, f"variants.learner.training.epochs={epochs}"]
     running = start(cluster, experiment, run, "--only", "learner", *sets(*changed, "training.workers=2"))
     for _ in range(600):
