@@ -60,10 +60,10 @@ class Spending:
         assert search is not None and search.budget is not None
         sizes, epochs = self._config.generations_of(trial.variant.name), trial.variant.training.epochs
         costs = [planned_cost([1.0] * size, search.halving, epochs)[0] for size in sizes]
-        budget: float = search.budget.amount
-        return budget * costs[trial.generation - 1] / sum(costs)
+        return search.budget.amount * costs[trial.generation - 1] / sum(costs)
 
 
 def seconds(records: Iterable[Mapping[str, Any]]) -> float:
     """Return the seconds of training in the records of epochs."""
-    return sum(record["seconds"].get(part, 0.0) for record in records for part in ("data", "step"))
+    found: float = sum(record["seconds"].get(part, 0.0) for record in records for part in ("data", "step"))
+    return found
