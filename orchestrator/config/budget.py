@@ -17,7 +17,10 @@ from orchestrator.config.references import check_epochs
 from orchestrator.config.search import with_settings
 
 NEAR = 0.05
-"""A search is planned to cost its budget to within this share."""
+"""A search keeps its budget to within this share."""
+MARGIN = 1.1
+"""Of seconds so many more are planned: trials end when theirs are spent, see orchestrator/training/spending.py. So a
+machine that turns out slower than measured, or a little faster, keeps the budget all the same."""
 MOST_EPOCHS = 10_000
 
 Costs = Mapping[str, float]
@@ -44,10 +47,14 @@ def with_budget(config: ExperimentConfig, dim: int, num_windows: int) -> Experim
 
 
 def with_pace(config: ExperimentConfig, pace: Costs) -> ExperimentConfig:
-    """Return the experiment with the epochs that a budget of seconds means; `pace`: seconds of an epoch by sample.
+    """Return the experiment with the most epochs that a budget of seconds pays for.
+
+    Args:
+        config: The experiment.
+        pace: Seconds of an epoch by sample.
 
     Raises:
-        UserError: as `with_budget`.
+        UserError: Half an epoch is more than 5 % of the budget, or a smoke evaluation would come after the last.
     """
     return _with_costs(config, pace)
 
@@ -120,7 +127,8 @@ def _generations(name: str, config: ExperimentConfig, costs: Costs) -> list[list
 def _epochs(name: str, config: ExperimentConfig, costs: Costs) -> int:
     search = config.search
     assert search is not None and search.budget is not None
-    budget, halving, key = search.budget.amount, search.halving, f"search.budget.{search.budget.unit}"
+    halving, key = search.halving, f"search.budget.{search.budget.unit}"
+    budget = search.budget.amount * (MARGIN if counts(config, "seconds") else 1.0)
     generations = _generations(name, config, costs)
     first = halving[-1] + 1 if halving else 1
 
@@ -137,13 +145,20 @@ def _epochs(name: str, config: ExperimentConfig, costs: Costs) -> int:
             f"{key}: expected at most {middle(MOST_EPOCHS):.3g} ({MOST_EPOCHS:,} epochs of {name}), "
             f"got {budget:.3g}; lower it"
         )
-    # Paces differ a little by chance: of seconds the middle of what may be spent is held against the budget.
-    least, most = between(epochs) if counts(config, "flops") else (middle(epochs), middle(epochs))
+    one_more = middle(epochs + 1) - middle(epochs)
+    if counts(config, "seconds"):
+        if one_more > 2 * NEAR * search.budget.amount:
+            raise UserError(
+                f"{key}: expected at least {one_more / (2 * NEAR):.3g}, since an epoch of the settings of {name} that "
+                f"go on to the end takes {one_more:.3g} s, got {search.budget.amount:.4g}; raise it"
+            )
+        return epochs
+    least, most = between(epochs)
     if least < (1 - NEAR) * budget or most > (1 + NEAR) * budget:
         cost = f"{least:.4g}" if least == most else f"{least:.4g} to {most:.4g}, as its settings differ"
         raise UserError(
             f"{key}: expected what whole epochs of {name} meet to within {100 * NEAR:.0f} % "
-            f"({epochs} cost {cost}; one more {middle(epochs + 1) - middle(epochs):.3g}), got {budget:.4g}; "
+            f"({epochs} cost {cost}; one more {one_more:.3g}), got {budget:.4g}; "
             "take another or a larger one"
         )
     return epochs

@@ -18,9 +18,6 @@ SHARE = 0.02
 """Of a variant's budget: what its settings may be timed for, together."""
 LEAST_S, MOST_S = 2.0, 5.0
 """For one setting."""
-MARGIN = 1.1
-"""Epochs are planned for so much more than the budget: trials end when it is spent, see spending.py, so that a machine
-which turns out slower or a little faster than measured spends it all the same."""
 
 
 def with_measured_budget(prepared: Prepared, started: Started, session: Session) -> Prepared:
@@ -29,7 +26,7 @@ def with_measured_budget(prepared: Prepared, started: Started, session: Session)
     A run folder that was claimed holds them already, see `orchestrator.config.budget.with_epochs_of`.
 
     Raises:
-        UserError: No number of epochs comes within 5 % of the budget.
+        UserError: Half an epoch is more than 5 % of the budget.
     """
     config = prepared.config
     if not counts(config, "seconds") or prepared.ledger.is_claimed():
@@ -41,7 +38,7 @@ def with_measured_budget(prepared: Prepared, started: Started, session: Session)
     timed = {sample: trial_setup(prepared, started, trials[0]) for sample, trials in samples.items()}
     paces = _measure(timed, started, config.name, min(max(LEAST_S, SHARE * budget / num_settings), MOST_S))
     costs = {sample: paces[sample] * len(trials) for sample, trials in samples.items()}
-    found = with_pace(config, {sample: cost / MARGIN for sample, cost in costs.items()})
+    found = with_pace(config, costs)
     checks, shown = [], []
     for name, variant in found.resolved_variants.items():
         own = [paces[sample] for sample in by_sample(config.trials_of(name))]
