@@ -13,12 +13,13 @@ from models.blocks.amn import Amn
 from models.blocks.backbone import Backbone, ResidualLayer
 from models.blocks.head import PredictionHead
 from models.blocks.imported import ImportedModel
+from models.blocks.linear import Linear
 from models.spec.imported import ImportedSpec
 from models.spec.ranges import at_least
 from models.spec.registry import make_spec
-from models.spec.specs import AmnSpec, MambaSpec, VariantSpec
+from models.spec.specs import AmnSpec, LinearSpec, MambaSpec, VariantSpec
 
-OwnModel = Backbone | Amn
+OwnModel = Backbone | Amn | Linear
 Model = OwnModel | ImportedModel
 
 
@@ -32,6 +33,8 @@ def build_model(spec: VariantSpec | ImportedSpec, dim: int) -> Model:
         return ImportedModel(spec, dim)
     if isinstance(spec, AmnSpec):
         return Amn(spec, dim)
+    if isinstance(spec, LinearSpec):
+        return Linear(spec, dim)
     assert isinstance(spec, MambaSpec)
     return Backbone(spec, dim)
 

@@ -29,9 +29,10 @@ MATRIX_LENGTH = 64
 class PredictionHead(nn.Module):
     """Turn hidden states and the context into predictions of unit norm."""
 
-    def __init__(self, d_model: int, dim: int, residual: Residual) -> None:
+    def __init__(self, d_model: int, dim: int, residual: Residual, *, norm: bool = True) -> None:
         super().__init__()
         self.residual = residual
+        self.norm = norm
         self.proj = nn.Linear(d_model, dim, bias=False)
         nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
         if residual == "fitted":
@@ -45,7 +46,7 @@ class PredictionHead(nn.Module):
 
         `rotations`: those under which the layers saw the context; their output is rotated back.
         """
-        output = self._project(rms_norm(hidden))
+        output = self._project(rms_norm(hidden) if self.norm else hidden)
         with torch.autocast(output.device.type, enabled=False):
             base = self._base(context.float())
             output = output.float() if rotations is None else rotations.rotate_back(output.float())

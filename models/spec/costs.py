@@ -6,7 +6,7 @@ Letters: D vector dim, L context length, d d_model, G GRU hidden.
 from __future__ import annotations
 
 from models.spec.imported import ImportedSpec
-from models.spec.specs import AmnSpec, LayerKind, MambaGRSpec, MambaSpec, VariantSpec
+from models.spec.specs import AmnSpec, LayerKind, LinearSpec, MambaGRSpec, MambaSpec, VariantSpec
 
 
 def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
@@ -17,6 +17,8 @@ def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
     head = spec.d_model * dim
     if isinstance(spec, AmnSpec):
         return _amn_weights(spec, dim) + head + mix
+    if isinstance(spec, LinearSpec):
+        return spec.num_chunks * dim * spec.d_model + head + mix
     assert isinstance(spec, MambaSpec)
     embed = dim * spec.d_model + spec.d_model
     return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head + mix
@@ -36,6 +38,8 @@ def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length:
     head = L * spec.d_model * dim + base
     if isinstance(spec, AmnSpec):
         macs = L * _amn_weights(spec, dim) + 2 * L * L * spec.d_model + means
+    elif isinstance(spec, LinearSpec):
+        macs = sum(L - lag for lag in range(min(L, spec.num_chunks))) * dim * spec.d_model
     else:
         assert isinstance(spec, MambaSpec)
         macs = L * dim * spec.d_model + sum(_layer_macs(spec, kind, L) for kind in spec.layers())

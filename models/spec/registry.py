@@ -10,6 +10,7 @@ The sizes of each are a dataclass in `models.spec.specs`; their defaults are tho
 | mamba_sandwich | 2 local attention, 8 SSM, 2 local attention         |
 | mamba_gr       | 10 x (SSM behind a GRU gate)                        |
 | amn            | attention over the prefix, queried by its mean      |
+| linear         | one linear map of the last chunks                   |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from models.spec.imported import ImportedSpec, is_import_path
 from models.spec.ranges import suggestion
 from models.spec.specs import (
     AmnSpec,
+    LinearSpec,
     MambaGRSpec,
     MambaHSpec,
     MambaSandwichSpec,
@@ -31,7 +33,8 @@ from models.spec.specs import (
 )
 
 VARIANTS: dict[str, type[VariantSpec]] = {
-    spec.name: spec for spec in (MambaSSpec, MambaHSpec, MambaXLSpec, MambaSandwichSpec, MambaGRSpec, AmnSpec)
+    spec.name: spec
+    for spec in (MambaSSpec, MambaHSpec, MambaXLSpec, MambaSandwichSpec, MambaGRSpec, AmnSpec, LinearSpec)
 }
 
 

@@ -81,6 +81,17 @@ class AmnSpec(VariantSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LinearSpec(VariantSpec):
+    """The linear baseline: a linear map of the last chunks, of rank d_model, added to the base."""
+
+    name: ClassVar[str] = "linear"
+
+    d_model: int = 128
+    num_chunks: int = 5
+    """How many of the last chunks it sees."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MambaSpec(VariantSpec):
     """What every Mamba variant has; letters of the Mamba-2 paper in brackets."""
 

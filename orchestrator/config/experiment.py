@@ -24,7 +24,7 @@ from models.spec.registry import VARIANTS
 from models.spec.specs import VariantSpec
 from orchestrator.config.search import draw_samples, generation_sizes, with_settings
 from orchestrator.config.sections import (
-    LEARNED_BASELINE,
+    LEARNED_BASELINES,
     OPTUNA_DRAWS,
     STAGE_METRICS,
     EarlyStoppingConfig,
@@ -54,8 +54,8 @@ class Variant:
 
     @property
     def kind(self) -> Literal["variant", "baseline"]:
-        """Return `baseline` for AMN, the learned baseline; it is trained, never pruned by gates, never `best`."""
-        return "baseline" if self.model == LEARNED_BASELINE else "variant"
+        """Return `baseline` for the learned baselines, AMN and the linear map."""
+        return "baseline" if self.model in LEARNED_BASELINES else "variant"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

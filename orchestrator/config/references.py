@@ -11,7 +11,7 @@ from evaluation.retrieval.baselines import ALL_BASELINES
 from models.spec.imported import is_import_path
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.search import check_space
-from orchestrator.config.sections import BEST_BASELINE, LEARNED_BASELINE, BudgetConfig
+from orchestrator.config.sections import BEST_BASELINE, LEARNED_BASELINES, BudgetConfig
 from orchestrator.config.validation import suggest
 
 AT_THE_END = frozenset({"predict_p95_ms", "answer_p95_ms"})
@@ -32,7 +32,7 @@ def check_references(config: ExperimentConfig) -> None:
     _check_rules(config.gates.success_if, "gates.success_if", known_at_end)
     _check_rules(config.gates.ready_if, "gates.ready_if", known_at_end)
     reference = config.gates.reference
-    if isinstance(reference, str) and reference not in known_at_end | {LEARNED_BASELINE, BEST_BASELINE}:
+    if isinstance(reference, str) and reference not in known_at_end | {*LEARNED_BASELINES, BEST_BASELINE}:
         raise UserError(
             f"gates.reference: unknown baseline {reference!r}; {suggest(reference, {*known_at_end, BEST_BASELINE})}"
         )
@@ -182,7 +182,7 @@ def _check_rules(rules: tuple[str, ...], path: str, baselines: set[str], unmeasu
         if share and rule.baseline is None and not 0.0 <= rule.factor <= 1.0:
             raise UserError(f"{path}[{position}]: expected a share from 0 to 1, got {rule.factor:g}; 0.35 is 35 %")
         if rule.baseline is not None and rule.baseline not in baselines:
-            late = " (a trained baseline is known only at the end)" if rule.baseline == LEARNED_BASELINE else ""
+            late = " (a trained baseline is known only at the end)" if rule.baseline in LEARNED_BASELINES else ""
             raise UserError(
                 f"{path}[{position}]: unknown baseline {rule.baseline!r}{late}; {suggest(rule.baseline, baselines)}"
             )

@@ -16,7 +16,8 @@ from models.spec.loss import LossConfig
 from models.spec.optim import OptimConfig, Precision
 from orchestrator.gates import EarlyStopping, Gate
 
-LEARNED_BASELINE = "amn"
+LEARNED_BASELINES = ("amn", "linear")
+"""Models that are trained, never pruned by gates and never `best`."""
 BEST_BASELINE = "best_baseline"
 """Value of `gates.reference`: the baseline of the run that is best at the end."""
 

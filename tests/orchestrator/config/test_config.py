@@ -145,7 +145,7 @@ def test_a_wrong_section_is_refused_in_one_line(tmp_path: Path, extra: str, line
 WRONG_VARIANTS = r"""
 {mamba_z: {}} => variants.mamba_z: unknown variant 'mamba_z'; did you mean mamba_
 {mine: {model: mamba_z}} => variants.mine.model: unknown variant 'mamba_z'; did you mean mamba_
-{transformer: {}} => variants.transformer: unknown variant 'transformer'; legal: amn, mamba_gr,
+{transformer: {}} => variants.transformer: unknown variant 'transformer'; legal: amn, linear,
 {mamba_s: {d_model: 65}} => variants.mamba_s.d_model: expected expand * d_model (2 * 65) divisible by 64, got 130
 {mamba_s: {d_model: 64, head_dim: 48}} => variants.mamba_s.d_model: expected expand * d_model (2 * 64) divisibl
 {mamba_h: {d_model: 96, num_heads: 5}} => variants.mamba_h.
