@@ -221,10 +221,12 @@ def test_a_baseline_of_the_first_stage_or_of_a_rule_that_no_stage_needs_may_be_a
 
 
 def test_a_variant_may_have_another_name_than_its_model(tmp_path: Path) -> None:
-    config = load(tmp_path, base="name: x\nvariants:\n  wide: {model: mamba_s, d_model: 128}\n  mine: {model: amn}\n")
-    wide, mine = config.resolved_variants.values()
+    amn, line = "mine: {model: amn}", "line: {model: linear}"
+    config = load(tmp_path, base=f"name: x\nvariants:\n  wide: {{model: mamba_s, d_model: 128}}\n  {amn}\n  {line}\n")
+    wide, mine, linear = config.resolved_variants.values()
     assert (wide.model, wide.spec.d_model, wide.kind) == ("mamba_s", 128, "variant")
     assert (mine.model, mine.kind) == ("amn", "baseline")
+    assert (linear.model, linear.kind) == ("linear", "baseline")
 
 
 def test_a_variants_training_overrides_single_keys_and_inherits_the_others(tmp_path: Path) -> None:
