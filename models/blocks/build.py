@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from models.blocks.amn import Amn
 from models.blocks.backbone import Backbone, ResidualLayer
+from models.blocks.baselines import Amn, Linear
 from models.blocks.head import PredictionHead
 from models.blocks.imported import ImportedModel
-from models.blocks.linear import Linear
 from models.spec.imported import ImportedSpec
 from models.spec.ranges import at_least
 from models.spec.registry import make_spec

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.blocks.linear import Linear
+from models.blocks.baselines import Linear
 from tests.models.helpers import small, unit
 
 

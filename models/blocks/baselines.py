@@ -1,8 +1,15 @@
-"""AMN, the learned baseline: at every position an attention over the chunks so far, queried by their mean.
+"""The learned baselines, trained as the variants are.
+
+AMN is at every position an attention over the chunks so far, queried by their mean:
 
 query  = norm(W_q' mean of positions 0..t)     memory = norm(W_m chunk)
 attended = causal attention(query, memory)
 hidden = MLP([attended, query])                prediction = unit(mean + W hidden)
+
+The linear one is a linear map of the last chunks. What it finds, a variant finds without its layers: by the loss, or by
+the base that it is added to.
+
+hidden = sum over lags of U_lag chunk at t - lag     prediction = unit(base + W hidden)
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from torch import Tensor, nn
 from models.blocks.corruption import ContextCorruption, RandomRotation
 from models.blocks.head import PredictionHead, prefix_mean
 from models.blocks.layers import WindowDropout, rms_norm
-from models.spec.specs import AmnSpec
+from models.spec.specs import AmnSpec, LinearSpec
 
 
 class Amn(nn.Module):
@@ -57,3 +64,28 @@ class Amn(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
+
+
+class Linear(nn.Module):
+    """The linear baseline as a causal map (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, spec: LinearSpec, dim: int) -> None:
+        super().__init__()
+        self.spec, self.dim = spec, dim
+        self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
+        self.rotation = RandomRotation(spec.rotation, dim)
+        self.lags = nn.ModuleList(nn.Linear(dim, spec.d_model, bias=False) for _ in range(spec.num_chunks))
+        self.dropout = WindowDropout(spec.dropout)
+        self.head = PredictionHead(spec.d_model, dim, spec.residual, norm=False)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        context = self.corruption(context)
+        seen, rotations = self.rotation(context)
+        seen = seen * math.sqrt(self.dim)  # unit rows to unit variance
+        length = seen.shape[1]
+        hidden: Tensor = self.lags[0](seen)
+        for lag, matrix in enumerate(self.lags[1:length], start=1):
+            hidden = hidden + F.pad(matrix(seen[:, : length - lag]), (0, 0, lag, 0))
+        predictions: Tensor = self.head(self.dropout(hidden), context, rotations)
+        return predictions
