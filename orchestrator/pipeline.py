@@ -8,6 +8,7 @@ called from, and what it hands on in state.py.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,17 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
         timeline.phase("index")
         # Ray Tune takes a second to import; meanwhile the evaluator builds its index.
         from orchestrator.training.phase import train_all
+        from orchestrator.training.suggestions import train_generations
 
         measured = finish_preflight(prepared, services.measure(prepared, started, session), session)
         claim(prepared, measured)
         timeline.phase("training")
         finals = FinalEvaluations(prepared, started)
         tracking = make_tracking(prepared.config, prepared.ledger.path, _tags(prepared), session.say)
-        prepared, trained = train_all(prepared, started, measured, finals, session, tracking=tracking)
+        train = partial(
+            train_all, started=started, measured=measured, finals=finals, session=session, tracking=tracking
+        )
+        prepared, trained = train_generations(prepared, train, session.say)
         finals.plan(prepared)
         timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
         timeline.phase("final")

@@ -176,7 +176,8 @@ class Ledger:
 
     def resolved(self) -> dict[str, Any]:
         """Return the configuration that the run was made with, every default written out."""
-        found: dict[str, Any] = yaml.safe_load(self.config.read_text(encoding="utf-8")) or {}
+        text = self.config.read_text(encoding="utf-8") if self.config.is_file() else ""
+        found: dict[str, Any] = yaml.safe_load(text) or {}
         return found
 
     def drawn(self) -> Any:

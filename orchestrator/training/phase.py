@@ -25,7 +25,6 @@ from orchestrator.training.halving import end_worse_halves
 from orchestrator.training.retries import Retries
 from orchestrator.training.scheduler import EvaluatorQuestions, GateScheduler
 from orchestrator.training.spending import Spending
-from orchestrator.training.suggestions import next_generation
 from orchestrator.training.tuning import Bookkeeper, run_trials
 from orchestrator.trials.setup import TrialSetup
 from orchestrator.trials.telling import told
@@ -39,31 +38,8 @@ def train_all(
     session: Session,
     *,
     tracking: Tracking,
-) -> tuple[Prepared, Trained]:
-    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve.
-
-    Of a search by generations each is drawn when those before it have ended. The run is returned with all its trials.
-    """
-    _train_drawn(prepared, started, measured, finals, session, tracking=tracking, earlier=True)
-    while (following := next_generation(prepared)) is not None:
-        prepared = following
-        session.say("search    further settings drawn from the scores so far")
-        _train_drawn(prepared, started, measured, finals, session, tracking=tracking, earlier=False)
-    unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
-    return prepared, Trained(ends={name: prepared.ledger.end_of(name) or unknown for name in prepared.config.trials})
-
-
-def _train_drawn(
-    prepared: Prepared,
-    started: Started,
-    measured: Measured,
-    finals: FinalEvaluations,
-    session: Session,
-    *,
-    tracking: Tracking,
-    earlier: bool,
-) -> None:
-    """Run every unfinished trial of those that are known by now; `earlier`: what is there, an earlier launch left."""
+) -> Trained:
+    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
     config, ledger = prepared.config, prepared.ledger
     trials = config.trials
     rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
@@ -83,7 +59,7 @@ def _train_drawn(
         scheduler.replay()
         for name in trials:
             folder, end = ledger.variant(name), ledger.verdict_of(name)
-            monitor.restored(name, folder.records(), end, earlier=earlier)
+            monitor.restored(name, folder.records(), end, earlier=name not in session.timeline.trials)
         retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
         for number, stage in enumerate(stages, start=1):
             order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
@@ -109,6 +85,8 @@ def _train_drawn(
                 later = {name for names in stages[number:] for name in names}
                 _skip_later(ledger, [name for name in trials if trials[name].variant.name in later], number, monitor)
                 break
+    unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
+    return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
 
 
 def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor) -> None:

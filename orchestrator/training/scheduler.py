@@ -79,7 +79,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _was_over(self, name: str, recorded: Set[tuple[int, str]]) -> bool:
         history = self._history[name]
-        decisions = self._rules[name].decide(history) if history else []
+        decisions = [*self._rules[name].decide(history), *self._spent(name)] if history else []
         return any(one.ending and (one.epoch, one.rule) in recorded for one in decisions)
 
     def pause_at(self, epoch: int | None) -> None:
@@ -169,9 +169,13 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             triage = self._questions.triage(name) if pruned else []
             keep_smoke(self._ledger.variant(name), record, triage)
         self._record(name, decisions)
-        if self._spending is not None and self._pause_at is None and name not in self._verdicts:
-            spent = self._spending.decide(name)
-            self._record(name, [] if spent is None else [spent])
+        if self._pause_at is None and name not in self._verdicts:
+            self._record(name, self._spent(name))
+
+    def _spent(self, name: str) -> list[TrialDecision]:
+        """Return the end of a trial whose share of its search's seconds is spent, if it is."""
+        decision = None if self._spending is None else self._spending.decide(name)
+        return [] if decision is None else [decision]
 
     def _record(self, name: str, decisions: Sequence[TrialDecision]) -> None:
         for decision in decisions:

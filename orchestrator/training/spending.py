@@ -25,6 +25,7 @@ class Spending:
         search = config.search
         self._trials = config.trials if counts(config, "seconds") else {}
         self._config, self._ledger = config, ledger
+        self._shares: dict[tuple[str, int], float] = {}
         self._rung = search.halving[-1] if search is not None and search.halving else 0
 
     def decide(self, name: str) -> TrialDecision | None:
@@ -35,8 +36,13 @@ class Spending:
         records = self._ledger.variant(name).records()
         own = seconds(record for record in records if record["epoch"] > self._rung)
         num = sum(record["epoch"] > self._rung for record in records)
-        share = self._share(trial)
-        if num == 0 or own + own / num / 2 < share:
+        if num == 0:
+            return None
+        together = (trial.variant.name, trial.generation)
+        if together not in self._shares:  # after the last comparison it does not change
+            self._shares[together] = self._share(trial)
+        share = self._shares[together]
+        if own + own / num / 2 < share:
             return None
         reason = f"its share of the search's seconds is spent: {own:.0f} of {share:.0f} s"
         return ended(Ending.FINISHED, records[-1]["epoch"], RULE, reason)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from data.seeding import derive_seed
 from orchestrator.config.experiment import by_sample
 from orchestrator.config.search import Space, short
-from orchestrator.state import Prepared
+from orchestrator.state import Prepared, Trained
 from orchestrator.training.halving import mean_score
 
 ASKED_AGAIN = 10
@@ -23,6 +23,18 @@ ASKED_AGAIN = 10
 
 Tried = Sequence[tuple[Mapping[str, Any], float | None]]
 """Settings with their scores, more is better; None where a rule or an error ended them."""
+
+
+def train_generations(
+    prepared: Prepared, train: Callable[[Prepared], Trained], say: Callable[[str], None]
+) -> tuple[Prepared, Trained]:
+    """Train what is drawn, draw more from how it did, and so on; return the run with all its trials, and their ends."""
+    trained = train(prepared)
+    while (following := next_generation(prepared)) is not None:
+        prepared = following
+        say("search    further settings drawn from the scores so far")
+        trained = train(prepared)
+    return prepared, trained
 
 
 def next_generation(prepared: Prepared) -> Prepared | None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.tracking.trackers import Tracking
 from orchestrator.training import phase
 from orchestrator.training.phase import train_all
+from orchestrator.training.suggestions import train_generations
 
 WHOLE = b"weights\nsha256 " + hashlib.sha256(b"weights").hexdigest().encode()
 """A checkpoint that ends with its hash."""
@@ -49,5 +51,7 @@ class Rounds:
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders={})
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         session = Session(stream=io.StringIO())
-        _, trained = train_all(self.prepared, started, measured, None, session, tracking=Tracking([], print))
+        tracking = Tracking([], print)
+        train = partial(train_all, started=started, measured=measured, finals=None, session=session, tracking=tracking)
+        _, trained = train_generations(self.prepared, train, session.say)
         return {name: (end.ending, end.epoch) for name, end in trained.ends.items()}

@@ -68,7 +68,7 @@ class Stages:
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
         measured = Measured(index={}, baselines={}, oracle={}, checks=())
         session = Session(stream=io.StringIO())
-        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))[1]
+        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))
 
 
 @pytest.fixture

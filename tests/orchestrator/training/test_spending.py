@@ -1,5 +1,6 @@
 """A budget of seconds while it is spent: shares worked out by hand."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from data.io import append_json_line
 from evaluation.ending import Ending
 from orchestrator.gates import ended
 from orchestrator.state import Prepared
+from orchestrator.training.scheduler import GateScheduler
 from orchestrator.training.spending import Spending
 
 RATES = "{training.optimizer.lr: [1.0e-4, 2.0e-4, 3.0e-4, 4.0e-4]}"
@@ -23,7 +25,7 @@ search: {{samples: 4, halving: [1], budget: {{seconds: 60}}, space: {RATES}}}
 def trained(prepared: Prepared, name: str, seconds: list[float], rung: bool = False) -> None:
     folder = prepared.ledger.variant(name)
     folder.path.mkdir(parents=True, exist_ok=True)
-    for epoch, step in enumerate(seconds, start=1):
+    for epoch, step in enumerate(seconds, start=len(folder.records()) + 1):
         append_json_line(folder.metrics, {"epoch": epoch, "seconds": {"step": step - 0.5, "data": 0.5, "validate": 9}})
     if rung:
         prepared.ledger.record(name, ended(Ending.HALVED, 1, "among the better half", "worse"))
@@ -74,6 +76,22 @@ def test_the_other_trial_has_the_same_share_after_the_first_has_ended(prepared: 
     assert spending.decide("mamba_s.4") is None
     trained(prepared, "mamba_s.4", [5.0])
     assert spending.decide("mamba_s.4") is not None
+
+
+def test_a_trial_whose_share_was_spent_is_over_for_the_next_launch(prepared: Prepared) -> None:
+    trained(prepared, "mamba_s.3", [5.0] * 5)
+    trained(prepared, "mamba_s.4", [5.0])
+    config, ledger = prepared.config, prepared.ledger
+    found = Spending(config, ledger).decide("mamba_s.3")
+    assert found is not None
+    ledger.record("mamba_s.3", found)
+    ledger.record("mamba_s.3", ended(Ending.FAILED, 5, "what the trial left is whole", "best.pt is damaged"))
+    rules = {name: config.stop_rules(trial.variant, {}) for name, trial in config.trials.items()}
+    quiet: Any = SimpleNamespace(decided=lambda name, decision: None)
+    scheduler = GateScheduler(ledger, rules, quiet, quiet, Spending(config, ledger))
+    scheduler.replay()
+    assert len(scheduler._history["mamba_s.3"]) == 4  # its last epoch is trained and judged again
+    assert len(scheduler._history["mamba_s.4"]) == 1
 
 
 def test_a_generation_has_the_part_that_its_settings_ask_for(prepared_from: Any) -> None:

@@ -29,8 +29,6 @@ from orchestrator.screen.monitor import Monitor
 from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials import train
 from orchestrator.trials.inside import NodeDrainsError
-from orchestrator.trials.learner import Learner
-from orchestrator.trials.pace import WARM_UP_STEPS, epoch_s
 from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
 from tests.orchestrator.test_gates import BEST_EPOCHS, scored
 
@@ -488,19 +486,3 @@ def test_a_damaged_last_checkpoint_goes_back_to_the_one_before_and_says_so(
     said = [record["went_back"] for record in cut.folder.records() if "went_back" in record]
     assert [text.partition(": expected a complete checkpoint")[0] for text in said] == [f"{cut.setup.last}: checkpoint"]
     np.testing.assert_array_equal(read_predictions(cut.folder)[0], read_predictions(whole.folder)[0])
-
-
-def test_the_pace_of_a_trial_is_that_of_its_steps_and_nothing_is_left_of_them(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
-
-    def step(self: Learner, rows: np.ndarray) -> None:
-        batches.append(len(rows))
-        time.sleep(0.02)
-
-    monkeypatch.setattr(Learner, "step", step)
-    num_batches = trial.num_windows // BATCH_SIZE
-    assert epoch_s(trial.setup, 0.1) == pytest.approx(0.02 * num_batches, rel=0.5)
-    assert len(batches) >= WARM_UP_STEPS + 3 and set(batches) == {BATCH_SIZE}
-    assert not trial.folder.path.exists()
