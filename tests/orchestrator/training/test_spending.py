@@ -16,7 +16,7 @@ RATES = "{training.optimizer.lr: [1.0e-4, 2.0e-4, 3.0e-4, 4.0e-4]}"
 EXPERIMENT = f"""
 name: searched
 variants: {{mamba_s: {{}}}}
-training: {{epochs: 40}}
+training: {{epochs: 40, early_stopping: null}}
 smoke: {{epochs: []}}
 search: {{samples: 4, halving: [1], budget: {{seconds: 60}}, space: {RATES}}}
 """
