@@ -40,7 +40,7 @@ from orchestrator.run.manifest import input_hashes, manifest
 from orchestrator.run.relaunch import as_launched_before
 from orchestrator.run.space import check_space, needed_bytes
 from orchestrator.run.timeline import earlier_launches
-from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.state import Measured, Opened, Prepared, Session, Started
 from orchestrator.tracking.trackers import check_tracking, make_tracking
 
 
@@ -111,31 +111,55 @@ def execute(prepared: Prepared, session: Session, *, address: str | None, verbos
 
             prepared = with_measured_budget(prepared, started, session)
             _check_folder(prepared)
-        started = replace(started, orders=services.stream_orders(prepared))
         timeline.phase("index")
+        opening = IndexOpening(prepared, started, session)
+        started = replace(started, orders=services.stream_orders(prepared))
         # Ray Tune takes a second to import; meanwhile the evaluator builds its index.
         from orchestrator.training.phase import train_all
         from orchestrator.training.suggestions import train_generations
 
-        measured = finish_preflight(prepared, services.measure(prepared, started, session), session)
-        claim(prepared, measured)
-        timeline.phase("training")
         finals = FinalEvaluations(prepared, started)
-        tracking = make_tracking(prepared.config, prepared.ledger.path, _tags(prepared), session.say)
-        train = partial(
-            train_all, started=started, measured=measured, finals=finals, session=session, tracking=tracking
-        )
+        train = partial(train_all, started=started, opening=opening, finals=finals, session=session)
         prepared, trained = train_generations(prepared, train, session.say)
         finals.plan(prepared)
         timeline.facts["placement_groups_left"] = cluster.num_placement_groups()
         timeline.phase("final")
         evaluated = finals.evaluate_rows(trained)
         session.interrupt.check()
-        results = conclude(prepared, started, measured, evaluated, timeline)
-        tracking.finish(results, prepared.ledger.path)
+        opened = opening.open()
+        results = conclude(prepared, started, opened.measured, evaluated, timeline)
+        opened.tracking.finish(results, prepared.ledger.path)
         return results
     finally:
         ray.shutdown()
+
+
+class IndexOpening:
+    """Index and baselines, their checks, and with these the run folder: no trial takes a step before."""
+
+    def __init__(self, prepared: Prepared, started: Started, session: Session) -> None:
+        self._prepared, self._session = prepared, session
+        self._asked = services.ask(prepared, started)
+        self._opened: Opened | None = None
+
+    def is_ready(self) -> bool:
+        """Return whether the evaluator has answered."""
+        return self._asked.is_answered()
+
+    def open(self) -> Opened:
+        """Wait for the evaluator, finish the preflight and claim the run folder, once.
+
+        Raises:
+            PreflightError: a check failed; nothing is claimed.
+        """
+        if self._opened is None:
+            prepared, session = self._prepared, self._session
+            measured = finish_preflight(prepared, services.measure(prepared, self._asked, session), session)
+            claim(prepared, measured)
+            session.timeline.phase("training")
+            tracking = make_tracking(prepared.config, prepared.ledger.path, _tags(prepared), session.say)
+            self._opened = Opened(measured=measured, tracking=tracking)
+        return self._opened
 
 
 def _tags(prepared: Prepared) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import ray
 
 from data.errors import UserError
 from data.windows.stream import build_stream
-from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.measures.metrics import DECISION_METRIC, metric
 from evaluation.retrieval.corpus import TrainingWindows
 from evaluation.service.remote import RemoteEvaluator
 from models.spec.imported import is_import_path
 from orchestrator.cluster.start import beside_driver
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.state import Measured, Prepared, Session, Started
 from orchestrator.trials.setup import TrialWindows
 
@@ -81,22 +83,54 @@ def stream_orders(prepared: Prepared) -> dict[int, Any]:
     return {seed: build_stream(num_windows, seed=seed, epochs=epochs) for seed in config.training_seeds}
 
 
-def measure(prepared: Prepared, started: Started, session: Session) -> Measured:
-    """Wait for the index; measure baselines and oracle on the smoke queries, against which gates are held.
+def _hold_latency_against_baselines(config: ExperimentConfig) -> bool:
+    """Return whether a smoke gate names a baseline's latency; to measure one takes seconds that trials wait for."""
+    rules = [rule for one in config.gates.smoke for rule in (*one.gate().prune_unless, *one.gate().continue_if)]
+    return any(rule.baseline is not None and metric(rule.metric).unit == "ms" for rule in rules)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """References to what the evaluator was asked: its index, and what untrained predictions find on smoke queries."""
+
+    index: Any
+    baselines: Any
+    oracle: Any
+
+    def is_answered(self) -> bool:
+        """Return whether all of it is there, or an error instead."""
+        references = [self.index, self.baselines, self.oracle]
+        found, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return len(found) == len(references)
+
+
+def ask(prepared: Prepared, started: Started) -> Asked:
+    """Ask the evaluator for what gates are held against; returns at once."""
+    config, evaluator = prepared.config, started.evaluator
+    timed = config.smoke.latency_queries if _hold_latency_against_baselines(config) else 0
+    return Asked(
+        index=evaluator.ready.remote(),
+        baselines=evaluator.baselines.remote("smoke", latency_queries=timed, time_predictions=False),
+        oracle=evaluator.reach.remote("smoke"),
+    )
+
+
+def measure(prepared: Prepared, asked: Asked, session: Session) -> Measured:
+    """Wait for index, baselines and oracle, and say what they find.
 
     The checks are still those of the data: see `orchestrator.pipeline.finish_preflight`.
     """
-    config, evaluator = prepared.config, started.evaluator
-    index = ray.get(evaluator.ready.remote())
+    config = prepared.config
+    index = ray.get(asked.index)
     session.timeline.facts |= {"index_builds": index["index_builds"], "index_build_s": index["build_s"]}
     if index["torch_imported"]:
         raise UserError(
             "baselines: expected functions that do not import torch, which must not share a process with FAISS, got "
             f"one that does among {', '.join(filter(is_import_path, config.baselines))}; write it with numpy"
         )
-    answers = ray.get(evaluator.baselines.remote("smoke", latency_queries=config.smoke.latency_queries))
+    answers = ray.get(asked.baselines)
     baselines = {name: answers[name]["metrics"] for name in config.baseline_names}
-    oracle = ray.get(evaluator.reach.remote("smoke"))
+    oracle = ray.get(asked.oracle)
     found = index["index"]
     kind = f"{found['kind']} of {found['file']}" if "file" in found else found["kind"]
     found_by = ", ".join(f"{name} {100 * metrics[DECISION_METRIC]:.1f} %" for name, metrics in baselines.items())

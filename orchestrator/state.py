@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from data.interrupt import Interrupt
 from data.preflight.check import Check
@@ -14,6 +14,7 @@ from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.timeline import Timeline
+from orchestrator.tracking.trackers import Tracking
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +68,26 @@ class Measured:
     oracle: Mapping[str, float]
     checks: tuple[Check, ...]
     """Every check of the preflight, those that need the index included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """What is there once the run folder is the run's own."""
+
+    measured: Measured
+    tracking: Tracking
+
+
+class Opening(Protocol):
+    """What no trial takes a step without; it is awaited while the processes of the trials start."""
+
+    def is_ready(self) -> bool:
+        """Return whether `open` would not wait."""
+        ...
+
+    def open(self) -> Opened:
+        """Wait for it; the same at every call. PreflightError when a check fails."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -192,22 +192,26 @@ class Evaluator:
             for name, latency in found.items()
         }
 
-    def baselines(self, query_set: str, *, latency_queries: int = 0) -> dict[str, dict[str, Any]]:
+    def baselines(
+        self, query_set: str, *, latency_queries: int = 0, time_predictions: bool = True
+    ) -> dict[str, dict[str, Any]]:
         """Evaluate every baseline that needs no training on a query set, through the same path as a model.
 
         Returns:
-            By name what `evaluate` returns, with `predict_ms` (T,), the timed predictions of single queries, and
-            `chosen`, what was chosen on validation windows.
+            By name what `evaluate` returns, and `chosen`, what was chosen on validation windows. With
+            `time_predictions` also `predict_ms` (T,), the timed predictions of single queries, and their percentile.
         """
         queries = self._query_set(query_set)
         answers = {}
         for name in self._entries:
             fitted = self._fitted(name)
             context = np.asarray(self._corpus.vectors[queries.context], dtype=np.float32)  # (Q, L, D)
-            timed = _timed_alone(fitted.predict, context)
             answer = self.evaluate(name, query_set, fitted.predict(context), latency_queries=latency_queries)
-            answer["metrics"]["predict_p95_ms"] = timed.p95_ms
-            answers[name] = {**answer, "predict_ms": timed.samples_ms.astype(np.float32), "chosen": fitted.chosen}
+            if time_predictions:
+                timed = _timed_alone(fitted.predict, context)
+                answer["metrics"]["predict_p95_ms"] = timed.p95_ms
+                answer["predict_ms"] = timed.samples_ms.astype(np.float32)
+            answers[name] = {**answer, "chosen": fitted.chosen}
         if self._reranker is not None:
             prior = self._prior_only(queries, self._reranker, latency_queries)
             answers[PRIOR_ONLY] = {**prior, "predict_ms": np.zeros(1, np.float32), "chosen": {}}

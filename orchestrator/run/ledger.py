@@ -28,7 +28,7 @@ KIND = "run"
 MADE = (
     *("config.yaml", "manifest.json", "preflight.json", "queries.npz", "decisions.jsonl", "timeline.json", "ray.log"),
     *("results.json", "comparison.md", "comparison.csv", "comparison.html", "comparison.tex", "report.html"),
-    *("search.json", "live.html", "tensorboard", "wandb", "variants", "best", ".best", "ray", "mirror.json"),
+    *("search.json", "live.html", "tensorboard", "wandb", "variants", "best", ".best", "mirror.json"),
 )
 """All that a run makes in its folder; only this is ever removed with an old run."""
 

@@ -30,8 +30,8 @@ NOTE = "mirror.json"
 EVERY_S = 5.0
 _STATE = "last.pt"
 _PROBE = "next-vector.tmp"  # by this name it is no part of a copy
-_NOT_COPIED = (NOTE, ".best", "ray")
-"""Our own note; what is just being made; what Tune keeps and no relaunch reads."""
+_NOT_COPIED = (NOTE, ".best")
+"""Our own note; what is just being made."""
 _BLOCK = 8 << 20
 
 

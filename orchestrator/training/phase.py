@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
@@ -17,10 +20,9 @@ from orchestrator.run.ledger import Ledger, TrialEnd
 from orchestrator.run.records import missing_evidence
 from orchestrator.screen.live import LivePage
 from orchestrator.screen.monitor import Monitor
-from orchestrator.state import Measured, Prepared, Session, Started, Trained
+from orchestrator.state import Opening, Prepared, Session, Started, Trained
 from orchestrator.tracking.gauges import Gauges
 from orchestrator.tracking.listeners import Listeners
-from orchestrator.tracking.trackers import Tracking
 from orchestrator.training.halving import end_worse_halves
 from orchestrator.training.retries import Retries
 from orchestrator.training.scheduler import EvaluatorQuestions, GateScheduler
@@ -33,16 +35,16 @@ from orchestrator.trials.telling import told
 def train_all(
     prepared: Prepared,
     started: Started,
-    measured: Measured,
+    opening: Opening,
     finals: FinalEvaluations,
     session: Session,
-    *,
-    tracking: Tracking,
 ) -> Trained:
-    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
+    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve.
+
+    The processes of a new run's trials start at once, and its first steps wait for the `opening`.
+    """
     config, ledger = prepared.config, prepared.ledger
     trials = config.trials
-    rules = {name: config.stop_rules(trial.variant, measured.baselines) for name, trial in trials.items()}
     stages: Sequence[Sequence[str]] = config.stages or [list(config.resolved_variants)]
     monitor = Monitor(
         session.stream,
@@ -50,16 +52,29 @@ def train_all(
         costs=epoch_costs(prepared),
         slots=started.admission.slots,
     )
-    with monitor, LivePage(ledger.path, config.name, monitor.views, measured.baselines) as page:
-        monitor.on_change = page.change
-        questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
-        listeners = Listeners(monitor, tracking, Gauges(config))
-        scheduler = GateScheduler(ledger, rules, listeners, questions, Spending(config, ledger))
-        fail_without_evidence(ledger, trials, monitor)
-        scheduler.replay()
-        for name in trials:
-            folder, end = ledger.variant(name), ledger.verdict_of(name)
-            monitor.restored(name, folder.records(), end, earlier=name not in session.timeline.trials)
+    questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
+    scheduler = GateScheduler(ledger, trials, questions, Spending(config, ledger))
+    with ExitStack() as shown, _folder_of_tune() as kept_by_tune:
+
+        def open_judge() -> None:
+            opened = opening.open()
+            shown.enter_context(monitor)
+            page = shown.enter_context(LivePage(ledger.path, config.name, monitor.views, opened.measured.baselines))
+            monitor.on_change = page.change
+            fail_without_evidence(ledger, trials, monitor)
+            rules = {name: config.stop_rules(one.variant, opened.measured.baselines) for name, one in trials.items()}
+            scheduler.open(rules, Listeners(monitor, opened.tracking, Gauges(config)))
+            for name in trials:
+                folder, end = ledger.variant(name), ledger.verdict_of(name)
+                monitor.restored(name, folder.records(), end, earlier=name not in session.timeline.trials)
+
+        def every_turn() -> None:
+            session.interrupt.check()
+            if not scheduler.is_open and opening.is_ready():
+                open_judge()
+
+        if ledger.is_claimed():  # what is left to train is known only then
+            open_judge()
         retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
         for number, stage in enumerate(stages, start=1):
             order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
@@ -67,7 +82,16 @@ def train_all(
                 scheduler.pause_at(rung)
                 ready = [name for name in order if may_train(ledger, name, rung)]
                 while ready:
-                    bookkeeper = _bookkeeper(prepared, session, monitor, scheduler, retries)
+                    bookkeeper = Bookkeeper(
+                        ledger,
+                        session.timeline,
+                        monitor,
+                        judge=scheduler,
+                        retries=retries,
+                        every_turn=every_turn,
+                        told=told,
+                        silence_warning_s=config.resources.silence_warning_s,
+                    )
                     run_trials(
                         ready,
                         {name: trial_setup(prepared, started, trials[name]) for name in ready},
@@ -76,8 +100,10 @@ def train_all(
                         scheduler=scheduler,
                         bookkeeper=bookkeeper,
                         experiment=config.name,
-                        storage=(ledger.path / "ray" / f"stage{number}-{rung or 'end'}").resolve(),
+                        storage=Path(kept_by_tune) / f"stage{number}-{rung or 'end'}",
                     )
+                    if not scheduler.is_open:  # none of them could start
+                        open_judge()
                     ready = bookkeeper.to_start_again
                 if rung is not None:
                     end_worse_halves(prepared, scheduler, rung)
@@ -87,6 +113,11 @@ def train_all(
                 break
     unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
     return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
+
+
+def _folder_of_tune() -> TemporaryDirectory[str]:
+    """Return a folder for what Tune writes of its own accord, which nothing reads after the phase."""
+    return TemporaryDirectory(prefix="next-vector-tune-", ignore_cleanup_errors=True)
 
 
 def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor) -> None:
@@ -110,21 +141,6 @@ def may_train(ledger: Ledger, name: str, rung: int | None) -> bool:
         return rung is None and end.ending.survived and not folder.predictions.is_file()
     history = folder.history()
     return rung is None or not history or history[-1].epoch < rung
-
-
-def _bookkeeper(
-    prepared: Prepared, session: Session, monitor: Monitor, scheduler: GateScheduler, retries: Retries
-) -> Bookkeeper:
-    return Bookkeeper(
-        prepared.ledger,
-        session.timeline,
-        monitor,
-        judge=scheduler,
-        retries=retries,
-        check_interrupt=session.interrupt.check,
-        told=told,
-        silence_warning_s=prepared.config.resources.silence_warning_s,
-    )
 
 
 def by_cost(prepared: Prepared) -> list[str]:

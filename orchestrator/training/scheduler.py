@@ -7,7 +7,7 @@ worker group and with Ray 2.60 leaves its placement group behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import ray
@@ -19,7 +19,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from orchestrator.gates import Epoch, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger, epoch_of
 from orchestrator.run.records import keep_epoch, keep_last, keep_predictions, keep_smoke
-from orchestrator.tracking.listeners import Listener
+from orchestrator.tracking.listeners import Listener, Listeners
 from orchestrator.training.spending import Spending
 from orchestrator.trials.setup import Verdict, files_of, from_report
 from orchestrator.trials.verdicts import answer
@@ -36,25 +36,26 @@ class SmokeQuestions(Protocol):
 
 
 class GateScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Writes and judges every reported epoch and answers it."""
+    """Writes and judges every reported epoch and answers it.
+
+    Until it is opened no trial is answered, and so none takes a step: their processes start while index and baselines
+    are measured, which the rules are about.
+    """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        rules: Mapping[str, StopRules],
-        listener: Listener,
-        questions: SmokeQuestions,
-        spending: Spending | None = None,
+        self, ledger: Ledger, names: Iterable[str], questions: SmokeQuestions, spending: Spending | None = None
     ) -> None:
         super().__init__()
         self._ledger = ledger
-        self._rules = rules
-        self._listener = listener
         self._questions = questions
         self._spending = spending
-        self._history: dict[str, list[Epoch]] = {name: [] for name in rules}
+        self._rules: Mapping[str, StopRules] = {}
+        self._listener: Listener = Listeners()
+        self._history: dict[str, list[Epoch]] = {name: [] for name in names}
         self._verdicts: dict[str, Verdict] = {}
-        self._recorded: dict[str, set[tuple[int, str]]] = {name: set() for name in rules}  # by earlier launches
+        self._recorded: dict[str, set[tuple[int, str]]] = {}  # by earlier launches
+        self._waiting: list[tuple[str, str]] = []  # trials and their questions from before the opening
+        self._held: list[tuple[str, TrialDecision]] = []  # ends of trials that could not start, from before it too
         self._given_up: set[str] = set()
         self._pause_at: int | None = None
         self.num_judged = 0
@@ -63,7 +64,21 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         """Give Tune's pickle nothing: the run is restored from the ledger."""
         return {}
 
-    def replay(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Return whether the rules are known."""
+        return bool(self._rules)
+
+    def open(self, rules: Mapping[str, StopRules], listener: Listener) -> None:
+        """Judge from here on by these rules, and answer the trials that wait."""
+        self._rules, self._listener = rules, listener
+        self._replay()
+        for name, decision in self._held:
+            self._record(name, [decision])
+        for name, report in self._waiting:
+            answer(report, self._standing(name))
+
+    def _replay(self) -> None:
         """Take in what the run folder holds, and decide what a crash left undecided."""
         for name in self._rules:
             self._recorded[name] = recorded = self._ledger.recorded_rules(name)
@@ -100,8 +115,11 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._given_up.add(name)
 
     def end(self, name: str, decision: TrialDecision) -> None:
-        """Record an end that no report of the trial itself called for."""
-        self._record(name, [decision])
+        """Record an end that no report of the trial itself called for; before the opening there is no folder for it."""
+        if self.is_open:
+            self._record(name, [decision])
+        else:
+            self._held.append((name, decision))
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         """Return the next trial to start; one that broke off too often, or after its end, is not started again."""
@@ -117,6 +135,9 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             files = {file: ray.get(reference) for file, reference in files_of(result).items()}
         except RayError:
             # The files went with the trial's process: nobody waits for an answer, and Tune is about to say so.
+            return str(TrialScheduler.CONTINUE)
+        if not self.is_open:
+            self._waiting.append((trial.config["trial"], result["report"]))
             return str(TrialScheduler.CONTINUE)
         # Outside: an evaluator that is gone ends the run, where a trial without an answer would wait for ever.
         verdict = self.take(trial.config["trial"], result, files)
@@ -134,7 +155,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             return None
         folder, verdict = self._ledger.variant(name), self._verdicts.get(name, "continue")
         if not record:
-            return "ended" if self.is_paused(name) else verdict
+            return self._standing(name)
         if verdict == "survived" and "predicted" in record:
             keep_predictions(folder, record["predicted"], files["predictions.npy"])
         if verdict != "continue":
@@ -147,6 +168,10 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._listener.epoch(name, record)
         if not self._history[name] or record["epoch"] > self._history[name][-1].epoch:
             self._judge(name, record)
+        return self._standing(name)
+
+    def _standing(self, name: str) -> Verdict:
+        """Return what a trial that begins is told."""
         return "ended" if self.is_paused(name) else self._verdicts.get(name, "continue")
 
     def _timed_again(self, name: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,10 @@ _GROUP_RESOURCES = {"CPU": 0.0, "node:__internal_head__": 0.001}
 class Judge(Protocol):
     """What the bookkeeper asks and tells the judge."""
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether it answers already."""
+
     def is_paused(self, name: str) -> bool:
         """Return whether a trial returned to be compared."""
 
@@ -59,13 +63,13 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
         *,
         judge: Judge,
         retries: Retries,
-        check_interrupt: Callable[[], None],
+        every_turn: Callable[[], None],
         told: Callable[[str], Progress | None],
         silence_warning_s: float,
     ) -> None:
         self._ledger, self._timeline, self._monitor = ledger, timeline, monitor
         self._judge, self._retries = judge, retries
-        self._check_interrupt = check_interrupt
+        self._every_turn = every_turn
         self._told = told
         self._seen: set[tuple[str, int]] = set()
         self._nodes: dict[str, str | None] = {}  # where each trial last reported from
@@ -82,8 +86,10 @@ class Bookkeeper(tune.Callback):  # type: ignore[misc]
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Tune's loop turned: when no trial has reported for long, say who holds what, so that a hang is no riddle."""
-        self._check_interrupt()
+        self._every_turn()
         self._ask_for_progress()
+        if not self._judge.is_open:
+            self._heard = time.monotonic()  # the trials wait for an index, which may take its time
         if time.monotonic() - self._heard < self._silence_warning_s:
             return
         self._heard = time.monotonic()

@@ -108,15 +108,13 @@ def train(setup: TrialSetup, *, orders: Any, report: Report, rank: int, num_work
     started = time.time()
     trial = Trial(setup, rank, num_workers, device)
     last_epoch = trial.resume()
-    # An attempt before this one may have been over, and died while it predicted: an empty record asks the judge.
-    verdict: Verdict = "continue" if last_epoch is None else trial.agreed(report({}, {}))
-    if verdict == "continue":
-        # The evaluator answers in order: once it does, its index and the baselines' figures are there.
-        ray.get(setup.evaluator.ready.remote())
-        if last_epoch is None and setup.line is not None:
-            began = time.time()
-            record, files = trial.start()
-            verdict = trial.agreed(report({**record, "started_at": started, "first_epoch_at": began}, files))
+    # An empty record asks the judge, who answers once the index and the baselines' figures are there. An attempt before
+    # this one may have been over, and died while it predicted.
+    verdict = trial.agreed(report({}, {}))
+    if verdict == "continue" and last_epoch is None and setup.line is not None:
+        began = time.time()
+        record, files = trial.start()
+        verdict = trial.agreed(report({**record, "started_at": started, "first_epoch_at": began}, files))
     if verdict == "continue":
         first_epoch = (last_epoch or 0) + 1
         epochs = range(first_epoch, setup.training.epochs + 1)

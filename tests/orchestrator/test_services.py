@@ -74,9 +74,8 @@ def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, mo
 
 
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
-    return services.measure(
-        prepared, Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None), session
-    )
+    started = Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None)
+    return services.measure(prepared, services.ask(prepared, started), session)
 
 
 def test_the_configured_baselines_and_the_oracle_are_measured_and_shown(prepared_from: Any) -> None:
@@ -95,4 +94,29 @@ def test_an_evaluator_that_imported_torch_is_refused(prepared_from: Any) -> None
     ready = {"index": {"kind": "flat"}, "torch_imported": True, "index_builds": 1, "build_s": 0.5}
     prepared = prepared_from(EXPERIMENT.replace("[context_mean]", '[context_mean, "others:predict"]'))
     with pytest.raises(UserError, match=r"must not share a process with FAISS, got one that does among others:predict"):
-        measured_by(SimpleNamespace(ready=remote(ready)), prepared, Session(stream=io.StringIO()))
+        measured_by(
+            SimpleNamespace(ready=remote(ready), baselines=remote({}), reach=remote({})),
+            prepared,
+            Session(stream=io.StringIO()),
+        )
+
+
+@pytest.mark.parametrize(
+    ("gate", "timed"),
+    [
+        ("p95_ms <= 2.0", 0),
+        ("novel.r@5 >= baseline.context_mean", 0),
+        ("p95_ms <= 1.5 * baseline.context_mean", 300),
+    ],
+)
+def test_baselines_are_timed_where_a_smoke_gate_names_their_latency(prepared_from: Any, gate: str, timed: int) -> None:
+    asked: dict[str, Any] = {}
+    evaluator: Any = SimpleNamespace(
+        ready=remote({}),
+        baselines=SimpleNamespace(remote=lambda query_set, **options: asked.update(options)),
+        reach=remote({}),
+    )
+    experiment = EXPERIMENT.replace("{epochs: [2]}", "{epochs: [2], latency_queries: 300}")
+    prepared = prepared_from(f"{experiment}gates: {{smoke: [{{epoch: 2, prune_unless: ['{gate}']}}]}}\n")
+    services.ask(prepared, Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None))
+    assert asked == {"latency_queries": timed, "time_predictions": False}

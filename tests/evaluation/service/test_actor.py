@@ -95,6 +95,13 @@ def test_baselines_go_through_the_same_path(evaluator, folder, query_sets):
     last = np.asarray(payloads.open_payload(folder).vectors[query_sets[1].windows[:, -2]])
     np.testing.assert_array_equal(answers["last_vector"]["ranks"], evaluator.evaluate("x", "final", last)["ranks"])
     assert answers["context_mean"]["metrics"]["p95_ms"] > 0
+    assert answers["context_mean"]["metrics"]["predict_p95_ms"] > 0 and len(answers["context_mean"]["predict_ms"]) > 0
+
+
+def test_predictions_of_baselines_are_not_timed_unless_asked_for(evaluator):
+    answers = evaluator.baselines("smoke", time_predictions=False)
+    assert "predict_ms" not in answers["last_vector"]
+    assert "predict_p95_ms" not in answers["last_vector"]["metrics"]
 
 
 def test_latency_is_timed_on_single_queries_with_intervals(evaluator, folder, query_sets):

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from data.io import append_json_line, write_bytes
 from evaluation.ending import Ending
 from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended
-from orchestrator.state import Measured, Prepared, Session, Started
+from orchestrator.state import Measured, Opened, Prepared, Session, Started
 from orchestrator.tracking.trackers import Tracking
 from orchestrator.training import phase
 from orchestrator.training.phase import train_all
@@ -20,6 +20,21 @@ from orchestrator.training.suggestions import train_generations
 
 WHOLE = b"weights\nsha256 " + hashlib.sha256(b"weights").hexdigest().encode()
 """A checkpoint that ends with its hash."""
+
+
+class OpenDoor:
+    """Index and baselines that are there, if `answered`, and find nothing."""
+
+    def __init__(self, on_open: Callable[[], None] = lambda: None) -> None:
+        self.answered, self.on_open = True, on_open
+
+    def is_ready(self) -> bool:
+        return self.answered
+
+    def open(self) -> Opened:
+        self.on_open()
+        measured = Measured(index={}, baselines={}, oracle={}, checks=())
+        return Opened(measured=measured, tracking=Tracking([], print))
 
 
 class Rounds:
@@ -49,9 +64,7 @@ class Rounds:
     def train(self) -> dict[str, tuple[Ending, int]]:
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders={})
-        measured = Measured(index={}, baselines={}, oracle={}, checks=())
         session = Session(stream=io.StringIO())
-        tracking = Tracking([], print)
-        train = partial(train_all, started=started, measured=measured, finals=None, session=session, tracking=tracking)
+        train = partial(train_all, started=started, opening=OpenDoor(), finals=None, session=session)
         _, trained = train_generations(self.prepared, train, session.say)
         return {name: (end.ending, end.epoch) for name, end in trained.ends.items()}

@@ -37,7 +37,7 @@ def test_the_worse_half_ends_and_a_missing_score_is_the_worst(scores: dict[str, 
 @pytest.fixture
 def rounds(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> Rounds:
     prepared = prepared_from(EXPERIMENT)
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     return Rounds(prepared, monkeypatch, SCORES)
 
 
@@ -93,7 +93,7 @@ def test_with_seeds_the_settings_are_compared_by_their_means_and_end_under_every
     prepared_from: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepared_from(EXPERIMENT.replace("samples: 4", "samples: 2") + "seeds: [7, 8]\n")
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     # The means are 0.30 and 0.35, though the best trial is one of the first setting.
     scores = {"mamba_s.1@7": 0.5, "mamba_s.1@8": 0.1, "mamba_s.2@7": 0.4, "mamba_s.2@8": 0.3}
     rounds = Rounds(prepared, monkeypatch, scores)
@@ -110,7 +110,7 @@ def test_settings_of_which_a_rule_ended_a_seed_are_the_worst(
     prepared_from: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepared_from(EXPERIMENT.replace("samples: 4", "samples: 2") + "seeds: [7, 8]\n")
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     prepared.ledger.record("mamba_s.1@8", ended(Ending.DIVERGED, 1, "the loss is finite", "nan"))
     scores = {"mamba_s.1@7": 0.9, "mamba_s.2@7": 0.1, "mamba_s.2@8": 0.1}
     ends = Rounds(prepared, monkeypatch, scores).train()

@@ -12,11 +12,10 @@ from evaluation.ending import Ending
 from orchestrator.cluster.admission import Admission
 from orchestrator.gates import ended
 from orchestrator.run.ledger import VariantFolder
-from orchestrator.state import Measured, Prepared, Session, Started, Trained
-from orchestrator.tracking.trackers import Tracking
+from orchestrator.state import Prepared, Session, Started, Trained
 from orchestrator.training import phase
 from orchestrator.training.phase import train_all
-from tests.orchestrator.training.rounds import WHOLE
+from tests.orchestrator.training.rounds import WHOLE, OpenDoor
 
 EXPERIMENT = """
 name: staged
@@ -54,7 +53,7 @@ class Stages:
             self.ledger.record(name, ended(Ending.FINISHED, 20, "epoch == 20", ""))
             write_bytes(self.ledger.variant(name).predictions, b"")
 
-    def train(self, r_at_5: float | None, **others: float) -> Trained:
+    def train(self, r_at_5: float | None, *, door: OpenDoor | None = None, **others: float) -> Trained:
         """Train when every survivor has this R@5 at the end, None for an evaluation that raises."""
 
         def variant(name: str, ends: Any) -> Any:
@@ -66,15 +65,13 @@ class Stages:
         finals: Any = SimpleNamespace(baselines={"last_vector": result(0.1)}, variant=variant)
         admission = Admission(device="cpu", slots=2, cpus_per_worker=1, gpus_per_worker=0.0, arithmetic="")
         started = Started(admission=admission, evaluator=None, windows=None, line=None, orders=None)
-        measured = Measured(index={}, baselines={}, oracle={}, checks=())
-        session = Session(stream=io.StringIO())
-        return train_all(self.prepared, started, measured, finals, session, tracking=Tracking([], print))
+        return train_all(self.prepared, started, door or OpenDoor(), finals, Session(stream=io.StringIO()))
 
 
 @pytest.fixture
 def stages(prepared_from: Any, monkeypatch: pytest.MonkeyPatch) -> Stages:
     prepared = prepared_from(EXPERIMENT)
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     return Stages(prepared, monkeypatch)
 
 
@@ -98,6 +95,27 @@ def test_a_stage_that_was_not_started_starts_once_the_first_one_passes(stages: S
     ends = stages.train(0.5).ends
     assert stages.started == [["mamba_s"], ["amn", "mamba_h"]]
     assert {end.ending for end in ends.values()} == {Ending.FINISHED}
+
+
+def test_the_processes_of_a_new_run_start_before_the_index_is_there(
+    prepared_from: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = Stages(prepared_from(EXPERIMENT), monkeypatch)
+    door = OpenDoor()
+    door.answered = False
+    seen: list[bool] = []
+
+    def run_trials(names: Sequence[str], *_: Any, scheduler: Any, bookkeeper: Any, **__: Any) -> None:
+        for answered in (False, True):
+            door.answered = answered
+            bookkeeper.on_step_begin(0, [])
+            seen.append(scheduler.is_open)
+        stages._finish(names)
+
+    monkeypatch.setattr(phase, "run_trials", run_trials)
+    door.on_open = lambda: stages.ledger.open({}, {})
+    stages.train(0.5, door=door)
+    assert seen == [False, True, True, True]  # the second stage of the run begins with an open judge
 
 
 def test_what_could_not_be_started_is_started_again_before_the_next_stage(
@@ -132,7 +150,7 @@ variants: {mamba_s: {}, mamba_h: {}, amn: {}}
 stages: [[amn], [mamba_s], [mamba_h]]
 gates: {success_if: ["r@5 >= 1.5 * baseline.amn"]}
 """)
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     stages = Stages(prepared, monkeypatch)
     stages.train(r_at_5, amn=0.2)
     assert stages.started == [["amn"], ["mamba_s"], ["mamba_h"]][:num_stages]

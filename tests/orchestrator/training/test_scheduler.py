@@ -17,6 +17,7 @@ from evaluation.measures.rules import parse_rule
 from orchestrator.gates import EarlyStopping, Gate, StopRules, TrialDecision
 from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
+from orchestrator.training import scheduler as scheduling
 from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials.setup import TrialSetup, to_report
 
@@ -73,9 +74,16 @@ def questions() -> Questions:
     return Questions()
 
 
+def judge(ledger: Ledger, rules: Mapping[str, StopRules], listener: Listener, questions: Questions) -> GateScheduler:
+    """Return a judge that is open."""
+    scheduler = GateScheduler(ledger, rules, questions)
+    scheduler.open(rules, listener)
+    return scheduler
+
+
 @pytest.fixture
 def scheduler(ledger: Ledger, listener: Listener, questions: Questions) -> GateScheduler:
-    return GateScheduler(ledger, {"a": RULES, "b": RULES}, listener, questions)
+    return judge(ledger, {"a": RULES, "b": RULES}, listener, questions)
 
 
 def record(epoch: int, *, r5: float | None = None, mrr: float | None = None, **more: Any) -> dict[str, Any]:
@@ -238,7 +246,7 @@ def test_a_latency_that_fails_is_measured_once_more_before_it_may_prune(
     ledger: Ledger, listener: Listener, questions: Questions
 ) -> None:
     gate = Gate(epoch=1, prune_unless=(parse_rule("p95_ms <= 2"),))
-    scheduler = GateScheduler(ledger, {"a": replace(RULES, gates=(gate,))}, listener, questions)
+    scheduler = judge(ledger, {"a": replace(RULES, gates=(gate,))}, listener, questions)
     assert scheduler.take("a", report(1, smoke={"p95_ms": 5.0}), {}) == "continue"
     assert questions.asked == [("time", "a")]
     assert ledger.variant("a").records()[0]["smoke"] == {"p95_ms": 1.0, "p95_ms_first": 5.0}
@@ -258,9 +266,36 @@ def test_a_pruned_trial_is_asked_why_and_a_passing_one_is_not(
 
 def test_the_judge_alone_knows_the_rules(ledger: Ledger, listener: Listener, questions: Questions) -> None:
     # The same reports under another rule, which no trial has seen, end otherwise.
-    lenient = GateScheduler(ledger, {"a": replace(RULES, gates=())}, listener, questions)
+    lenient = judge(ledger, {"a": replace(RULES, gates=())}, listener, questions)
     assert [lenient.take("a", report(epoch, r5=0.1), {}) for epoch in (1, 2)] == ["continue", "continue"]
     assert "rules" not in {field.name for field in fields(TrialSetup)}
+
+
+def test_a_trial_is_answered_once_the_judge_is_open(
+    ledger: Ledger, listener: Listener, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered: list[tuple[str, str]] = []
+    monkeypatch.setattr(scheduling, "answer", lambda number, verdict: answered.append((number, verdict)))
+    written(ledger, "b", record(1), record(2, r5=0.1))
+    scheduler = GateScheduler(ledger, ["a", "b"], questions)
+    for name in ("a", "b"):
+        trial: Any = SimpleNamespace(config={"trial": name})
+        scheduler.on_trial_result(Any, trial, to_report({}, {}, f"question of {name}"))
+    assert answered == []
+    scheduler.open({"a": RULES, "b": RULES}, listener)
+    assert answered == [("question of a", "continue"), ("question of b", "ended")]
+
+
+def test_the_end_of_a_trial_that_could_not_start_is_recorded_at_the_opening(
+    ledger: Ledger, listener: Listener, questions: Questions
+) -> None:
+    scheduler = GateScheduler(ledger, ["a"], questions)
+    scheduler.end("a", cut("fail"))
+    assert ledger.end_of("a") is None
+    scheduler.open({"a": RULES}, listener)
+    assert actions(ledger) == [(2, "fail")]
+    assert listener.heard == [("a", 2, "fail")]
+    assert scheduler.is_over("a")
 
 
 def test_a_decision_names_time_variant_rule_value_limit_and_reason(scheduler: GateScheduler, ledger: Ledger) -> None:
@@ -295,9 +330,7 @@ def cut(action: Any) -> TrialDecision:
 
 
 def relaunched(ledger: Ledger, listener: Listener) -> GateScheduler:
-    scheduler = GateScheduler(ledger, {"a": RULES}, listener, Questions())
-    scheduler.replay()
-    return scheduler
+    return judge(ledger, {"a": RULES}, listener, Questions())
 
 
 def test_a_relaunch_decides_what_a_crash_left_undecided(ledger: Ledger, listener: Listener) -> None:

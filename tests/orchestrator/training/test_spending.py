@@ -88,8 +88,8 @@ def test_a_trial_whose_share_was_spent_is_over_for_the_next_launch(prepared: Pre
     ledger.record("mamba_s.3", ended(Ending.FAILED, 5, "what the trial left is whole", "best.pt is damaged"))
     rules = {name: config.stop_rules(trial.variant, {}) for name, trial in config.trials.items()}
     quiet: Any = SimpleNamespace(decided=lambda name, decision: None)
-    scheduler = GateScheduler(ledger, rules, quiet, quiet, Spending(config, ledger))
-    scheduler.replay()
+    scheduler = GateScheduler(ledger, rules, quiet, Spending(config, ledger))
+    scheduler.open(rules, quiet)
     assert len(scheduler._history["mamba_s.3"]) == 4  # its last epoch is trained and judged again
     assert len(scheduler._history["mamba_s.4"]) == 1
 
@@ -97,7 +97,7 @@ def test_a_trial_whose_share_was_spent_is_over_for_the_next_launch(prepared: Pre
 def test_a_generation_has_the_part_that_its_settings_ask_for(prepared_from: Any) -> None:
     optuna = "sampler: optuna, generation: 2, samples: 4, halving: []"
     prepared = prepared_from(EXPERIMENT.replace("samples: 4, halving: [1]", optuna))
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     trained(prepared, "mamba_s.1", [5.0, 5.0, 5.0])  # of 15 s for each of the four
     trained(prepared, "mamba_s.2", [5.0, 5.0])
     spending = Spending(prepared.config, prepared.ledger)
@@ -106,6 +106,6 @@ def test_a_generation_has_the_part_that_its_settings_ask_for(prepared_from: Any)
 
 def test_without_a_budget_of_seconds_nothing_ends(prepared_from: Any) -> None:
     prepared = prepared_from(EXPERIMENT.replace("seconds: 60", "flops: 1.0e+12"))
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     trained(prepared, "mamba_s.1", [500.0, 500.0])
     assert Spending(prepared.config, prepared.ledger).decide("mamba_s.1") is None

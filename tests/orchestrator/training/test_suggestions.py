@@ -132,7 +132,7 @@ def test_a_search_by_generations_trains_all_of_them(prepared_from: Any, monkeypa
     monkeypatch.setattr(suggestions, "suggest_settings", lambda *_, **__: [{RATE: 2e-4}])
     experiment = EXPERIMENT.replace(", amn: {}", "").replace("samples: 5", "samples: 3, halving: [1, 3]")
     prepared = prepared_from(experiment)
-    prepared.ledger.path.mkdir()
+    prepared.ledger.open({}, {})
     rounds = Rounds(prepared, monkeypatch, {"mamba_s.1": 0.1, "mamba_s.2": 0.4, "mamba_s.3": 0.2})
     assert rounds.train() == {
         "mamba_s.1": (Ending.HALVED, 1),

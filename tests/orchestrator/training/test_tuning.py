@@ -37,19 +37,20 @@ def ledger(tmp_path: Path) -> Ledger:
 class Stage:
     """A bookkeeper with everything it tells."""
 
-    def __init__(self, ledger: Ledger, silence_warning_s: float = 600.0) -> None:
+    def __init__(self, ledger: Ledger, silence_warning_s: float = 600.0, *, open_judge: bool = True) -> None:
         self.ledger, self.timeline, self.stream = ledger, Timeline(), io.StringIO()
         self.told: dict[str, Progress] = {}
         monitor = Monitor(self.stream, {"a": 4, "b": 4})
-        self.judge = GateScheduler(ledger, {"a": RULES, "b": RULES}, monitor, Mock())
-        self.judge.replay()
+        self.judge = GateScheduler(ledger, ["a", "b"], Mock())
+        if open_judge:
+            self.judge.open({"a": RULES, "b": RULES}, monitor)
         self.keeper = Bookkeeper(
             ledger,
             self.timeline,
             monitor,
             judge=self.judge,
             retries=Retries({"a": 0, "b": 1}),
-            check_interrupt=lambda: None,
+            every_turn=lambda: None,
             told=self.told.get,
             silence_warning_s=silence_warning_s,
         )
@@ -241,6 +242,16 @@ def test_silence_is_told_with_what_is_free(ledger: Ledger, monkeypatch: pytest.M
     clock.now = 179.0
     stage.keeper.on_step_begin(0, [])
     assert stage.stream.getvalue().count("warning") == 2
+
+
+def test_the_wait_for_the_index_is_no_silence(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(tuning, "time", clock)
+    stage = Stage(ledger, silence_warning_s=60.0, open_judge=False)
+    clock.now = 600.0
+    stage.keeper.on_step_begin(0, [])
+    assert stage.stream.getvalue() == ""
 
 
 def test_tunes_pickle_of_the_bookkeeper_holds_nothing(ledger: Ledger) -> None:
