@@ -6,6 +6,7 @@ Each launch costs a Ray start and some torch imports, so the launches are few an
 import hashlib
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,31 +229,6 @@ def test_a_run_that_is_hit_again_and_again_ends_as_if_it_never_was_and_leaves_no
     np.testing.assert_array_equal(predictions(run, "learner"), bare["predictions"])
 
 
-def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_their_own(run, rotation, tmp_path):
-    folder, seed = tmp_path / "seeds", read_json(run / "manifest.json")["seed"]
-    done = launch(rotation, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert figures(records(folder, f"learner@{seed}")) == figures(records(run, "learner"))
-    assert figures(records(folder, f"learner@{seed + 1}")) != figures(records(run, "learner"))
-    rows = {row["variant"]: row for row in read_json(folder / "results.json")["rows"]}
-    found = {one["seed"]: one["novel.r@5"] for one in rows["learner"]["seeds"]}
-    assert found[seed] == next(
-        row["novel.r@5"] for row in read_json(run / "results.json")["rows"] if row["variant"] == "learner"
-    )
-    assert rows["learner"]["novel.r@5"] == pytest.approx(sum(found.values()) / 2)
-    assert [one["status"] for one in rows["frozen"]["seeds"]] == ["PRUNED", "PRUNED"]
-    # The weights in best/ are those of one seed, and the card tells of them.
-    stands = next(one for one in rows["learner"]["seeds"] if one["trial"] == rows["learner"]["trial"])
-    best = folder / "best"
-    assert (best / "best.pt").read_bytes() == (folder / "variants" / stands["trial"] / "best.pt").read_bytes()
-    card = (best / "model_card.md").read_text()
-    assert f"- seed: {stands['seed']}" in card
-    assert re.search(rf"\| novel\.r@5 +\| {100 * stands['novel.r@5']:.1f} %", card)
-    assert "by seed" in done.stdout
-    again = launch(rotation, folder, "--only", "learner,frozen", "--set", f"seeds=[{seed}, {seed + 1}]")
-    assert (again.returncode, "complete since" in again.stdout) == (0, True)
-
-
 OTHERS = """
 import numpy as np
 
@@ -263,25 +239,40 @@ def predict(context):
 def halves(ranks):
     return np.where(ranks > 0, 0.5 ** np.maximum(ranks - 1.0, 0.0), 0.0)
 """
+SEEDS = (3, 4)  # the first is that of the whole run
+SEARCH = "search={samples: 2, halving: [1], space: {training.optimizer.lr: [5.0e-3, 1.0e-6]}}"
 
 
-def test_the_readmes_own_model_runs_reranked_beside_a_baseline_and_a_metric_of_somebody_else(rotation, tmp_path):
-    (tmp_path / "mine.py").write_text((REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0])
-    (tmp_path / "others.py").write_text(OTHERS)
+def typed(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+@pytest.fixture(scope="module")
+def at_once(rotation: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Return the run folder and the command of one launch with all that a person may add.
+
+    Seeds, a search, the README's own model beside one of ours, a reranker, a baseline and a metric of somebody else.
+    """
+    folder = tmp_path_factory.mktemp("at_once")
+    (folder / "mine.py").write_text((REPOSITORY / "README.md").read_text().split("```python\n")[1].split("```")[0])
+    (folder / "others.py").write_text(OTHERS)
     changed = ['variants.gru={"model": "mine:Gru", "hidden": 16}', 'baselines=[last_vector, "others:predict"]']
     changed += ['metrics=["others:halves"]', "gates.smoke=[]", 'gates.success_if=["novel.halves >= baseline.predict"]']
-    changed += ["training.epochs=2", "rerank={}", NO_DROPOUT]
-    run = tmp_path / "run"
-
-    def typed(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-
-    made = command(rotation, run, "--only", "gru,learner", *sets(*changed))
-    done = typed(*made)
+    changed += ["rerank={}", f"seeds={[*SEEDS]}", SEARCH, NO_DROPOUT]
+    made = command(rotation, folder / "run", "--only", "gru,learner", *sets(*changed))
+    done = typed(folder, *made)
     assert done.returncode in {0, 3}, done.stdout + done.stderr
-    assert "Results are reranked" in done.stdout.replace("\n", " ")
-    results = read_json(run / "results.json")
-    rows = {row["variant"]: row for row in results["rows"]}
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder / "run", made
+
+
+@pytest.fixture(scope="module")
+def rows_at_once(at_once: tuple[Path, list[str]]) -> dict[str, dict[str, Any]]:
+    return {row["variant"]: row for row in read_json(at_once[0] / "results.json")["rows"]}
+
+
+def test_the_readmes_own_model_runs_reranked_beside_a_baseline_and_a_metric_of_somebody_else(at_once, rows_at_once):
+    (run, _), rows = at_once, rows_at_once
     assert sorted(rows) == ["gru", "last_vector", "learner", "predict", "prior-only"]
     # Two layers of 16 x 16 with a bias, and three gates of two 16 x 16 matrices with two biases.
     assert rows["gru"]["params"] == 16 * 16 + 16 + 3 * (2 * 16 * 16 + 2 * 16)
@@ -289,40 +280,65 @@ def test_the_readmes_own_model_runs_reranked_beside_a_baseline_and_a_metric_of_s
     assert rows["predict"]["halves"] == pytest.approx(np.where(ranks > 0, 0.5 ** np.maximum(ranks - 1.0, 0), 0).mean())
     assert rows["gru"]["gates"][0]["limit"] == pytest.approx(rows["predict"]["novel.halves"])
     # The chunk after the context stands first, since the reranker knows the corpus' order: nearest vectors do not.
-    smoke = read_json(run / "variants" / "learner" / "smoke_epoch2.json")["metrics"]
+    smoke = read_json(run / "variants" / rows["learner"]["trial"] / "smoke_epoch2.json")["metrics"]
     assert min(rows["learner"]["r@1"], smoke["r@1"]) > 0.9
-    assert results["protocol"]["reranked"]
-    tool, told = [sys.executable, "-m", "evaluation.checkpoint", "--checkpoint"], tmp_path / "told.json"
-    refused = typed(*tool, str(run / "variants/gru/best.pt"))
+    assert read_json(run / "results.json")["protocol"]["reranked"]
+    assert "Results are reranked" in (run.parent / "stdout.txt").read_text().replace("\n", " ")
+
+
+def test_a_checkpoint_of_somebody_elses_model_is_judged_once_it_is_trusted(at_once, rows_at_once, tmp_path):
+    trial, told = at_once[0] / "variants" / rows_at_once["gru"]["trial"], tmp_path / "told.json"
+    tool = [sys.executable, "-m", "evaluation.checkpoint", "--checkpoint", str(trial / "best.pt")]
+    refused = typed(at_once[0].parent, *tool)
     assert refused.stderr.startswith(
         "gate: expected a metric or baseline of this project, got halves, which the run imp"
     )
     trust = [part for path in ("mine:Gru", "others:halves", "others:predict") for part in ("--trust", path)]
-    typed(*tool, str(run / "variants/gru/best.pt"), "--out", str(told), *trust)
-    found = read_json(told)["metrics"]
-    for name in ("r@1", "r@5", "contain@50", "novel.r@5", "novel.halves"):
-        assert found[name] == pytest.approx(rows["gru"][name]), name
+    typed(at_once[0].parent, *tool, "--out", str(told), *trust)
+    found, expected = read_json(told)["metrics"], read_json(trial / "final.json")["metrics"]
+    for name in ("cosine", "r@1", "r@5", "contain@50", "novel.r@5", "novel.halves"):
+        assert found[name] == pytest.approx(expected[name]), name
+
+
+def test_a_run_goes_on_only_with_the_model_it_began_with(at_once, tmp_path):
+    run, made = at_once
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    (moved / "results.json").unlink()
+    for name in ("mine.py", "others.py"):
+        shutil.copy(run.parent / name, tmp_path)
     (tmp_path / "mine.py").write_text("# changed\n" + (tmp_path / "mine.py").read_text())
-    (run / "results.json").unlink()
-    again = typed(*made)
+    again = typed(tmp_path, *(str(moved) if part == str(run) else part for part in made))
     assert (again.returncode, "expected the run's own imported (sha256" in again.stderr) == (2, True)
 
 
-def test_a_search_tries_the_same_draws_halves_them_and_its_winner_is_like_a_run_of_its_own(run, rotation, tmp_path):
-    folder = tmp_path / "search"
-    space = "{training.optimizer.lr: [5.0e-3, 1.0e-6, 2.0e-6, 3.0e-6]}"
-    changed = ("gates.smoke=[]", f"search={{samples: 4, halving: [1, 2], space: {space}}}")
-    done = launch(rotation, folder, "--only", "learner", *sets(*changed))
-    assert done.returncode == 0, done.stdout + done.stderr
-    (row, *_) = read_json(folder / "results.json")["rows"]
-    told = [(one["trial"], one["status"], one["epochs"]) for one in row["search"]]
-    assert told[0] == ("learner.1", "FINISHED", 4)
-    assert sorted(one[1:] for one in told[1:]) == [("HALVED", 1), ("HALVED", 1), ("HALVED", 2)]
-    assert (row["trial"], row["status"]) == ("learner.1", "FINISHED")
-    # The epochs of all four: 4 + 1 + 1 + 2, each of as many windows.
-    assert row["windows_seen"] == 2 * records(folder, "learner.1")[-1]["windows_seen"]
-    assert "chosen" in done.stdout
-    assert figures(records(folder, "learner.1")) == figures(records(run, "learner"))
-    assert row["novel.r@5"] == next(
-        one["novel.r@5"] for one in read_json(run / "results.json")["rows"] if one["variant"] == "learner"
-    )
+def test_a_row_of_two_seeds_is_the_mean_of_trials_that_are_each_like_a_run_of_their_own(run, at_once, rows_at_once):
+    folder, row = at_once[0], rows_at_once["learner"]
+    own, other = (f"learner.1@{seed}" for seed in SEEDS)
+    assert figures(records(folder, own)) == figures(records(run, "learner"))
+    assert figures(records(folder, other)) != figures(records(run, "learner"))
+    np.testing.assert_array_equal(predictions(folder, own), predictions(run, "learner"))
+    assert [one["seed"] for one in row["seeds"]] == [*SEEDS]
+    cosines = [read_json(folder / "variants" / trial / "final.json")["metrics"]["cosine"] for trial in (own, other)]
+    assert cosines[0] != cosines[1] and row["cosine"] == pytest.approx(sum(cosines) / 2)
+    # The weights in best/ are those of one seed, and the card tells of them.
+    best, winner = folder / "best", rows_at_once[read_json(folder / "results.json")["best"]]
+    stands = next(one for one in winner["seeds"] if one["trial"] == winner["trial"])
+    assert (best / "best.pt").read_bytes() == (folder / "variants" / stands["trial"] / "best.pt").read_bytes()
+    card = (best / "model_card.md").read_text()
+    assert f"- seed: {stands['seed']}" in card
+    assert re.search(rf"\| novel\.r@5 +\| {100 * stands['novel.r@5']:.1f} %", card)
+    assert "by seed" in (folder.parent / "stdout.txt").read_text()
+
+
+def test_a_search_tries_the_same_draws_halves_them_and_chooses_one_for_all_seeds(at_once, rows_at_once):
+    folder, row = at_once[0], rows_at_once["learner"]
+    told = {one["trial"]: (one["status"], one["epochs"]) for one in row["search"]}
+    assert told == {
+        **{f"learner.1@{seed}": ("FINISHED", 4) for seed in SEEDS},
+        **{f"learner.2@{seed}": ("HALVED", 1) for seed in SEEDS},
+    }
+    assert row["trial"] in {f"learner.1@{seed}" for seed in SEEDS}
+    # The epochs of both settings under both seeds, 2 * (4 + 1), each of as many windows.
+    assert row["windows_seen"] == 10 * records(folder, row["trial"])[0]["windows_seen"]
+    assert "chosen" in (folder.parent / "stdout.txt").read_text()

@@ -42,6 +42,22 @@ from tests.servers import free_ports
 
 pytestmark = pytest.mark.ray  # the first test is part of `make test`
 RAY = Path(sys.executable).parent / "ray"
+COUNT = """
+import sys, time, ray
+
+until = time.monotonic() + 90
+while True:  # until there is a head
+    try:
+        ray.init(sys.argv[1], logging_level=40)
+        break
+    except Exception:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.5)
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+    assert time.monotonic() < until
+    time.sleep(0.5)
+"""
 
 
 def without_ray() -> dict[str, str]:
@@ -110,15 +126,9 @@ class Cluster:
 
     def wait(self, num_nodes: int) -> None:
         """Return once so many nodes live."""
-        count = f"import ray; ray.init('{self.address}', logging_level=40); "
-        count += "print(sum(node['Alive'] for node in ray.nodes()))"
-        for _ in range(60):
-            done = self.run([sys.executable, "-c", count], cwd="/")
-            if done.stdout.strip().splitlines()[-1:] == [str(num_nodes)]:
-                return
-            time.sleep(1)
+        done = self.run([sys.executable, "-c", COUNT, self.address, str(num_nodes)], cwd="/")
         logs = "".join(path.read_text(errors="replace") for path in self._folder.glob("*.log"))
-        raise AssertionError(f"no {num_nodes} nodes: {done.stdout} {done.stderr} {logs}")
+        assert done.returncode == 0, f"no {num_nodes} nodes: {done.stdout} {done.stderr} {logs}"
 
     def run(self, command: list[str], without: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**self.environment, **options.pop("env", {})}
@@ -171,15 +181,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
     made.close()
 
 
-def test_groups_over_two_nodes_of_which_one_sees_nothing_of_ours_train_as_one_worker_and_give_their_slots_back(
+def test_a_group_over_two_nodes_of_which_one_sees_nothing_of_ours_trains_as_one_worker(
     cluster: Cluster, experiment: Path, hidden: Path, whole_run: Path
 ) -> None:
-    run, groups = hidden / "group", [f"variants.{name}.training.workers=2" for name in ("frozen", "learner")]
-    # The more epochs, the earlier it starts: frozen is pruned before learner begins.
-    wanted = sets(*groups, "variants.frozen.training.epochs=6", NO_DROPOUT)
-    done = cluster.run(command(experiment, run, "--address", cluster.address, *wanted), cwd=REPOSITORY)
+    run, wanted = hidden / "group", sets("training.workers=2", NO_DROPOUT)
+    typed = command(experiment, run, "--address", cluster.address, "--only", "learner", *wanted)
+    done = cluster.run(typed, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [record["epoch"] for record in records(run, "frozen")] == [1, 2]
     # Without the last figure, a recall: the rank of one target of fifty may change by one.
     both = [np.array(figures(records(folder, "learner")))[:, :-1] for folder in (run, whole_run)]
     np.testing.assert_allclose(*both, rtol=1e-3)
@@ -187,8 +195,22 @@ def test_groups_over_two_nodes_of_which_one_sees_nothing_of_ours_train_as_one_wo
     np.testing.assert_allclose(*predicted, atol=1e-2)
     timeline = read_json(run / "timeline.json")
     assert (timeline["slots"], timeline["placement_groups_left"]) == (1, 0)
-    assert timeline["trials"]["learner"]["first_step_s"] > timeline["trials"]["frozen"]["last_report_s"]
     assert "TrainController" in (run / "ray.log").read_text()
+
+
+@pytest.mark.cluster
+def test_a_group_gives_its_slot_back_before_the_next_trial_begins(
+    cluster: Cluster, experiment: Path, hidden: Path, whole_run: Path
+) -> None:
+    run = hidden / "groups"
+    # The more epochs, the earlier it starts: frozen is pruned before amn begins.
+    changed = sets("variants.frozen.training.workers=2", "variants.frozen.training.epochs=6", NO_DROPOUT)
+    typed = command(experiment, run, "--address", cluster.address, "--only", "frozen,amn", *changed)
+    done = cluster.run(typed, cwd=REPOSITORY)
+    assert [record["epoch"] for record in records(run, "frozen")] == [1, 2], done.stdout + done.stderr
+    timeline = read_json(run / "timeline.json")
+    assert timeline["placement_groups_left"] == 0
+    assert timeline["trials"]["amn"]["first_step_s"] > timeline["trials"]["frozen"]["last_report_s"]
     assert figures(records(run, "amn")) == figures(records(whole_run, "amn"))
     assert novel(run, "amn") == novel(whole_run, "amn")
 
