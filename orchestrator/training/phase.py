@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import TracebackType
 
 from evaluation.ending import Ending
 from evaluation.measures.rules import Metrics
@@ -39,85 +40,110 @@ def train_all(
     finals: FinalEvaluations,
     session: Session,
 ) -> Trained:
-    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve.
-
-    The processes of a new run's trials start at once, and its first steps wait for the `opening`.
-    """
-    config, ledger = prepared.config, prepared.ledger
-    trials = config.trials
+    """Run every unfinished trial; a later stage only after an earlier one has shown that it can retrieve."""
+    config, ledger, trials = prepared.config, prepared.ledger, prepared.config.trials
     stages: Sequence[Sequence[str]] = config.stages or [list(config.resolved_variants)]
-    monitor = Monitor(
-        session.stream,
-        {name: trial.variant.training.epochs for name, trial in trials.items()},
-        costs=epoch_costs(prepared),
-        slots=started.admission.slots,
-    )
-    questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
-    scheduler = GateScheduler(ledger, trials, questions, Spending(config, ledger))
-    with ExitStack() as shown, _folder_of_tune() as kept_by_tune:
-
-        def open_judge() -> None:
-            opened = opening.open()
-            shown.enter_context(monitor)
-            page = shown.enter_context(LivePage(ledger.path, config.name, monitor.views, opened.measured.baselines))
-            monitor.on_change = page.change
-            fail_without_evidence(ledger, trials, monitor)
-            rules = {name: config.stop_rules(one.variant, opened.measured.baselines) for name, one in trials.items()}
-            scheduler.open(rules, Listeners(monitor, opened.tracking, Gauges(config)))
-            for name in trials:
-                folder, end = ledger.variant(name), ledger.verdict_of(name)
-                monitor.restored(name, folder.records(), end, earlier=name not in session.timeline.trials)
-
-        def every_turn() -> None:
-            session.interrupt.check()
-            if not scheduler.is_open and opening.is_ready():
-                open_judge()
-
-        if ledger.is_claimed():  # what is left to train is known only then
-            open_judge()
-        retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
+    with TrainingPhase(prepared, started, opening, session) as phase:
         for number, stage in enumerate(stages, start=1):
-            order = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
+            names = [name for name in by_cost(prepared) if trials[name].variant.name in stage]
             for rung in (*(config.search.halving if config.search else ()), None):
-                scheduler.pause_at(rung)
-                ready = [name for name in order if may_train(ledger, name, rung)]
-                while ready:
-                    bookkeeper = Bookkeeper(
-                        ledger,
-                        session.timeline,
-                        monitor,
-                        judge=scheduler,
-                        retries=retries,
-                        every_turn=every_turn,
-                        told=told,
-                        silence_warning_s=config.resources.silence_warning_s,
-                    )
-                    run_trials(
-                        ready,
-                        {name: trial_setup(prepared, started, trials[name]) for name in ready},
-                        started.orders,
-                        slots=started.admission.slots,
-                        scheduler=scheduler,
-                        bookkeeper=bookkeeper,
-                        experiment=config.name,
-                        storage=Path(kept_by_tune) / f"stage{number}-{rung or 'end'}",
-                    )
-                    if not scheduler.is_open:  # none of them could start
-                        open_judge()
-                    ready = bookkeeper.to_start_again
+                phase.train(names, rung, f"stage{number}-{rung or 'end'}")
                 if rung is not None:
-                    end_worse_halves(prepared, scheduler, rung)
+                    end_worse_halves(prepared, phase.judge, rung)
             if number < len(stages) and not stage_passed(prepared, finals, stage):
                 later = {name for names in stages[number:] for name in names}
-                _skip_later(ledger, [name for name in trials if trials[name].variant.name in later], number, monitor)
+                waiting = [name for name in trials if trials[name].variant.name in later]
+                _skip_later(ledger, waiting, number, phase.monitor)
                 break
     unknown = TrialEnd(ending=Ending.FAILED, epoch=0, reason="no verdict was recorded")
     return Trained(ends={name: ledger.end_of(name) or unknown for name in trials})
 
 
-def _folder_of_tune() -> TemporaryDirectory[str]:
-    """Return a folder for what Tune writes of its own accord, which nothing reads after the phase."""
-    return TemporaryDirectory(prefix="next-vector-tune-", ignore_cleanup_errors=True)
+class TrainingPhase:
+    """The judge, the monitor and what else the rounds of training share; a context manager around them.
+
+    The processes of a new run's trials start at once. The judge answers them, and the monitor shows them, from the
+    `opening` on.
+    """
+
+    def __init__(self, prepared: Prepared, started: Started, opening: Opening, session: Session) -> None:
+        config, trials = prepared.config, prepared.config.trials
+        self._prepared, self._started, self._opening, self._session = prepared, started, opening, session
+        self.monitor = Monitor(
+            session.stream,
+            {name: trial.variant.training.epochs for name, trial in trials.items()},
+            costs=epoch_costs(prepared),
+            slots=started.admission.slots,
+        )
+        questions = EvaluatorQuestions(started.evaluator, config.smoke.latency_queries)
+        self.judge = GateScheduler(prepared.ledger, trials, questions, Spending(config, prepared.ledger))
+        self._retries = Retries({name: trial.variant.training.max_retries for name, trial in trials.items()})
+        self._open_things = ExitStack()
+
+    def __enter__(self) -> TrainingPhase:
+        # What Tune writes of its own accord; nothing reads it after the phase.
+        folder = TemporaryDirectory(prefix="next-vector-tune-", ignore_cleanup_errors=True)
+        self._folder_of_tune = Path(self._open_things.enter_context(folder))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open_things.__exit__(kind, error, trace)
+
+    def _open(self) -> None:
+        config, ledger, trials = self._prepared.config, self._prepared.ledger, self._prepared.config.trials
+        opened = self._opening.open()
+        baselines = opened.measured.baselines
+        self._open_things.enter_context(self.monitor)
+        page = LivePage(ledger.path, config.name, self.monitor.views, baselines)
+        self.monitor.on_change = self._open_things.enter_context(page).change
+        fail_without_evidence(ledger, trials, self.monitor)
+        self.judge.open(
+            {name: config.stop_rules(trial.variant, baselines) for name, trial in trials.items()},
+            Listeners(self.monitor, opened.tracking, Gauges(config)),
+        )
+        for name in trials:
+            folder, end = ledger.variant(name), ledger.verdict_of(name)
+            self.monitor.restored(name, folder.records(), end, earlier=name not in self._session.timeline.trials)
+
+    def _turn(self) -> None:
+        self._session.interrupt.check()
+        if not self.judge.is_open and self._opening.is_ready():
+            self._open()
+
+    def train(self, names: Sequence[str], rung: int | None, label: str) -> None:
+        """Run those of the named trials that may go on, to their ends or to the epoch at which they are compared."""
+        prepared, started = self._prepared, self._started
+        config, ledger = prepared.config, prepared.ledger
+        if not self.judge.is_open and ledger.is_claimed():  # what is left to train is known only then
+            self._open()
+        self.judge.pause_at(rung)
+        ready = [name for name in names if may_train(ledger, name, rung)]
+        while ready:
+            bookkeeper = Bookkeeper(
+                ledger,
+                self._session.timeline,
+                self.monitor,
+                judge=self.judge,
+                retries=self._retries,
+                every_turn=self._turn,
+                told=told,
+                silence_warning_s=config.resources.silence_warning_s,
+            )
+            run_trials(
+                ready,
+                {name: trial_setup(prepared, started, config.trials[name]) for name in ready},
+                started.orders,
+                slots=started.admission.slots,
+                scheduler=self.judge,
+                bookkeeper=bookkeeper,
+                experiment=config.name,
+                storage=self._folder_of_tune / label,
+            )
+            if not self.judge.is_open:  # none of them could start
+                self._open()
+            ready = bookkeeper.to_start_again
 
 
 def fail_without_evidence(ledger: Ledger, names: Iterable[str], monitor: Monitor) -> None:
