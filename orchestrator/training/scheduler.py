@@ -137,7 +137,8 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
             # The files went with the trial's process: nobody waits for an answer, and Tune is about to say so.
             return str(TrialScheduler.CONTINUE)
         if not self.is_open:
-            self._waiting.append((trial.config["trial"], result["report"]))
+            if from_report(result) is not None:
+                self._waiting.append((trial.config["trial"], result["report"]))
             return str(TrialScheduler.CONTINUE)
         # Outside: an evaluator that is gone ends the run, where a trial without an answer would wait for ever.
         verdict = self.take(trial.config["trial"], result, files)

@@ -281,6 +281,7 @@ def test_a_trial_is_answered_once_the_judge_is_open(
     for name in ("a", "b"):
         trial: Any = SimpleNamespace(config={"trial": name})
         scheduler.on_trial_result(Any, trial, to_report({}, {}, f"question of {name}"))
+        scheduler.on_trial_result(Any, trial, {"done": True})  # as Tune makes it up
     assert answered == []
     scheduler.open({"a": RULES, "b": RULES}, listener)
     assert answered == [("question of a", "continue"), ("question of b", "ended")]
