@@ -114,7 +114,7 @@ def bare(experiment: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     evaluator = Evaluator(
         str(data.payload.path), config.index, questions.sets(), training=training, baselines=config.baselines
     )
-    evaluator.baselines("smoke", latency_queries=config.smoke.latency_queries)
+    evaluator.baselines("smoke", time_predictions=False)
     evaluator.reach("smoke")
     trained = run_bare(experiment, overrides)
     evaluator.baselines("final")
