@@ -38,6 +38,8 @@ DIVERGING = (  # each step multiplies the weights by 1 - 10 * 10: they overflow 
     "variants.diverging={model: mamba_s, d_model: 32, d_state: 16, head_dim: 16, "
     "training: {optimizer: {lr: 10.0, weight_decay: 10.0}}}"
 )
+LEARNER_ALONE = ("variants.frozen.enabled=false", "variants.amn.enabled=false")
+"""What a bare loop need not train where only this variant is looked at."""
 WATCHED = "NEXT_VECTOR_WATCHED"
 TIMEOUT_S = 420
 ORPHAN_S = 10

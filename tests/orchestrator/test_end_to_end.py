@@ -26,6 +26,7 @@ from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, mean
 from tests.benchmarks.bare_loop import run_bare
 from tests.orchestrator.launches import (
     DIVERGING,
+    LEARNER_ALONE,
     NO_DROPOUT,
     REPOSITORY,
     TIMEOUT_S,
@@ -224,7 +225,7 @@ def test_a_run_that_is_hit_again_and_again_ends_as_if_it_never_was_and_leaves_no
     last = begin()
     assert last.kill("ray::RemoteEvaluator")
     assert last.code() == 0, log.read_text()
-    bare = run_bare(str(rotation), (NO_DROPOUT, *changed))["learner"]
+    bare = run_bare(str(rotation), (NO_DROPOUT, *LEARNER_ALONE, *changed))["learner"]
     assert figures(records(run, "learner")) == figures(bare["records"])
     np.testing.assert_array_equal(predictions(run, "learner"), bare["predictions"])
 

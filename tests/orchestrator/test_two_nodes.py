@@ -27,6 +27,7 @@ from data.io import read_json
 from tests.benchmarks.bare_loop import run_bare
 from tests.orchestrator.launches import (
     EPOCHS,
+    LEARNER_ALONE,
     LONG,
     NO_DROPOUT,
     NO_RULES,
@@ -182,17 +183,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, hidden: Path) -> Iterator[
 
 
 def test_a_group_over_two_nodes_of_which_one_sees_nothing_of_ours_trains_as_one_worker(
-    cluster: Cluster, experiment: Path, hidden: Path, whole_run: Path
+    cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
     run, wanted = hidden / "group", sets("training.workers=2", NO_DROPOUT)
     typed = command(experiment, run, "--address", cluster.address, "--only", "learner", *wanted)
     done = cluster.run(typed, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     # Without the last figure, a recall: the rank of one target of fifty may change by one.
-    both = [np.array(figures(records(folder, "learner")))[:, :-1] for folder in (run, whole_run)]
+    bare = run_bare(str(experiment), (NO_DROPOUT, *LEARNER_ALONE))["learner"]
+    both = [np.array(figures(found))[:, :-1] for found in (records(run, "learner"), bare["records"])]
     np.testing.assert_allclose(*both, rtol=1e-3)
-    predicted = [np.load(folder / "variants" / "learner" / "predictions.npy") for folder in (run, whole_run)]
-    np.testing.assert_allclose(*predicted, atol=1e-2)
+    predicted = np.load(run / "variants" / "learner" / "predictions.npy")
+    np.testing.assert_allclose(predicted, bare["predictions"], atol=1e-2)
     timeline = read_json(run / "timeline.json")
     assert (timeline["slots"], timeline["placement_groups_left"]) == (1, 0)
     assert "TrainController" in (run / "ray.log").read_text()
@@ -349,6 +351,6 @@ def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_awa
     found = records(run, "learner")
     assert [line["epoch"] for line in found] == [*range(1, epochs + 1)]
     # One worker that is never interrupted trains the same.
-    bare = run_bare(str(experiment), tuple(changed))["learner"]["records"]
+    bare = run_bare(str(experiment), (*changed, *LEARNER_ALONE))["learner"]["records"]
     near = slice(0, int(told[2]) + 1)
     assert [line["loss"] for line in found[near]] == pytest.approx([line["loss"] for line in bare[near]], rel=5e-3)
