@@ -172,9 +172,8 @@ def _tags(prepared: Prepared) -> dict[str, str]:
 def job_metadata(prepared: Prepared) -> dict[str, str]:
     """Return what Ray's dashboard says of a run: on the Jobs page the name, the rest by /api/jobs/."""
     config = prepared.config
-    variants, seeds = ", ".join(config.resolved_variants), ", ".join(map(str, config.training_seeds))
     return {
-        "job_name": f"{config.name}: {variants}; seed {seeds}",
+        "job_name": config.title,
         "experiment": config.name,
         "run_folder": str(prepared.ledger.path.resolve()),
         "config_sha256": config.fingerprint(),

@@ -23,15 +23,20 @@ def served(*command: str, patience_s: float = 10.0) -> Iterator[int]:
     words = [word.format(port=port) for word in command]
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + patience_s
-        while not _listens(port):
-            assert server.poll() is None, f"{words} ended with {server.returncode} and never listened"
-            assert time.monotonic() < deadline, f"{words} did not listen within {patience_s:.0f} s"
-            time.sleep(0.1)
+        wait_until_it_listens(server, port, patience_s)
         yield port
     finally:
         server.terminate()
         server.wait()
+
+
+def wait_until_it_listens(server: subprocess.Popen[bytes], port: int, patience_s: float) -> None:
+    """Return once something listens on a port; AssertionError when the server has ended, or takes longer."""
+    deadline = time.monotonic() + patience_s
+    while not _listens(port):
+        assert server.poll() is None, f"{server.args} ended with {server.returncode} and never listened"
+        assert time.monotonic() < deadline, f"{server.args} did not listen within {patience_s:.0f} s"
+        time.sleep(0.1)
 
 
 def _listens(port: int) -> bool:

@@ -138,6 +138,12 @@ class ExperimentConfig(Section):
         return tuple(dict.fromkeys([*models, *filter(is_import_path, self.baselines), *self.metrics]))
 
     @property
+    def title(self) -> str:
+        """Return what Ray's dashboard calls the job and its slots: the name, the variants, their seeds."""
+        variants, seeds = ", ".join(self.resolved_variants), ", ".join(map(str, self.training_seeds))
+        return f"{self.name}: {variants}; seed {seeds}"
+
+    @property
     def training_seeds(self) -> tuple[int, ...]:
         """Return the seeds that every variant is trained under."""
         return (self.seed,) if self.seeds is None else self.seeds

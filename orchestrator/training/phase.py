@@ -138,7 +138,7 @@ class TrainingPhase:
                 slots=started.admission.slots,
                 scheduler=self.judge,
                 bookkeeper=bookkeeper,
-                experiment=config.name,
+                title=config.title,
                 storage=self._folder_of_tune / label,
             )
             if not self.judge.is_open:  # none of them could start

@@ -74,7 +74,7 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._rules, self._listener = rules, listener
         self._replay()
         for name, decision in self._held:
-            self._record(name, [decision])
+            self._write(name, decision)
         for name, report in self._waiting:
             answer(report, self._standing(name))
 
@@ -115,11 +115,8 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
         self._given_up.add(name)
 
     def end(self, name: str, decision: TrialDecision) -> None:
-        """Record an end that no report of the trial itself called for; before the opening there is no folder for it."""
-        if self.is_open:
-            self._record(name, [decision])
-        else:
-            self._held.append((name, decision))
+        """Record an end that no report of the trial itself called for."""
+        self._record(name, [decision])
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         """Return the next trial to start; one that broke off too often, or after its end, is not started again."""
@@ -205,10 +202,16 @@ class GateScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _record(self, name: str, decisions: Sequence[TrialDecision]) -> None:
         for decision in decisions:
-            self._ledger.record(name, decision)
-            self._listener.decided(name, decision)
+            if self.is_open:
+                self._write(name, decision)
+            else:
+                self._held.append((name, decision))  # there is no folder for it yet
             if decision.ending:
                 self._verdicts[name] = "survived" if decision.ending.survived else "ended"
+
+    def _write(self, name: str, decision: TrialDecision) -> None:
+        self._ledger.record(name, decision)
+        self._listener.decided(name, decision)
 
     def debug_string(self) -> str:
         """Return one line for Tune's own display."""

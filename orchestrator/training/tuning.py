@@ -217,11 +217,13 @@ def run_trials(
     scheduler: GateScheduler,
     bookkeeper: Bookkeeper,
     storage: Path,
-    experiment: str,
+    title: str,
 ) -> None:
     """Run the named trials, `slots` at a time, in this order. Returns when all have ended, whichever way."""
     trainable = tune.with_parameters(run_trial, setups=dict(setups), orders=orders, storage=str(storage / "train"))
-    trainable.__name__ = slot_name(experiment, setups)
+    # What Ray's dashboard calls the actor of each slot, which keeps the name it began with; which trial it holds just
+    # now, the title of its process says.
+    trainable.__name__ = title
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _resources_of(setups[config["trial"]])),
         param_space={"trial": tune.grid_search(list(names))},
@@ -247,16 +249,6 @@ def run_trials(
         tuner.fit()
     finally:
         forget(told)
-
-
-def slot_name(experiment: str, setups: Mapping[str, TrialSetup]) -> str:
-    """Return what Ray's dashboard calls the actor of a slot: the variants that take turns in it, and their seeds.
-
-    Which of them it trains just now, the title of its process says: an actor keeps the name that it began with.
-    """
-    variants = ", ".join(dict.fromkeys(setup.variant.name for setup in setups.values()))
-    seeds = ", ".join(dict.fromkeys(str(setup.seed) for setup in setups.values()))
-    return f"{experiment}: {variants}; seed {seeds}"
 
 
 def _resources_of(setup: TrialSetup) -> tune.PlacementGroupFactory:

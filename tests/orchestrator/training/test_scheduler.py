@@ -293,6 +293,7 @@ def test_the_end_of_a_trial_that_could_not_start_is_recorded_at_the_opening(
     scheduler = GateScheduler(ledger, ["a"], questions)
     scheduler.end("a", cut("fail"))
     assert ledger.end_of("a") is None
+    assert scheduler.is_over("a")  # so nobody ends it a second time
     scheduler.open({"a": RULES}, listener)
     assert actions(ledger) == [(2, "fail")]
     assert listener.heard == [("a", 2, "fail")]

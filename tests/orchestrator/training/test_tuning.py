@@ -258,15 +258,6 @@ def test_tunes_pickle_of_the_bookkeeper_holds_nothing(ledger: Ledger) -> None:
     assert len(pickle.dumps(Stage(ledger).keeper)) < 200
 
 
-def test_the_actor_of_a_slot_is_named_by_the_variants_and_seeds_that_it_takes() -> None:
-    setups: Any = {
-        f"{name}@{seed}": SimpleNamespace(variant=SimpleNamespace(name=name), seed=seed)
-        for name in ("mamba_s", "amn")
-        for seed in (20, 21)
-    }
-    assert tuning.slot_name("phase5", setups) == "phase5: mamba_s, amn; seed 20, 21"
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
