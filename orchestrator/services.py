@@ -93,13 +93,13 @@ def _hold_latency_against_baselines(config: ExperimentConfig) -> bool:
 class Asked:
     """References to what the evaluator was asked: its index, and what untrained predictions find on smoke queries."""
 
-    index: Any
     baselines: Any
     oracle: Any
+    index: Any
 
     def is_answered(self) -> bool:
         """Return whether all of it is there, or an error instead."""
-        references = [self.index, self.baselines, self.oracle]
+        references = [self.baselines, self.oracle, self.index]
         found, _ = ray.wait(references, num_returns=len(references), timeout=0)
         return len(found) == len(references)
 
@@ -109,9 +109,9 @@ def ask(prepared: Prepared, started: Started) -> Asked:
     config, evaluator = prepared.config, started.evaluator
     timed = config.smoke.latency_queries if _hold_latency_against_baselines(config) else 0
     return Asked(
-        index=evaluator.ready.remote(),
         baselines=evaluator.baselines.remote("smoke", latency_queries=timed, time_predictions=False),
         oracle=evaluator.reach.remote("smoke"),
+        index=evaluator.ready.remote(),  # last: it says whether a baseline has imported torch
     )
 
 

@@ -73,6 +73,18 @@ def test_the_stream_holds_the_epochs_of_the_longest_trial(prepared_from: Any, mo
     assert services.stream_orders(prepared_from(EXPERIMENT)) == {0: (640, 0, [1, 2, 3, 4, 5, 6, 7])}
 
 
+def test_the_evaluator_is_asked_last_whether_a_baseline_has_imported_torch(prepared_from: Any) -> None:
+    asked: list[str] = []
+
+    def method(name: str) -> Any:
+        return SimpleNamespace(remote=lambda *_, **__: asked.append(name))
+
+    evaluator: Any = SimpleNamespace(**{name: method(name) for name in ("ready", "baselines", "reach")})
+    started = Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None)
+    services.ask(prepared_from(EXPERIMENT), started)
+    assert asked[-1] == "ready"
+
+
 def measured_by(evaluator: Any, prepared: Prepared, session: Session) -> Any:
     started = Started(admission=None, evaluator=evaluator, windows=None, line=None, orders=None)
     return services.measure(prepared, services.ask(prepared, started), session)
