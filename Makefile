@@ -3,6 +3,8 @@ PYTHON ?= $(firstword $(foreach minor,11 12 13,$(shell command -v python3.$(mino
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# setuptools would warn of what an editable installation is.
+EDITABLE := PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable
 PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
 
@@ -16,6 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# pip first: that of Python 3.11 looks twice as long at what an index offers. Then two at a time.
 # The stamp is newer than what it was made from, so a second call installs nothing.
 # torch: the CPU build where pip is told of its wheel (find-links), else the registry's, whose CUDA is gigabytes on Linux.
 $(READY): pyproject.toml $(wildcard constraints*.txt)
@@ -23,14 +26,16 @@ $(READY): pyproject.toml $(wildcard constraints*.txt)
 	@case "$(CURDIR)" in *" "*) echo "Makefile: expected a folder without spaces in its path, got $(CURDIR); Ray cannot start its workers from there: move the clone"; exit 2;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"
-	@$(PINNED) constraints.txt
-	@$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt
+	@$(PINNED) constraints-pip.txt
+	@$(PINNED) constraints.txt & others=$$!; \
+		$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt; \
+		torch=$$?; wait $$others && exit $$torch
 	@if $(BIN)/python -m pip check | grep '^torch ' >/dev/null; then $(PINNED) constraints-cuda.txt; fi
-	@$(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m tests.pins --check
-	@$(BIN)/python -m compileall -q -j 0 "$$($(BIN)/python -c 'import ray; print(*ray.__path__)')"
 	@echo "compiling the CPU kernels for this machine (once)"
-	@$(BIN)/python -m models.warm
+	@$(BIN)/python -m models.warm & kernels=$$!; \
+		$(EDITABLE) . --no-deps && $(BIN)/python -m tests.pins --check && \
+		$(BIN)/python -m compileall -q "$$($(BIN)/python -c 'import ray; print(*ray.__path__)')"; \
+		others=$$?; wait $$kernels && exit $$others
 	@touch $@
 
 setup: $(READY)  ## Create .venv with the pinned dependencies
@@ -45,13 +50,13 @@ test: $(READY)  ## Run every test, the Ray end-to-end ones included
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
-	@$(PIP) --no-build-isolation --editable .[cluster]
+	@$(EDITABLE) .[cluster]
 	@$(BIN)/python -m pytest -m "" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
 		tests/orchestrator/training/test_gpu_shares.py tests/orchestrator/run/test_mirror.py
 
 test-mlflow: $(READY)  ## A real MLflow server on sqlite is told of a run (installs it beside; minutes)
 	@test -x $(VENV)/mlflow/bin/mlflow || { $(PYTHON) -m venv $(VENV)/mlflow && $(VENV)/mlflow/bin/pip install --quiet --disable-pip-version-check --no-compile mlflow; }
-	@$(PIP) --no-build-isolation --editable .[mlflow]
+	@$(EDITABLE) .[mlflow]
 	@MLFLOW=$(VENV)/mlflow/bin/mlflow $(BIN)/python -m pytest tests/orchestrator/tracking
 
 test-faults: $(READY)  ## Hit runs at random moments: each ends in the same table (a quarter of an hour)

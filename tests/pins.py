@@ -5,7 +5,7 @@
     python -m tests.pins --check     # do what is pinned and what is installed agree?
 
 uv resolves for every Python and platform at once. torch has a file of its own, since make looks for its CPU build first
-where pip is told of wheels (find-links), and so has what only the CUDA build needs besides.
+where pip is told of wheels (find-links), and so have pip, which comes first, and what only the CUDA build needs.
 """
 
 import re
@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FILES = {  # file: which pins stand in it, its first line
+    ROOT / "constraints-pip.txt": (r"pip==", "pip itself, which installs the others"),
     ROOT / "constraints-torch.txt": (r"torch==", "torch; one of the hashes is that of its CPU build"),
     ROOT / "constraints-cuda.txt": (r"nvidia-|cuda-|triton==", "What torch's CUDA build needs besides, on Linux"),
     ROOT / "constraints.txt": (r"", "What make setup installs besides torch"),

@@ -35,6 +35,8 @@ from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 
+from models.cpu.cache import kept_by_content
+
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -49,7 +51,8 @@ def compiled(function: Function) -> Function:
     """Compile a function at its first call; later processes load it from the cache on disk, if there is one."""
     options = {"nogil": True, "fastmath": REASSOCIATE, "error_model": "numpy"}
     try:
-        result: Function = njit(cache=True, **options)(function)
+        with kept_by_content():
+            result: Function = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache can be written
         result = njit(**options)(function)
     return result

@@ -17,7 +17,8 @@ from orchestrator.config.load import load_config
 from orchestrator.questions import Questions
 from orchestrator.run.ledger import Ledger
 from orchestrator.state import Prepared
-from tests.orchestrator.launches import DIVERGING, ROTATION, launch
+from tests.benchmarks.bare_loop import run_bare
+from tests.orchestrator.launches import DIVERGING, NO_DROPOUT, ROTATION, launch
 
 NUM_ARTICLES, NUM_CHUNKS, DIM = 120, 10, 16
 ANGLE = np.pi / 3.5  # of every plane: the last vector's cosine with the next one is 0.6, so `last_vector` finds a fifth
@@ -147,6 +148,12 @@ def rotation(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("experiment") / "rotation.yaml"
     path.write_text(ROTATION.format(payload=rotation_payload))
     return path
+
+
+@pytest.fixture(scope="session")
+def bare(rotation: Path) -> dict[str, dict[str, Any]]:
+    """Return what the bare loop makes of its variants, without dropout, as `launch` runs them."""
+    return run_bare(str(rotation), (NO_DROPOUT,))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Launches as a user types them, of one small experiment, and what they leave: shared by the tests that start Ray."""
 
+import contextlib
 import importlib
 import os
 import signal
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data.io import read_json_lines
 
@@ -68,6 +71,12 @@ def records(run: Path, variant: str) -> list[dict[str, Any]]:
     return read_json_lines(run / "variants" / variant / "metrics.jsonl")
 
 
+def predictions(run: Path, variant: str) -> np.ndarray:
+    """Return the predicted vectors of the final queries, (Q, D) float32."""
+    predicted: np.ndarray = np.load(run / "variants" / variant / "predictions.npy")
+    return predicted
+
+
 def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
     """What must be equal to the last digit."""
     return [
@@ -79,6 +88,13 @@ def figures(records: list[dict[str, Any]]) -> list[tuple[float, ...]]:
 def sets(*texts: str) -> list[str]:
     """Overrides as the command line takes them."""
     return [part for text in texts for part in ("--set", text)]
+
+
+def rays_psutil() -> Any:
+    """Return the psutil that Ray brings, which is found only once Ray is imported."""
+    import ray  # noqa: F401
+
+    return importlib.import_module("psutil")
 
 
 class Watched:
@@ -102,20 +118,18 @@ class Watched:
         self._wait(lambda: len(records(self._run, "learner")) >= wanted)
 
     def wait_for_line(self, text: str) -> None:
-        self._wait(lambda: text in self._log.read_text())
+        self._wait(lambda: text in self.told())
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + TIMEOUT_S
         while not condition():
-            assert self.launch.poll() is None, self._log.read_text()
+            assert self.launch.poll() is None, self.told()
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def processes(self) -> dict[int, str]:
         """Every living process of this launch, with its command line."""
-        import ray  # noqa: F401  # brings psutil, which is found only afterwards
-
-        psutil = importlib.import_module("psutil")
+        psutil = rays_psutil()
         found = {}
         for process in psutil.process_iter():
             try:
@@ -123,6 +137,19 @@ class Watched:
                     found[process.pid] = " ".join(process.cmdline())
             except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
                 continue
+        return found
+
+    def told(self) -> str:
+        """Return what it has printed."""
+        return self._log.read_text()
+
+    def doors(self) -> set[tuple[str, str]]:
+        """Return the name and the address of every process of this launch that listens."""
+        psutil = rays_psutil()
+        found = set()
+        for one in map(psutil.Process, self.processes()):
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                found |= {(one.name(), door.laddr.ip) for door in one.net_connections() if door.status == "LISTEN"}
         return found
 
     def kill(self, *words: str) -> bool:

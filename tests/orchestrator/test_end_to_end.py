@@ -4,12 +4,16 @@ Each launch costs a Ray start and some torch imports, so the launches are few an
 """
 
 import hashlib
+import itertools
+import json
 import math
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from data.windows.stream import epoch_order, order_digest
 from evaluation.queries import load_queries
 from evaluation.results import load_arrays
 from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, mean
+from orchestrator.command import main
 from tests.benchmarks.bare_loop import run_bare
 from tests.orchestrator.launches import (
     DIVERGING,
@@ -33,7 +38,7 @@ from tests.orchestrator.launches import (
     Watched,
     command,
     figures,
-    launch,
+    predictions,
     records,
     sets,
 )
@@ -41,10 +46,6 @@ from tests.orchestrator.launches import (
 pytestmark = pytest.mark.ray
 
 PLAIN = (".json", ".jsonl", ".npy", ".pt")
-
-
-def predictions(run: Path, variant: str) -> np.ndarray:
-    return np.load(run / "variants" / variant / "predictions.npy")
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,7 @@ def test_a_trials_folder_holds_what_it_reported_and_nothing_half_written(run):
     assert not [name for name in files["learner"] if name.startswith(".") or not name.endswith(PLAIN)]
 
 
-def test_the_run_is_the_bare_loop_to_the_last_digit(run, rotation):
-    bare = run_bare(str(rotation), (NO_DROPOUT,))
+def test_the_run_is_the_bare_loop_to_the_last_digit(run, bare):
     for name, epochs in (("learner", 4), ("frozen", 2), ("amn", 5)):  # amn begins with epoch 0
         assert figures(records(run, name)) == figures(bare[name]["records"][:epochs]), name
     for name in ("learner", "amn"):
@@ -182,52 +182,88 @@ def test_a_run_without_a_terminal_prints_few_lines_and_none_of_rays(run):
     assert (run / "stderr.txt").read_text() == ""
 
 
-def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, rotation):
+def test_a_complete_run_prints_its_table_again_and_trains_nothing(run, rotation, capfd):
     before = (run / "results.json").stat().st_mtime_ns
-    done = launch(rotation, run, "--set", DIVERGING)
-    assert done.returncode == 0, done.stderr
-    assert "learner" in done.stdout
-    assert "dashboard" not in done.stdout
+    assert main(command(rotation, run, *sets(NO_DROPOUT, DIVERGING))[3:]) == 0
+    shown = capfd.readouterr().out
+    assert "learner" in shown
+    assert "dashboard" not in shown
     assert (run / "results.json").stat().st_mtime_ns == before
 
 
-def test_another_configuration_is_refused_with_the_difference(run, rotation):
-    done = launch(rotation, run, *sets(DIVERGING, "training.epochs=5"))
-    assert done.returncode == 2
-    assert "training.epochs: 4 -> 5" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_another_configuration_is_refused_with_the_difference(run, rotation, capfd):
+    assert main(command(rotation, run, *sets(NO_DROPOUT, DIVERGING, "training.epochs=5"))[3:]) == 2
+    complaint = capfd.readouterr().err
+    assert "training.epochs: 4 -> 5" in complaint
+    assert len(complaint.splitlines()) == 1
 
 
-def test_a_run_that_is_hit_again_and_again_ends_as_if_it_never_was_and_leaves_no_process(rotation, tmp_path):
-    changed = ("training.epochs=40", "training.early_stopping=null", "smoke.epochs=[2]")
-    run, log = tmp_path / "run", tmp_path / "log"
+HIT = ("training.epochs=40", "training.early_stopping=null", "smoke.epochs=[2]")
+Begin = Callable[[], Watched]
 
-    def begin() -> Watched:
-        """Start it, or go on, until two more epochs are written."""
-        watched = Watched(rotation, run, log, "--only", "learner", *sets(*changed))
-        watched.wait_for_epochs(2)
-        return watched
 
-    first = begin()
+@pytest.fixture(scope="module")
+def hit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hit") / "run"
+
+
+@pytest.fixture(scope="module")
+def begin(rotation: Path, hit_run: Path) -> Begin:
+    """Return what launches the run that is hit, or goes on with it, each time with a log of its own."""
+    logs = (hit_run.with_name(f"log{number}") for number in itertools.count(1))
+    return lambda: Watched(rotation, hit_run, next(logs), "--only", "learner", *sets(*HIT))
+
+
+@pytest.fixture(scope="module")
+def first(begin: Begin) -> Iterator[Watched]:
+    """Yield its first launch, which is under way."""
+    launched = begin()
+    launched.wait_for_epochs(1)
+    yield launched
+    launched.launch.kill()
+
+
+def test_a_local_cluster_listens_on_this_machine_alone(first: Watched) -> None:
+    doors = first.doors()
+    assert {"gcs_server", "raylet"} <= {process for process, _ in doors}
+    assert {address for _, address in doors} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_the_jobs_page_of_rays_dashboard_names_the_experiment(first: Watched) -> None:
+    url, token = re.findall(r"dashboard (\S+)  \(its token: (.*)\)", first.told())[0]
+    asked = urllib.request.Request(
+        f"{url}/api/jobs/", headers={"Authorization": f"Bearer {Path(token).read_text().strip()}"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        (job,) = json.load(answer)
+    assert job["metadata"]["experiment"] == "rotation"
+
+
+def test_a_run_that_is_hit_again_and_again_ends_as_if_it_never_was_and_leaves_no_process(
+    first: Watched, begin: Begin, hit_run: Path, rotation: Path
+) -> None:
     assert first.kill("ray::ImplicitFunc")  # Tune's actor, in which the trial runs
     first.wait_for_line("learner: started again after epoch")
     first.wait_for_epochs(2)
     first.launch.kill()
     first.code()
+    reached = len(records(hit_run, "learner"))
 
     interrupted = begin()
+    interrupted.wait_for_line("dashboard")  # Ray runs, and index and trials begin
     interrupted.launch.send_signal(signal.SIGINT)
     assert interrupted.code() == 130
-    assert "interrupted" in log.read_text()
-    assert len(records(run, "learner")) < 40
-    assert not (run / "results.json").exists()
+    assert "interrupted" in interrupted.told()
+    assert reached <= len(records(hit_run, "learner")) < 40
+    assert not (hit_run / "results.json").exists()
 
     last = begin()
+    last.wait_for_epochs(2)
     assert last.kill("ray::RemoteEvaluator")
-    assert last.code() == 0, log.read_text()
-    bare = run_bare(str(rotation), (NO_DROPOUT, *LEARNER_ALONE, *changed))["learner"]
-    assert figures(records(run, "learner")) == figures(bare["records"])
-    np.testing.assert_array_equal(predictions(run, "learner"), bare["predictions"])
+    assert last.code() == 0, last.told()
+    bare = run_bare(str(rotation), (NO_DROPOUT, *LEARNER_ALONE, *HIT))["learner"]
+    assert figures(records(hit_run, "learner")) == figures(bare["records"])
+    np.testing.assert_array_equal(predictions(hit_run, "learner"), bare["predictions"])
 
 
 OTHERS = """

@@ -6,6 +6,8 @@ import pytest
 
 from evaluation.studies.ablation import WITHOUT, main
 
+pytestmark = pytest.mark.usefixtures("predictions_in_this_process")
+
 
 @pytest.fixture
 def ablation(run_folder, tmp_path, capsys):

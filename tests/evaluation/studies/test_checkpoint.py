@@ -39,6 +39,7 @@ def test_a_checkpoint_in_a_run_brings_everything_with_it_and_gives_the_runs_figu
     assert out[1:] == [f"pass  r@5 >= 0.01: got {row['r@5']:.4g}, limit 0.01"]
 
 
+@pytest.mark.usefixtures("predictions_in_this_process")
 def test_gates_of_an_epoch_may_be_relative_to_a_baseline_on_the_same_queries(checkpoint, capsys, tmp_path):
     code, out, _ = run(capsys, "--checkpoint", checkpoint, "--epoch", 4, "--limit", 30, "--out", tmp_path / "x.json")
     assert code == 0
@@ -49,12 +50,14 @@ def test_gates_of_an_epoch_may_be_relative_to_a_baseline_on_the_same_queries(che
     assert [gate["passed"] for gate in content["gates"]] == [True, True]
 
 
+@pytest.mark.usefixtures("predictions_in_this_process")
 def test_a_failed_gate_is_code_one(checkpoint, capsys):
     code, out, _ = run(capsys, "--checkpoint", checkpoint, "--epoch", 8, "--limit", 20)
     assert code == 1
     assert out[1].startswith("FAIL  r@5 >= 0.99: got ")
 
 
+@pytest.mark.usefixtures("predictions_in_this_process")
 def test_the_original_files_and_gates_are_read_outside_a_run(run_folder, checkpoint, capsys, tmp_path):
     from data.payload.store import open_payload
 

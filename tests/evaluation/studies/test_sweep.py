@@ -1,6 +1,10 @@
 """The sweep on a finished run."""
 
+import pytest
+
 from evaluation.studies.sweep import main
+
+pytestmark = pytest.mark.usefixtures("predictions_in_this_process")
 
 
 def test_a_sweep_prints_a_line_for_every_breadth_and_quality_never_falls_with_nprobe(run_folder, capsys):
