@@ -46,8 +46,9 @@ phase5: $(READY)  ## Train, prune, evaluate, compare: experiments/phase5.yaml
 debug: $(READY)  ## The whole pipeline in a few minutes: experiments/debug.yaml
 	@$(BIN)/python -m orchestrator.launch experiments/debug.yaml
 
+# Two processes take two cores: threads beside them would only wait for each other.
 test: $(READY)  ## Run every test, the Ray end-to-end ones included
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(EDITABLE) .[cluster]

@@ -41,7 +41,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def everything(folder: Path) -> set[str]:
-    return {str(Path(where) / name) for where, folders, files in os.walk(folder) for name in (*folders, *files)}
+    return {f"{where}/{name}" for where, folders, files in os.walk(folder) for name in (*folders, *files)}
 
 
 @pytest.mark.parametrize(("command", "arguments", "code", "words"), CASES, ids=[f"{c} {a}" for c, a, _, _ in CASES])

@@ -153,7 +153,7 @@ def rotation(rotation_payload: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def bare(rotation: Path) -> dict[str, dict[str, Any]]:
     """Return what the bare loop makes of its variants, without dropout, as `launch` runs them."""
-    return run_bare(str(rotation), (NO_DROPOUT,))
+    return run_bare(str(rotation), (NO_DROPOUT,), slots=1)
 
 
 @pytest.fixture(scope="session")

@@ -198,7 +198,7 @@ def test_another_configuration_is_refused_with_the_difference(run, rotation, cap
     assert len(complaint.splitlines()) == 1
 
 
-HIT = ("training.epochs=40", "training.early_stopping=null", "smoke.epochs=[2]")
+HIT = ("training.epochs=24", "training.early_stopping=null", "smoke.epochs=[2]")
 Begin = Callable[[], Watched]
 
 
@@ -254,14 +254,14 @@ def test_a_run_that_is_hit_again_and_again_ends_as_if_it_never_was_and_leaves_no
     interrupted.launch.send_signal(signal.SIGINT)
     assert interrupted.code() == 130
     assert "interrupted" in interrupted.told()
-    assert reached <= len(records(hit_run, "learner")) < 40
+    assert reached <= len(records(hit_run, "learner")) < 24
     assert not (hit_run / "results.json").exists()
 
     last = begin()
     last.wait_for_epochs(2)
     assert last.kill("ray::RemoteEvaluator")
     assert last.code() == 0, last.told()
-    bare = run_bare(str(rotation), (NO_DROPOUT, *LEARNER_ALONE, *HIT))["learner"]
+    bare = run_bare(str(rotation), (NO_DROPOUT, *LEARNER_ALONE, *HIT), slots=1)["learner"]
     assert figures(records(hit_run, "learner")) == figures(bare["records"])
     np.testing.assert_array_equal(predictions(hit_run, "learner"), bare["predictions"])
 

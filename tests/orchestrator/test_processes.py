@@ -29,12 +29,11 @@ def imported(modules: str) -> set[str]:
     ("process", "modules", "expected"),
     [
         (
-            "driver",
-            "orchestrator.launch, orchestrator.command, orchestrator.pipeline, orchestrator.final.outcome",
+            "driver and Tune trial",
+            "orchestrator.launch, orchestrator.pipeline, orchestrator.services, orchestrator.final.outcome, "
+            "orchestrator.trials.trial",
             set(),
         ),
-        ("Tune trial", "orchestrator.trials.trial", set()),
-        ("driver that starts the evaluator", "orchestrator.services", set()),
         ("training worker", f"orchestrator.trials.train; {A_STEP}", {"torch"}),
         ("predictions of a checkpoint", "evaluation.service.predict", {"torch"}),
         ("evaluator", "evaluation.service.actor", {"faiss"}),

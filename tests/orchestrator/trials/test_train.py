@@ -104,7 +104,7 @@ class Trial:
                 val=splits.val.rows[:50],
                 val_novel=np.arange(50) < 25,
                 smoke=splits.val.rows[:20],
-                test=splits.test.rows[:30],
+                test=splits.test.rows[:10],
             ),
             line=LINE if residual == "fitted" else None,
             smoke_epochs=(2,),
@@ -247,7 +247,7 @@ def test_a_survivor_predicts_the_test_windows_with_its_best_weights(trial: Trial
     assert load_training_state(trial.folder.last)["epoch"] == 3
     best = load_model(trial.folder.best)
     predictions, about = read_predictions(trial.folder)
-    assert (best.epoch, about["best_epoch"], len(about["predict_ms"])) == (1, 1, 30)
+    assert (best.epoch, about["best_epoch"], len(about["predict_ms"])) == (1, 1, 10)
     contexts = open_payload(trial.setup.payload_path).vectors[trial.setup.windows.test[:, :-1]]
     with torch.inference_mode():
         expected = best.model(torch.from_numpy(contexts))[:, -1].numpy()
@@ -261,7 +261,7 @@ def test_other_test_windows_change_nothing_but_the_predictions(make_trial: Calla
         return records, [{**line, "time": None} for line in trial.ledger.decisions_of("amn")]
 
     one, other = make_trial("one"), make_trial("other")
-    other.setup = replace(other.setup, windows=replace(other.setup.windows, test=other.setup.windows.train[:30]))
+    other.setup = replace(other.setup, windows=replace(other.setup.windows, test=other.setup.windows.train[:10]))
     assert judged(one) == judged(other)
     assert not np.array_equal(read_predictions(one.folder)[0], read_predictions(other.folder)[0])
     assert {query_set for _, query_set, _ in one.evaluator.asked} == {"smoke"}
