@@ -29,6 +29,8 @@ from data.windows.table import (
     take_train_share,
 )
 
+Tell = Callable[[str], object]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
@@ -38,16 +40,26 @@ class PreparedData:
     splits: Splits
 
 
-def prepare_data(config: DataConfig, cache_dir: Path, *, seed: int, verify: bool = False) -> PreparedData:
+def _tell_nobody(_: str) -> None: ...
+
+
+def prepare_data(
+    config: DataConfig, cache_dir: Path, *, seed: int, verify: bool = False, tell: Tell = _tell_nobody
+) -> PreparedData:
     """Prepare the payload and its windows; cutting the windows of 27,000 chunks takes 10 ms, so that is not cached.
 
-    `verify`: read all of the payload's files and compare their hashes; else only sizes and samples of them.
+    Args:
+        config: The data section.
+        cache_dir: Where payloads that are made are kept.
+        seed: Cuts the splits.
+        verify: Read all of the payload's files and compare their hashes; else only sizes and samples of them.
+        tell: Takes a line before something that lasts.
     """
-    payload = prepare_payload(config, cache_dir, verify=verify)
+    payload = prepare_payload(config, cache_dir, verify=verify, tell=tell)
     return PreparedData(payload, prepare_splits(payload, config, seed=seed))
 
 
-def prepare_payload(config: DataConfig, cache_dir: Path, *, verify: bool = False) -> Payload:
+def prepare_payload(config: DataConfig, cache_dir: Path, *, verify: bool = False, tell: Tell = _tell_nobody) -> Payload:
     """Open the payload of a configuration, building it the first time.
 
     A cache folder's name is a hash of what it is built from: the rule, the packages' versions and the embedder, or the
@@ -60,7 +72,12 @@ def prepare_payload(config: DataConfig, cache_dir: Path, *, verify: bool = False
         return _without_repeats(payload, cache_dir, verify=verify) if config.drops_repeats else payload
     recipe = docstring_recipe(config)
     folder = cache_dir / recipe_hash(recipe)
-    return _cached(folder, lambda: _build_docstring_payload(config, recipe, folder), verify=verify)
+
+    def make() -> Payload:
+        tell(f"corpus    being made of the documentation of {len(recipe['packages'])} packages, once: {folder}")
+        return _build_docstring_payload(config, recipe, folder)
+
+    return _cached(folder, make, verify=verify)
 
 
 def _cached(folder: Path, make: Callable[[], Payload], *, verify: bool) -> Payload:

@@ -106,7 +106,8 @@ def _dry_run(options: argparse.Namespace, only: list[str]) -> int:
 
     config, ledger = read_experiment(options.experiment, options.set, only, options.run_dir)
     cluster.check_run_folder(ledger.path)
-    text, checks = make_plan(config, ledger, cluster.local_resources() if address is None else cluster.ask(address))
+    offered = cluster.local_resources() if address is None else cluster.ask(address)
+    text, checks = make_plan(config, ledger, offered, tell=print)
     try:
         print(text, flush=True)  # noqa: T201
     except BrokenPipeError:

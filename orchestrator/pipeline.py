@@ -61,7 +61,8 @@ def prepare(
     check_tracking(config.tracking)
     session.timeline.phase("data")
     check_inputs(config)
-    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed, verify=verify)
+    cache = Path(config.data.cache_dir)
+    data = prepare_data(config.data, cache, seed=config.seed, verify=verify, tell=session.say)
     session.timeline.phase("preflight")
     checks = check_data(config, data)
     stop_if_blocked(checks)  # before the search for near copies, which means nothing on damaged vectors

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from data.errors import UserError
 from data.preflight.check import Check, table_of
 from data.preflight.run import blocking
-from data.prepare import PreparedData, prepare_data
+from data.prepare import PreparedData, Tell, prepare_data
 from models.spec.costs import num_parameters, training_flops_per_window
 from orchestrator.cluster import start as cluster
 from orchestrator.cluster.admission import ClusterResources, admit, memory_gib
@@ -24,10 +24,12 @@ from orchestrator.run.relaunch import as_launched_before
 PACED = "epochs: as many as search.budget.seconds pays for, at the pace that a launch measures before its first trial"
 
 
-def make_plan(config: ExperimentConfig, ledger: Ledger, offered: ClusterResources) -> tuple[str, list[Check]]:
+def make_plan(
+    config: ExperimentConfig, ledger: Ledger, offered: ClusterResources, tell: Tell
+) -> tuple[str, list[Check]]:
     """Return the plan on what a machine or a cluster offers, and its checks; UserError when a variant cannot fit."""
     check_inputs(config)
-    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed)
+    data = prepare_data(config.data, Path(config.data.cache_dir), seed=config.seed, tell=tell)
     checks = check_data(config, data)
     count_imported(config, data.payload.dim)
     config = as_launched_before(with_budget(config, data.payload.dim, len(data.splits.train)), ledger)

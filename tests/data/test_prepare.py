@@ -25,8 +25,16 @@ NUMPY_ONLY = DataConfig(packages=("numpy",))
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds the payload of numpy's docstrings."""
     folder = tmp_path_factory.mktemp("artifacts")
-    prepare_payload(NUMPY_ONLY, folder)
+    told: list[str] = []
+    path = prepare_payload(NUMPY_ONLY, folder, tell=told.append).path
+    assert told == [f"corpus    being made of the documentation of 1 packages, once: {path}"]
     return folder
+
+
+def test_a_corpus_that_was_made_is_opened_without_a_word(cache: Path) -> None:
+    told: list[str] = []
+    prepare_payload(NUMPY_ONLY, cache, tell=told.append)
+    assert told == []
 
 
 def test_the_docstring_payload_is_whole_and_passes_the_preflight(cache: Path) -> None:

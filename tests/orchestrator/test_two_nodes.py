@@ -71,6 +71,7 @@ class Cluster:
         port, dashboard = free_ports(2)
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+        named["RAY_prestart_worker_first_driver"] = "0"  # no process before it is asked for
         self.environment = {**without_ray(), **named}
         self._nodes: list[subprocess.Popen[bytes]] = []
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]

@@ -80,4 +80,4 @@ def test_a_variant_that_cannot_fit_is_refused_by_the_plan(prepared: Prepared, mo
     monkeypatch.setattr(plan, "check_data", lambda *_: [])
     one_cpu = ClusterResources(nodes=(Node(cpus=1, gpus=0, memory_gib=64),))
     with pytest.raises(ValueError, match=r"variants\.amn: expected at most 1 CPUs"):
-        plan.make_plan(prepared.config, prepared.ledger, one_cpu)
+        plan.make_plan(prepared.config, prepared.ledger, one_cpu, tell=print)
