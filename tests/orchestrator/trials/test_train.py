@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -27,7 +28,7 @@ from orchestrator.run.ledger import Ledger
 from orchestrator.run.records import read_predictions
 from orchestrator.screen.monitor import Monitor
 from orchestrator.training.scheduler import GateScheduler
-from orchestrator.trials import train
+from orchestrator.trials import telling, train
 from orchestrator.trials.inside import NodeDrainsError
 from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
 from tests.orchestrator.test_gates import BEST_EPOCHS, scored
@@ -155,6 +156,7 @@ class Trial:
 @pytest.fixture
 def make_trial(tmp_path: Path, rotation_payload: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]:
     monkeypatch.setattr(train.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(telling, "TELL_EVERY_S", math.inf)  # no Ray runs here, and an epoch may take over a second
     return lambda name, **training: Trial(tmp_path / name, rotation_payload, **training)
 
 
