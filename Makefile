@@ -52,7 +52,7 @@ test: $(READY)  ## Run every test, the Ray end-to-end ones included
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(EDITABLE) .[cluster]
-	@$(BIN)/python -m pytest -m "" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
+	@$(BIN)/python -m pytest -m "cluster or not ray" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
 		tests/orchestrator/training/test_gpu_shares.py tests/orchestrator/run/test_mirror.py
 
 test-mlflow: $(READY)  ## A real MLflow server on sqlite is told of a run (installs it beside; minutes)
