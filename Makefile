@@ -7,13 +7,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 EDITABLE := PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --editable
 PINNED := $(PIP) --no-deps --require-hashes --requirement
 READY := $(VENV)/.installed
+# MAKEFLAGS of a `make --jobs` above would be warned of.
+TWO_AT_A_TIME := MAKEFLAGS= $(MAKE) --no-print-directory --jobs 2 VENV=$(VENV)
 
 # A cluster is a dozen Python processes: where the environment keeps modules from being written compiled, as that of many
 # containers does, each of them would compile the same ones, which is most of a start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phase5 debug test test-cluster test-mlflow test-faults lint format bench bench-scale constraints audit clean
+.PHONY: help setup phase5 debug test test-cluster test-mlflow test-faults lint format bench bench-scale constraints audit clean \
+	torch others kernels project
 
 help:  ## Show the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,16 +30,26 @@ $(READY): pyproject.toml $(wildcard constraints*.txt)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned dependencies into $(VENV) (once)"
 	@$(PINNED) constraints-pip.txt
-	@$(PINNED) constraints.txt & others=$$!; \
-		$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt; \
-		torch=$$?; wait $$others && exit $$torch
+	@$(TWO_AT_A_TIME) torch others
 	@if $(BIN)/python -m pip check | grep '^torch ' >/dev/null; then $(PINNED) constraints-cuda.txt; fi
 	@echo "compiling the CPU kernels for this machine (once)"
-	@$(BIN)/python -m models.warm & kernels=$$!; \
-		$(EDITABLE) . --no-deps && $(BIN)/python -m tests.pins --check && \
-		$(BIN)/python -m compileall -q "$$($(BIN)/python -c 'import ray; print(*ray.__path__)')"; \
-		others=$$?; wait $$kernels && exit $$others
+	@$(TWO_AT_A_TIME) kernels project
 	@touch $@
+
+# Not for people, and without what they need: targets that `setup` makes two at a time. Ctrl-C ends both.
+torch:
+	@$(PINNED) constraints-torch.txt --no-index 2>/dev/null || $(PINNED) constraints-torch.txt
+
+others:
+	@$(PINNED) constraints.txt
+
+kernels:
+	@$(BIN)/python -m models.warm
+
+project:
+	@$(EDITABLE) . --no-deps
+	@$(BIN)/python -m tests.pins --check
+	@$(BIN)/python -m compileall -q "$$($(BIN)/python -c 'import ray; print(*ray.__path__)')"
 
 setup: $(READY)  ## Create .venv with the pinned dependencies
 
@@ -52,8 +65,9 @@ test: $(READY)  ## Run every test, the Ray end-to-end ones included
 
 test-cluster: $(READY)  ## Two Ray nodes, no shared folder, node loss, an old checkout, a mirror (Linux, root; minutes)
 	@$(EDITABLE) .[cluster]
-	@$(BIN)/python -m pytest -m "cluster or not ray" tests/orchestrator/test_two_nodes.py tests/orchestrator/test_mirror_elsewhere.py \
-		tests/orchestrator/training/test_gpu_shares.py tests/orchestrator/run/test_mirror.py
+	@$(BIN)/python -m pytest -m "cluster or not ray" tests/orchestrator/test_two_nodes.py \
+		tests/orchestrator/test_mirror_elsewhere.py tests/orchestrator/training/test_gpu_shares.py \
+		tests/orchestrator/run/test_mirror.py
 
 test-mlflow: $(READY)  ## A real MLflow server on sqlite is told of a run (installs it beside; minutes)
 	@test -x $(VENV)/mlflow/bin/mlflow || { $(PYTHON) -m venv $(VENV)/mlflow && $(VENV)/mlflow/bin/pip install --quiet --disable-pip-version-check --no-compile mlflow; }

@@ -32,15 +32,15 @@ from data.windows.table import (
 Tell = Callable[[str], object]
 
 
+def _tell_nobody(_: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedData:
     """What an experiment trains on and searches in."""
 
     payload: Payload
     splits: Splits
-
-
-def _tell_nobody(_: str) -> None: ...
 
 
 def prepare_data(
@@ -74,7 +74,7 @@ def prepare_payload(config: DataConfig, cache_dir: Path, *, verify: bool = False
     folder = cache_dir / recipe_hash(recipe)
 
     def make() -> Payload:
-        tell(f"corpus    being made of the documentation of {len(recipe['packages'])} packages, once: {folder}")
+        tell(f"corpus    made once of the documentation of {', '.join(recipe['packages'])}: {folder} ...")
         return _build_docstring_payload(config, recipe, folder)
 
     return _cached(folder, make, verify=verify)

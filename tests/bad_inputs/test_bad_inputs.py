@@ -62,15 +62,15 @@ def test_a_bad_input_is_one_line(  # noqa: PLR0917
     def stop(*_: Any) -> None:
         raise TooLongError(f"{command} {arguments}: more than {SECONDS} s")
 
-    earlier = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of this process' own time, however busy the machine is
+    earlier = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
     try:
         found = main(line)
     except SystemExit as ended:  # argparse
         found = ended.code
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, earlier)
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
     shown = capfd.readouterr()
     said = [text for text in shown.err.splitlines() if not text.startswith(("usage: ", "  "))]
     assert (found, len(said)) == (code, 1), shown.err[-600:]

@@ -25,16 +25,19 @@ NUMPY_ONLY = DataConfig(packages=("numpy",))
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds the payload of numpy's docstrings."""
     folder = tmp_path_factory.mktemp("artifacts")
-    told: list[str] = []
-    path = prepare_payload(NUMPY_ONLY, folder, tell=told.append).path
-    assert told == [f"corpus    being made of the documentation of 1 packages, once: {path}"]
+    prepare_payload(NUMPY_ONLY, folder)
     return folder
 
 
-def test_a_corpus_that_was_made_is_opened_without_a_word(cache: Path) -> None:
+def test_a_corpus_is_announced_before_it_is_made_and_opened_without_a_word(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
-    prepare_payload(NUMPY_ONLY, cache, tell=told.append)
+    made = prepare_payload(NUMPY_ONLY, cache, tell=told.append)
     assert told == []
+    monkeypatch.setattr(prepare, "_build_docstring_payload", lambda *_: made)
+    prepare_payload(NUMPY_ONLY, tmp_path, tell=told.append)
+    assert told == [f"corpus    made once of the documentation of numpy: {tmp_path / made.path.name} ..."]
 
 
 def test_the_docstring_payload_is_whole_and_passes_the_preflight(cache: Path) -> None:

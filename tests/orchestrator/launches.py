@@ -52,8 +52,12 @@ NO_RULES = ["training.early_stopping=null", "smoke.epochs=[]", "gates.smoke=[]"]
 LONG = [*NO_RULES, *(f"variants.{name}.training.epochs={epochs}" for name, epochs in EPOCHS.items())]
 
 
+def arguments(experiment: Path, run: Path, *options: str) -> list[str]:
+    return [str(experiment), "--run-dir", str(run), *options]
+
+
 def command(experiment: Path, run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator.launch", str(experiment), "--run-dir", str(run), *options]
+    return [sys.executable, "-m", "orchestrator.launch", *arguments(experiment, run, *options)]
 
 
 def launch(experiment: Path, run: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -147,8 +151,9 @@ class Watched:
         """Return the name and the address of every process of this launch that listens."""
         psutil = rays_psutil()
         found = set()
-        for one in map(psutil.Process, self.processes()):
+        for pid in self.processes():
             with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                one = psutil.Process(pid)
                 found |= {(one.name(), door.laddr.ip) for door in one.net_connections() if door.status == "LISTEN"}
         return found
 

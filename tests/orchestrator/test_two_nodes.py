@@ -71,7 +71,6 @@ class Cluster:
         port, dashboard = free_ports(2)
         self.address, self.jobs = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         named = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
-        named["RAY_prestart_worker_first_driver"] = "0"  # no process before it is asked for
         self.environment = {**without_ray(), **named}
         self._nodes: list[subprocess.Popen[bytes]] = []
         head = [str(RAY), "start", "--block", "--head", f"--port={port}", f"--dashboard-port={dashboard}"]
@@ -323,7 +322,7 @@ def test_a_trial_leaves_a_node_that_is_to_be_taken_away_and_goes_on_inside_its_e
 def test_a_worker_group_leaves_together_when_one_of_its_nodes_is_to_be_taken_away(
     cluster: Cluster, experiment: Path, hidden: Path
 ) -> None:
-    run, epochs = hidden / "leaving", 8  # 50 of two workers took five minutes on a slow machine
+    run, epochs = hidden / "leaving", 12  # 50 of two workers took five minutes on a slow machine
     changed = [*LONG, NO_DROPOUT, f"variants.learner.training.epochs={epochs}"]
     running = start(cluster, experiment, run, "--only", "learner", *sets(*changed, "training.workers=2"))
     for _ in range(600):

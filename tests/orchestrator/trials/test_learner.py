@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from data.payload.duplicates import duplicate_ids
 from data.payload.store import open_payload
@@ -108,6 +107,8 @@ def test_each_kind_of_layer_head_and_loss_are_compiled_once_and_take_the_same_st
 ):
     """The composed form, as on a GPU: traced whole; the traced operations run here one by one, without a compiler."""
     monkeypatch.setattr(fused, "MAX_LENGTH", 0)
+    from torch._dynamo.testing import CompileCounterWithBackend  # torch's compiler takes seconds to import
+
     counted = CompileCounterWithBackend("aot_eager")
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **_: compile(function, backend=counted, fullgraph=True))
