@@ -12,7 +12,7 @@ from data.errors import UserError
 from evaluation.retrieval.fitted.choice import FittedBaseline, Float32, Predict, TrainingData, unit_or_last
 from evaluation.retrieval.fitted.ewm import fit_ewm
 from evaluation.retrieval.fitted.nearest import fit_nearest
-from evaluation.retrieval.fitted.ridge import fit_ridge
+from evaluation.retrieval.fitted.ridge import fit_ridge, fit_whitened_ridge
 from models.spec.imported import load_object
 
 UNIT_NORM_TOLERANCE = 1e-3  # float16 payloads and float32 normalisation stay well inside
@@ -37,6 +37,7 @@ BASELINES: dict[str, Predict] = {"last_vector": last_vector, "context_mean": con
 FITTED: dict[str, Callable[[TrainingData], FittedBaseline]] = {
     "context_ewm": fit_ewm,
     "ridge": fit_ridge,
+    "whitened_ridge": fit_whitened_ridge,
     "nearest_context": fit_nearest,
 }
 """Those that are fitted to the training windows, their settings chosen on validation windows."""

@@ -232,8 +232,8 @@ class Evaluator:
         return found
 
     def line(self) -> tuple[Float32, Float32]:
-        """Return ridge as a map for every position, for models that start from it; see `FittedRidge.by_position`."""
-        ridge = self._fitted("ridge")
+        """Return whitened_ridge for every position, for models that start from it; see `FittedRidge.by_position`."""
+        ridge = self._fitted("whitened_ridge")
         assert isinstance(ridge, FittedRidge)
         return ridge.by_position()
 

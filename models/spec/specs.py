@@ -36,7 +36,7 @@ class VariantSpec:
     """Share of each layer's output channels set to zero in training, the same ones at all positions of a window."""
     residual: Residual = "last_mean"
     """What the output is added to: "last_mean" half the last vector and half the mean of all so far, "mean" that mean,
-    "learned" a learned mix of the two, "fitted" the prediction of the baseline ridge, "none" nothing."""
+    "learned" a learned mix of the two, "fitted" that of the baseline whitened_ridge, "none" nothing."""
     context_dropout: float = 0.0
     """Share of the windows whose last 1..L-1 input positions are set to zero in training."""
     span_corruption: float = 0.0

@@ -33,7 +33,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
 
     from data.payload.duplicates import duplicate_ids
     from evaluation.retrieval.fitted.choice import TrainingData
-    from evaluation.retrieval.fitted.ridge import fit_ridge
+    from evaluation.retrieval.fitted.ridge import fit_whitened_ridge
     from models.cpu.memory import keep_freed_memory
     from models.training.negatives import ArticleNegatives
     from orchestrator.questions import make_questions
@@ -54,7 +54,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     val = questions.val
     line = None
     if variant.spec.residual == "fitted":
-        line = fit_ridge(TrainingData(payload.vectors, windows, val.windows, val.novel)).by_position()
+        line = fit_whitened_ridge(TrainingData(payload.vectors, windows, val.windows, val.novel)).by_position()
     learner = Learner(
         variant,
         table,

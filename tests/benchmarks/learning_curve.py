@@ -1,4 +1,4 @@
-"""What more articles are worth: ridge, AMN and a variant at 5, 10, 25, 50 and 100 % of the training articles.
+"""What more articles are worth: whitened_ridge, AMN and a variant at 5, 10, 25, 50 and 100 % of the training articles.
 
     python -m tests.benchmarks.learning_curve [EXPERIMENT [VARIANT [KEY=VALUE ...]]]    # phase5.yaml, mamba_sandwich
 
@@ -15,6 +15,7 @@ from tabulate import tabulate
 from orchestrator import launch
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+BASELINES = ("ridge", "whitened_ridge", "amn")
 FIGURES = (("novel.r@5", "novel R@5 %"), ("novel.contain@50", "novel Contain@50 %"))
 
 
@@ -33,12 +34,12 @@ def table(found: dict[float, dict[str, Any]], variant: str) -> str:
     lines = []
     for share, results in found.items():
         rows = {row["variant"]: row for row in results["rows"]}
-        cells = [_cell(rows[name], key) for key, _ in FIGURES for name in ("ridge", "amn", variant)]
+        cells = [_cell(rows[name], key) for key, _ in FIGURES for name in (*BASELINES, variant)]
         lines.append([f"{100 * share:.0f} %", f"{results['protocol']['n_novel']:,}", *cells])
     headers = [
         "articles",
         "novel queries",
-        *(f"{title} {name}" for _, title in FIGURES for name in ("ridge", "amn", variant)),
+        *(f"{title} {name}" for _, title in FIGURES for name in (*BASELINES, variant)),
     ]
     return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True, colalign=["right"] * len(headers))
 

@@ -1,12 +1,18 @@
-"""ridge: context_ewm, corrected by a linear map of the whole context; closed form (Hoerl & Kennard 1970).
+"""ridge and whitened_ridge: context_ewm, corrected by a linear map of the whole context, in closed form.
 
 With f(x) the context's chunks one after the other, centred on the training windows, the prediction is
 
     unit( ewm(x) - share * mean + W' f(x) ),   W = (F'F + penalty I)^-1 F'R,
 
-F the f of all training windows and R what ewm leaves of their targets, centred too. At an infinite penalty it is
-context_ewm. The centring matters. A map with an intercept of its own brings back the mean that the share takes away: on
-27,000 real chunks (256-D, novel targets) R@5 is then 15.7 and Contain@50 37.9, instead of 17.8 and 44.2.
+F the f of all training windows and R what ewm leaves of their targets, centred too (Hoerl & Kennard 1970). At an
+infinite penalty it is context_ewm. The centring matters. A map with an intercept of its own brings back the mean that
+the share takes away: on 27,000 real chunks (256-D, novel targets) R@5 is then 15.7 and Contain@50 37.9, instead of 17.8
+and 44.2.
+
+whitened_ridge multiplies that sum with C^-power before it is normalised, C the covariance of the training chunks.
+Chunks differ most along few directions, so these decide a cosine and hide the others. A prediction times C^-1 ranks by
+the products of whitened vectors (arXiv 2103.15316), in an index that knows nothing of it; a smaller power goes part of
+the way. Validation chooses the power, 0 included, and with it the penalty, since whitening bears less shrinkage.
 
 Where L * D is more than MOST_UNKNOWNS, neighbouring lags share their weights. Then f holds means over groups of lags:
 single chunks at the end of the context, ever longer groups before them.
@@ -15,15 +21,22 @@ Letters: Q queries, W training windows, L context length, D vector dimension, K 
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, fit_each, in_order, unit_or_last
+from data.windows.novelty import distinct_rows
+from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, blocks, fit_each, in_order, unit_or_last
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights, weighted_mean
 
 MOST_UNKNOWNS = 6_000  # the normal equations then have 0.3 GB; a solution takes seconds
 PENALTIES = tuple(float(penalty) for penalty in 10.0 ** np.arange(-1.5, 2.1, 0.5))
 """Of the mean eigenvalue of F'F: 1 shrinks a direction of average variance by half."""
+POWERS = (0.25, 0.5, 0.75, 1.0)
+SMALLER_PENALTIES = 2
+"""How many below ridge's own are tried with the chosen power."""
+SMALLEST_VARIANCE = 1e-2
+"""Of the mean one: directions that vary less are stretched no more than this one, since there is only noise in them."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,12 +52,17 @@ class FittedRidge:
     num_groups: int
     score: float
     """On validation; see `TrainingData.score`."""
+    power: float | None = None
+    """Of the whitening; None where there is none to choose."""
 
     @property
     def chosen(self) -> dict[str, float]:
-        """The base's decay and share, the penalty, the groups of lags (L: each lag has weights of its own), score."""
+        """The base's decay and share, the penalty, the groups of lags (L: each lag has weights of its own), the power
+        of the whitening, if any, and the score.
+        """
         chosen = {"decay": self.base.decay, "share": self.base.share, "penalty": self.penalty}
-        return chosen | {"lag_groups": float(self.num_groups), "val_score": self.score}
+        power = {} if self.power is None else {"power": self.power}
+        return chosen | {"lag_groups": float(self.num_groups), **power, "val_score": self.score}
 
     def predict(self, context: Float32) -> Float32:
         """Predict for contexts (Q, L, D); see `FittedBaseline`."""
@@ -66,6 +84,17 @@ class FittedRidge:
 
 def fit_ridge(data: TrainingData) -> FittedRidge:
     """Fit to the training windows for each penalty and keep the one with the best score on validation."""
+    return _fit_both(data)[0]
+
+
+def fit_whitened_ridge(data: TrainingData) -> FittedRidge:
+    """Choose the power at ridge's penalty, then the penalty at that power, each by the score on validation."""
+    return _fit_both(data)[1]
+
+
+@lru_cache(maxsize=1)  # at full size the normal equations take minutes
+def _fit_both(data: TrainingData) -> tuple[FittedRidge, FittedRidge]:
+    """Return ridge and whitened_ridge."""
     from scipy.linalg import cho_factor, cho_solve  # who only names the baselines need not import it
 
     base = fit_ewm(data)
@@ -74,14 +103,55 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
     gram, cross, mean = _normal_equations(data, base.decay, groups)
     scale = max(float(np.trace(gram)) / len(gram), float(np.finfo(np.float32).tiny))
 
-    def fitted(penalty: float) -> FittedRidge:
+    def solved(penalty: float) -> FittedRidge:
         shifted = gram.copy()
         shifted.flat[:: len(gram) + 1] += penalty * scale
         correction = cho_solve(cho_factor(shifted, overwrite_a=True, check_finite=False), cross, check_finite=False)
-        ridge = FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
+        return FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
+
+    def scored(ridge: FittedRidge) -> FittedRidge:
         return replace(ridge, score=data.score(ridge.predict))
 
-    return max(fit_each(fitted, PENALTIES, data.threads), key=lambda ridge: ridge.score)
+    def best(fits: list[FittedRidge]) -> FittedRidge:
+        return max(fits, key=lambda ridge: ridge.score)
+
+    ridge = best(fit_each(lambda penalty: scored(solved(penalty)), PENALTIES, data.threads))
+    space = np.linalg.eigh(_covariance(data))
+    by_power = fit_each(lambda power: scored(_whitened(ridge, power, *space)), POWERS, data.threads)
+    whitened = best([replace(ridge, power=0.0), *by_power])
+    power = whitened.power
+    if not power:
+        return ridge, whitened
+    place = PENALTIES.index(ridge.penalty)
+    smaller = PENALTIES[max(0, place - SMALLER_PENALTIES) : place]
+    by_penalty = fit_each(lambda penalty: scored(_whitened(solved(penalty), power, *space)), smaller, data.threads)
+    return ridge, best([whitened, *by_penalty])
+
+
+def _covariance(data: TrainingData) -> Float64:
+    """Return the covariance (D, D) of the chunks that stand in training windows, each counted once.
+
+    Blocks are multiplied in float32 and added in float64.
+    """
+    rows, dim = distinct_rows(data.train, len(data.vectors)), data.vectors.shape[1]
+
+    def product_of(part: slice) -> Float32:
+        centred = np.asarray(data.vectors[rows[part]], np.float32) - data.train_mean
+        product: Float32 = centred.T @ centred
+        return product
+
+    total = np.zeros((dim, dim))
+    for product in in_order(product_of, blocks(len(rows), dim), data.threads):
+        total += product
+    return total / len(rows)
+
+
+def _whitened(ridge: FittedRidge, power: float, variances: Float64, directions: Float64) -> FittedRidge:
+    """Multiply a ridge's sum with C^-power; C has these variances (D,) along these directions, (D, D) in columns."""
+    least = SMALLEST_VARIANCE * max(float(variances.mean()), float(np.finfo(np.float32).tiny))
+    stretched = (np.maximum(variances, least) / variances.mean()) ** -power
+    whitening = ((directions * stretched) @ directions.T).astype(np.float32)
+    return replace(ridge, weights=ridge.weights @ whitening, bias=ridge.bias @ whitening, power=power)
 
 
 def lag_groups(length: int, most: int) -> Float32:

@@ -11,10 +11,11 @@ from data.windows.novelty import NOVEL_BELOW, max_train_cosine
 from evaluation.measures.metrics import hits, ranks
 from evaluation.retrieval.baselines import BASELINES, FITTED, fit_baseline
 from evaluation.retrieval.fitted import choice, nearest
+from evaluation.retrieval.fitted import ridge as ridge_module
 from evaluation.retrieval.fitted.choice import TrainingData, in_order
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights
 from evaluation.retrieval.fitted.nearest import fit_nearest
-from evaluation.retrieval.fitted.ridge import fit_ridge, lag_groups
+from evaluation.retrieval.fitted.ridge import FittedRidge, fit_ridge, fit_whitened_ridge, lag_groups
 
 ALL = (*BASELINES, *FITTED)
 LENGTH, CHUNKS = 3, 8
@@ -148,6 +149,49 @@ def test_ridge_is_never_behind_ewm_on_validation():
     assert fit_ridge(data).score >= fit_ewm(data).score - 1e-3
 
 
+def test_whitening_divides_each_direction_by_a_power_of_its_variance():
+    base = FittedEwm(0.5, 0.0, np.zeros(2, np.float32), 0.0)
+    ridge = FittedRidge(np.eye(2, dtype=np.float32), np.zeros(2, np.float32), base, 1.0, 1, 0.0)
+    context = np.array([[[0.6, 0.8]]], np.float32)
+    # Variances 1.6 and 0.4 with mean 1: (0.6 / 1.6, 0.8 / 0.4) = (3, 16) / 8
+    full = ridge_module._whitened(ridge, 1.0, np.array([1.6, 0.4]), np.eye(2))
+    np.testing.assert_allclose(full.predict(context), [[3 / 265**0.5, 16 / 265**0.5]], rtol=1e-6)
+    # Half the power: 0.6 / 1.6^0.5 to 0.8 / 0.4^0.5 as 3 to 8
+    half = ridge_module._whitened(ridge, 0.5, np.array([1.6, 0.4]), np.eye(2))
+    np.testing.assert_allclose(half.predict(context), [[3 / 73**0.5, 8 / 73**0.5]], rtol=1e-6)
+    # A direction that does not vary counts as one with a hundredth of the mean: (0.6 / 2, 0.8 / 0.01) = (3, 800) / 10
+    flat = ridge_module._whitened(ridge, 1.0, np.array([2.0, 0.0]), np.eye(2))
+    np.testing.assert_allclose(flat.predict(context), unit(np.array([[3.0, 800.0]])), rtol=1e-6)
+
+
+def test_the_covariance_counts_each_chunk_of_a_training_window_once(monkeypatch):
+    monkeypatch.setattr(choice, "BLOCK_BYTES", 1)  # a block a row
+    vectors = np.array([[1, 0], [0, 1], [0, 0], [9, 9]], np.float16)
+    data = TrainingData(vectors, np.array([[0, 1], [1, 2], [0, 1]]), np.array([[3, 3]]), np.ones(1, bool))
+    # Mean (1/3, 1/3): variances (4 + 1 + 1) / 27, products (-2 - 2 + 1) / 27
+    np.testing.assert_allclose(ridge_module._covariance(data), np.array([[6, -3], [-3, 6]]) / 27, atol=1e-6)
+
+
+def loud_and_quiet(before, noise):
+    """Two loud coordinates that follow the last chunk roughly, and six quiet ones that follow it exactly."""
+    loud = 0.8 * before[-1][:2] + 0.6 * noise[:2]
+    return np.concatenate([1.5 * loud / np.linalg.norm(loud), np.roll(before[-1][2:], 1)])
+
+
+def test_whitening_finds_what_loud_directions_hide():
+    data = world(loud_and_quiet, num_articles=300)
+    plain, whitened = fit_ridge(data), fit_whitened_ridge(data)
+    assert whitened.chosen["power"] > 0
+    assert hit_rate(whitened.predict, data, data.val) > hit_rate(plain.predict, data, data.val) + 0.1
+
+
+@pytest.mark.parametrize("next_chunk", [drift, loud_and_quiet, lambda before, noise: noise])
+def test_whitened_ridge_is_never_behind_ridge_on_validation(next_chunk):
+    data = world(next_chunk)
+    assert fit_whitened_ridge(data).score >= fit_ridge(data).score
+    assert "power" not in fit_ridge(data).chosen
+
+
 def test_lags_are_grouped_when_there_are_too_many_unknowns(monkeypatch):
     assert lag_groups(3, 9).tolist() == np.eye(3)[::-1].tolist()
     assert (lag_groups(32, 7) > 0).sum(axis=1).tolist() == [1, 1, 1, 3, 4, 8, 14]
@@ -199,7 +243,7 @@ def test_every_baseline_gives_unit_rows_and_the_same_ones_again(name, tmp_path):
     assert fit_baseline(name, data).chosen == fit_baseline(name, mapped).chosen
 
 
-@pytest.mark.parametrize("fit", [fit_ewm, fit_ridge, fit_nearest])
+@pytest.mark.parametrize("fit", [fit_ewm, fit_ridge, fit_whitened_ridge, fit_nearest])
 def test_a_fit_does_not_depend_on_the_number_of_threads(fit, monkeypatch):
     monkeypatch.setattr("evaluation.retrieval.fitted.choice.BLOCK_BYTES", 4_096)  # many blocks
     data = world(drift)
@@ -234,9 +278,10 @@ def test_of_pure_boilerplate_the_look_up_wins_and_nothing_is_novel():
     assert max(rates.values()) < 0.8
 
 
-def test_ridge_by_position_is_ridge_where_the_mean_chunk_stands_for_what_is_missing():
+@pytest.mark.parametrize("fit", [fit_ridge, fit_whitened_ridge])
+def test_ridge_by_position_is_ridge_where_the_mean_chunk_stands_for_what_is_missing(fit):
     data = world(drift)
-    ridge = fit_ridge(data)
+    ridge = fit(data)
     weights, biases = ridge.by_position()
     context = data.context(data.val[:20])
     for length in (1, 2, 3):
