@@ -2,7 +2,7 @@
 
 Adding the output to a base (the residual) was measured to matter more than the choice of variant. Training should also
 start from that base, so the projection starts small. On a fitted line it starts at zero: the untrained model is the
-line.
+line, and a prediction adds only the share of the output that validation asks for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ MATRIX_LENGTH = 64
 
 
 class PredictionHead(nn.Module):
-    """Turn hidden states and the context into predictions of unit norm."""
+    """Turn hidden states and the context into predictions of unit norm.
+
+    With a fitted line `share`, a buffer, scales what is added to it, outside of training: what a network adds to the
+    best line is partly noise, and half of it may find more than all of it or nothing. 1 until somebody sets it.
+    """
+
+    share: Tensor
 
     def __init__(self, d_model: int, dim: int, residual: Residual, *, norm: bool = True) -> None:
         super().__init__()
@@ -37,6 +43,7 @@ class PredictionHead(nn.Module):
         nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
         if residual == "fitted":
             self.line = FittedLine()
+            self.register_buffer("share", torch.ones(()))
             nn.init.zeros_(self.proj.weight)
         if residual == "learned":
             self.mix = nn.Parameter(torch.tensor([0.5, 0.5]))  # weights of the last vector and the prefix mean
@@ -50,6 +57,8 @@ class PredictionHead(nn.Module):
         with torch.autocast(output.device.type, enabled=False):
             base = self._base(context.float())
             output = output.float() if rotations is None else rotations.rotate_back(output.float())
+            if self.residual == "fitted" and not self.training:
+                output = output * self.share
             output = output if base is None else output + base
             return F.normalize(output, dim=-1)
 

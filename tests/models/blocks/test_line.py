@@ -7,6 +7,7 @@ import torch
 
 from data.errors import UserError
 from models.blocks.build import build_variant
+from models.blocks.head import PredictionHead
 from models.blocks.line import FittedLine
 from models.training.checkpoint import load_model, save_model
 
@@ -45,9 +46,24 @@ def test_an_untrained_model_is_its_line_and_its_first_gradient_is_not_zero(name)
     assert model.head.proj.weight.grad.abs().sum() > 0.0
 
 
-def test_a_checkpoint_carries_the_line():
+def test_outside_of_training_a_share_of_the_output_is_added_to_the_line():
+    head = PredictionHead(2, 2, "fitted", norm=False)
+    head.line.set(torch.eye(2)[None], torch.zeros(1, 2))
+    with torch.no_grad():
+        head.proj.weight.copy_(torch.eye(2))
+        head.share.fill_(0.5)
+    hidden, context = torch.tensor([[[0.0, 1.5]]]), torch.tensor([[[1.0, 0.0]]])
+    # In training (1, 0) + (0, 1.5), else (1, 0) + (0, 0.75).
+    torch.testing.assert_close(head(hidden, context), torch.tensor([[[2.0, 3.0]]]) / 13**0.5)
+    torch.testing.assert_close(head.eval()(hidden, context), torch.tensor([[[0.8, 0.6]]]))
+
+
+def test_a_checkpoint_carries_the_line_and_the_share():
     model = build_variant("amn", 2, d_model=8, residual="fitted")
     model.head.line.set(WEIGHT, BIAS)
+    with torch.no_grad():
+        model.head.proj.weight.normal_()
+        model.head.share.fill_(0.5)
     file = io.BytesIO()
     save_model(file, model, epoch=0, metrics={}, provenance={})
     file.seek(0)

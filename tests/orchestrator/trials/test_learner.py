@@ -15,7 +15,7 @@ from models.spec.loss import LossConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import resolve_variant
 from orchestrator.config.sections import TrainingConfig
-from orchestrator.trials.learner import COMPILE_FROM_STEPS, GatherTable, Learner, compiles, reciprocal_ranks
+from orchestrator.trials.learner import COMPILE_FROM_STEPS, SHARES, GatherTable, Learner, compiles, reciprocal_ranks
 
 
 def learner(
@@ -27,6 +27,7 @@ def learner(
     compile: bool = False,
     precision: str = "float32",
     device: str = "cpu",
+    residual: str = "last_mean",
     **layers: int,
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
@@ -34,11 +35,17 @@ def learner(
     loss = LossConfig(article_negatives=article_negatives)
     training = TrainingConfig(batch_size=32, loss=loss, precision=precision, compile=compile)
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
-    variant = resolve_variant(model, {"d_model": 16, "dropout": dropout, **sizes, **layers}, training)
+    variant = resolve_variant(
+        model, {"d_model": 16, "dropout": dropout, "residual": residual, **sizes, **layers}, training
+    )
     assert variant is not None
     table = GatherTable(payload.vectors, duplicate_ids(payload.vectors), payload.article_index, torch.device(device))
     negatives = ArticleNegatives(payload.article_index, article_negatives)
-    made = Learner(variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1)
+    last_chunk = np.zeros((5, table.dim, table.dim), np.float32), np.zeros((5, table.dim), np.float32)
+    last_chunk[0][0] = np.eye(table.dim)
+    made = Learner(
+        variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1, line=last_chunk
+    )
     return made, rows
 
 
@@ -169,8 +176,27 @@ def test_validation_reports_loss_cosine_and_reciprocal_rank_of_novel_windows_and
     assert made.validate(rows[:48], np.zeros(48, bool))["val_mrr"] == pytest.approx(scores["val_mrr_all"])
 
 
-def test_predictions_that_are_no_numbers_have_no_validation_score(rotation_payload):
-    made, rows = learner(rotation_payload)
+@pytest.mark.parametrize(("scores", "share"), [((0.2, 0.3), 0.5), ((0.3, 0.2), 1.0), ((0.2, 0.2), 1.0)])
+def test_validation_chooses_how_much_is_added_to_a_fitted_line(rotation_payload, monkeypatch, scores, share):
+    made, rows = learner(rotation_payload, residual="fitted")
+    assert "val_share" not in made.validate(rows[:48], np.ones(48, bool))  # the line alone, before the first step
+    made.start_epoch(1)
+    made.step(rows[:32])
+    by_share = dict(zip(SHARES, scores, strict=True))
+    monkeypatch.setattr(made, "_scores", lambda *given: {"val_soft_r@5": by_share[made.model.head.share.item()]})
+    assert made.validate(rows[:48], np.ones(48, bool)) == {"val_soft_r@5": max(scores), "val_share": share}
+    chosen = made.predict(rows[:48])
+    made.model.head.share.fill_(share)
+    np.testing.assert_array_equal(made.predict(rows[:48]), chosen)
+    made.model.head.share.fill_(0.0)
+    np.testing.assert_allclose(made.predict(rows[:48]), made.table.gather(rows[:48])[0][:, -2], atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", ["last_mean", "fitted"])
+def test_predictions_that_are_no_numbers_have_no_validation_score(rotation_payload, residual):
+    made, rows = learner(rotation_payload, residual=residual)
+    made.start_epoch(1)
+    made.step(rows[:32])
     with torch.no_grad():
         next(made.model.parameters()).fill_(float("nan"))
     assert np.isnan(made.validate(rows[:48], np.ones(48, bool))["val_soft_r@5"])
