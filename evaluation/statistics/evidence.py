@@ -97,10 +97,11 @@ def _variants(rows: Sequence[Row], reference: str | float | None) -> list[Row]:
 def _highest(
     rows: Sequence[Row], outcomes: Mapping[str, Outcomes], queries: Queries, metric: str = DECISION_METRIC
 ) -> str | None:
-    names = [row["variant"] for row in rows if survived(row) and row["variant"] in outcomes]
-    values = {name: mean(metric, outcomes[name], queries) for name in names}
-    known = [name for name in names if not math.isnan(values[name])]
-    return max(known, key=values.__getitem__, default=None)
+    """Return the row with the highest value; of equal ones, as a model that stayed its line, the smallest."""
+    params = {row["variant"]: row.get("params") for row in rows if survived(row) and row["variant"] in outcomes}
+    values = {name: mean(metric, outcomes[name], queries) for name in params}
+    known = [name for name in params if not math.isnan(values[name])]
+    return max(known, key=lambda name: (values[name], -(params[name] or 0)), default=None)
 
 
 def _or_lowest(value: float) -> float:

@@ -75,8 +75,8 @@ def decide(
             further condition of PRODUCTION READY and rejects nobody. Rows of kind baseline cannot be best.
         outcomes: per-query outcomes of every evaluated row by name, all on the same queries.
         queries: what is known of these queries.
-        reference: `best_baseline`, the baseline with the highest novel R@5; the name of a row; a published share
-            0..1; or None. A row without outcomes is no reference.
+        reference: `best_baseline`, the baseline with the highest novel R@5, of equal ones the smallest; the name of a
+            row; a published share 0..1; or None. A row without outcomes is no reference.
         names: metrics of the pairs, with the decision metric among them.
         num_resamples: of the bootstrap.
         seed: of all resampling.

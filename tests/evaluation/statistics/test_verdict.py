@@ -62,6 +62,14 @@ def test_a_verdict_follows_from_gates_and_reference(decide, share, gates, word, 
     assert decision.tie_group == ({} if word == "REJECT" else {"mamba_s": 1})
 
 
+def test_of_equal_baselines_the_smallest_is_the_reference(planted):
+    rows = [row("mamba_s"), AMN, baseline("ridge", params=0), baseline("mean", params=0)]
+    outcomes = {"mamba_s": planted(0.4, 0, len(ALL)), "mean": planted(0.2, 2, len(ALL))}
+    outcomes |= dict.fromkeys(("amn", "ridge"), planted(0.3, 1, len(ALL)))
+    decision = decide_fully(rows, outcomes, ALL, names=(DECISION_METRIC,), num_resamples=200)
+    assert decision.reference == "ridge"
+
+
 def test_a_named_reference_is_taken_and_a_row_without_outcomes_is_none(decide):
     rows, shares = [row("mamba_s"), RIDGE, AMN], {"mamba_s": 0.4, "ridge": 0.5, "amn": 0.2}
     assert decide(rows, shares).verdicts["mamba_s"].word == "BEHIND"
