@@ -16,12 +16,12 @@ from orchestrator.questions import make_questions
 from tests.benchmarks.bare_loop import train_variant
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "worlds.yaml"
-BASELINES = ("ridge", "nearest_context")
+BASELINES = ("ridge", "whitened_ridge", "nearest_context")
 SMALL = "variants.mamba_s={d_model: 32, d_state: 16, head_dim: 32, ssm_layers: 2, residual: fitted}"
 
 
 class Run:
-    """Ranks of ridge, a look-up, a small variant and the oracle on a world's final queries."""
+    """Ranks of both lines, a look-up, a small variant and the oracle on a world's final queries."""
 
     def __init__(self, name: str, folder: Path, seed: int = 0) -> None:
         world: World = make_world(name, num_chunks=8_000, seed=seed)
@@ -55,7 +55,7 @@ class Run:
         return {name: float((ranks[among] <= 5).mean()) for name, ranks in self.ranks.items()}
 
     def decision(self) -> Decision:
-        """As a run decides, with ridge and the look-up as baselines."""
+        """As a run decides, with the lines and the look-up as baselines."""
         plain = {"status": "FINISHED", "gates": [], "model": "mamba_s"}
         rows = [plain | {"variant": name, "kind": "baseline"} for name in BASELINES]
         rows.append(plain | {"variant": "mamba_s", "kind": "variant"})
