@@ -78,7 +78,9 @@ def gather(
 ) -> Evidence:
     """Find the reference and compare the family: variants among each other and against the reference."""
     if reference == BEST_BASELINE:
-        reference = _highest([row for row in rows if row.get("kind") == "baseline"], outcomes, queries)
+        baselines = [row for row in rows if row.get("kind") == "baseline"]
+        # A model that stayed the line it started from is equal to that line, which has no parameters.
+        reference = _highest(sorted(baselines, key=lambda row: row.get("params") or 0), outcomes, queries)
     elif isinstance(reference, str) and reference not in outcomes:
         reference = None
     family = [row["variant"] for row in _variants(rows, reference) if survived(row) and row["variant"] in outcomes]
@@ -97,11 +99,11 @@ def _variants(rows: Sequence[Row], reference: str | float | None) -> list[Row]:
 def _highest(
     rows: Sequence[Row], outcomes: Mapping[str, Outcomes], queries: Queries, metric: str = DECISION_METRIC
 ) -> str | None:
-    """Return the row with the highest value; of equal ones, as a model that stayed its line, the smallest."""
-    params = {row["variant"]: row.get("params") for row in rows if survived(row) and row["variant"] in outcomes}
-    values = {name: mean(metric, outcomes[name], queries) for name in params}
-    known = [name for name in params if not math.isnan(values[name])]
-    return max(known, key=lambda name: (values[name], -(params[name] or 0)), default=None)
+    """Return the row with the highest value, of equal ones the first."""
+    names = [row["variant"] for row in rows if survived(row) and row["variant"] in outcomes]
+    values = {name: mean(metric, outcomes[name], queries) for name in names}
+    known = [name for name in names if not math.isnan(values[name])]
+    return max(known, key=values.__getitem__, default=None)
 
 
 def _or_lowest(value: float) -> float:
