@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.blocks.attention import LocalAttention
 from models.blocks.corruption import ContextCorruption, RandomRotation
-from models.blocks.head import PredictionHead
+from models.blocks.head import HeadInput, PredictionHead
 from models.blocks.layers import rms_norm
 from models.blocks.mamba import MambaBlock, takes_fused_form
 from models.spec.specs import AttentionSpec, LayerKind, MambaGRSpec, MambaSpec
@@ -60,13 +60,17 @@ class Backbone(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        predictions: Tensor = self.head(*self.encode(context))
+        return predictions
+
+    def encode(self, context: Tensor) -> HeadInput:
+        """Map the context's unit vectors (B, L, D) to what the head predicts from."""
         context = self.corruption(context)
         seen, rotations = self.rotation(context)
         hidden = self._embed(seen)
         for layer in self.layers:
             hidden = layer(hidden)
-        predictions: Tensor = self.head(hidden, context, rotations)
-        return predictions
+        return hidden, context, rotations
 
     def _embed(self, context: Tensor) -> Tensor:
         """Return the layers' input (B, L, d_model), in the memory order in which the blocks are fastest."""

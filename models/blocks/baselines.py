@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.corruption import ContextCorruption, RandomRotation
-from models.blocks.head import PredictionHead, prefix_mean
+from models.blocks.head import HeadInput, PredictionHead, prefix_mean
 from models.blocks.layers import WindowDropout, rms_norm
 from models.spec.specs import AmnSpec, LinearSpec
 
@@ -47,6 +47,11 @@ class Amn(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        predictions: Tensor = self.head(*self.encode(context))
+        return predictions
+
+    def encode(self, context: Tensor) -> HeadInput:
+        """Map the context's unit vectors (B, L, D) to what the head predicts from."""
         context = self.corruption(context)
         seen, rotations = self.rotation(context)
         scale = math.sqrt(self.dim)  # unit rows to unit variance
@@ -54,8 +59,7 @@ class Amn(nn.Module):
         memory = rms_norm(self.memory_embed(seen * scale))
         mixed = rms_norm(self._attend(query, memory))
         hidden = self.mlp_out(F.gelu(self.mlp_in(torch.cat([mixed, query], dim=-1))))
-        predictions: Tensor = self.head(query + self.dropout(hidden), context, rotations)
-        return predictions
+        return query + self.dropout(hidden), context, rotations
 
     def _attend(self, query: Tensor, memory: Tensor) -> Tensor:
         """Return the causal attention of the queries over the memory (B, L, d)."""
@@ -80,6 +84,11 @@ class Linear(nn.Module):
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
+        predictions: Tensor = self.head(*self.encode(context))
+        return predictions
+
+    def encode(self, context: Tensor) -> HeadInput:
+        """Map the context's unit vectors (B, L, D) to what the head predicts from."""
         context = self.corruption(context)
         seen, rotations = self.rotation(context)
         seen = seen * math.sqrt(self.dim)  # unit rows to unit variance
@@ -87,5 +96,4 @@ class Linear(nn.Module):
         hidden: Tensor = self.lags[0](seen)
         for lag, matrix in enumerate(self.lags[1:length], start=1):
             hidden = hidden + F.pad(matrix(seen[:, : length - lag]), (0, 0, lag, 0))
-        predictions: Tensor = self.head(self.dropout(hidden), context, rotations)
-        return predictions
+        return self.dropout(hidden), context, rotations

@@ -26,6 +26,10 @@ MATRIX_LENGTH = 64
 """Up to this length prefix means are one small matrix product, for longer ones a running sum."""
 
 
+HeadInput = tuple[Tensor, Tensor, Rotations | None]
+"""Hidden states (B, L, d_model), the context's vectors (B, L, D), and the rotations under which the layers saw them."""
+
+
 class PredictionHead(nn.Module):
     """Turn hidden states and the context into predictions of unit norm.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -129,12 +129,12 @@ class Learner:
         # The same seed for every variant: none is luckier than another by its place in the file.
         torch.manual_seed(derive_seed(seed, "init"))
         self.model = build_model(variant.spec, table.dim).to(table.device)
-        self._line_share: Tensor | None = None
+        self._on_line: OwnModel | None = None
         if variant.spec.residual == "fitted":
             assert isinstance(self.model, OwnModel)
-            self._line_share = self.model.head.share
             assert line is not None, "residual: fitted needs the line that the evaluator fits"
             self.model.head.line.set(*map(torch.tensor, line))
+            self._on_line = self.model
         self.loss = Loss(self.training.loss).to(table.device)
         self._parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
@@ -256,40 +256,50 @@ class Learner:
         A model that starts from a fitted line predicts from then on with the share of its output that has the best
         val_soft_r@5 (`PredictionHead`), which val_share says. The other scores are those of that share.
         """
-        if self._line_share is None or self.steps == 0:
-            return self._scores(windows, novel)
-        found = {}
-        for share in SHARES:
-            self._line_share.fill_(share)
-            found[share] = self._scores(windows, novel)
-            if not math.isfinite(found[share]["val_soft_r@5"]):
-                return found[share]
-        best = max(SHARES, key=lambda share: found[share]["val_soft_r@5"])
-        self._line_share.fill_(best)
-        return found[best] | {"val_share": best}
-
-    def _scores(self, windows: NDArray[np.int32], novel: NDArray[np.bool_]) -> dict[str, float]:
         self.model.eval()
-        losses, predicted, targets, target_ids = [], [], [], []
+        # Before the first step there is nothing to add to the line.
+        shares = SHARES if self._on_line is not None and self.steps > 0 else SHARES[:1]
+        losses = dict.fromkeys(shares, 0.0)
+        predicted: dict[float, list[Tensor]] = {share: [] for share in shares}
+        targets, target_ids = [], []
         size = self.training.batch_size
         with self._uncompiled():
             for start in range(0, len(windows), size):
                 part = self._with_negatives(windows[start : start + size], "val", start)
                 vectors, ids = self.table.gather(part)
-                pred = self.model(vectors[:, : self._length])
-                losses.append((float(self.loss(pred, vectors, ids).total), len(ids)))
-                predicted.append(pred[:, -1].float())
+                for share, pred in self._at_shares(shares, vectors[:, : self._length]):
+                    losses[share] += float(self.loss(pred, vectors, ids).total) * len(ids)
+                    predicted[share].append(pred[:, -1].float())
                 targets.append(vectors[:, self._length])
                 target_ids.append(ids[:, self._length])
-        if not all(bool(part.isfinite().all()) for part in predicted):
+        target_vd, ids_v = torch.cat(targets), torch.cat(target_ids)
+        if not all(bool(part.isfinite().all()) for parts in predicted.values() for part in parts):
             return dict.fromkeys(("val_soft_r@5", "val_mrr"), math.nan)
-        pred_vd, target_vd, ids_v = torch.cat(predicted), torch.cat(targets), torch.cat(target_ids)
-        reciprocal = reciprocal_ranks(pred_vd, target_vd, ids_v)
+        found = {share: self._scores(torch.cat(predicted[share]), target_vd, ids_v, novel) for share in shares}
+        best = max(shares, key=lambda share: found[share]["val_soft_r@5"])
+        scores = {"val_loss": losses[best] / len(windows), **found[best]}
+        if self._on_line is None or len(shares) == 1:
+            return scores
+        self._on_line.head.share.fill_(best)
+        return scores | {"val_share": best}
+
+    def _at_shares(self, shares: Sequence[float], context: Tensor) -> Iterator[tuple[float, Tensor]]:
+        """Yield the predictions of contexts (b, L, D) with each share of the output; the layers run once."""
+        if self._on_line is None:
+            yield shares[0], self.model(context)
+            return
+        encoded = self._on_line.encode(context)
+        for share in shares:
+            self._on_line.head.share.fill_(share)
+            yield share, self._on_line.head(*encoded)
+
+    def _scores(self, pred: Tensor, target: Tensor, ids: Tensor, novel: NDArray[np.bool_]) -> dict[str, float]:
+        """Return the scores of predictions (V, D) of targets (V, D) with duplicate ids (V,), but for the loss."""
+        reciprocal = reciprocal_ranks(pred, target, ids)
         choosing = choosing_queries(novel, self.table.num_rows)
-        ranks = self.table.ranks(pred_vd[choosing], target_vd[choosing])
+        ranks = self.table.ranks(pred[choosing], target[choosing])
         return {
-            "val_loss": sum(loss * num for loss, num in losses) / len(windows),
-            "val_cosine": float((pred_vd * target_vd).sum(-1).mean()),
+            "val_cosine": float((pred * target).sum(-1).mean()),
             "val_soft_r@5": soft_recall(ranks, 5),
             "val_soft_r@50": soft_recall(ranks, 50),
             "val_mrr": float(reciprocal[novel].mean() if novel.any() else reciprocal.mean()),

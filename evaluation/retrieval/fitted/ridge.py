@@ -148,8 +148,8 @@ def _covariance(data: TrainingData) -> Float64:
 
 def _whitened(ridge: FittedRidge, power: float, variances: Float64, directions: Float64) -> FittedRidge:
     """Multiply a ridge's sum with C^-power; C has these variances (D,) along these directions, (D, D) in columns."""
-    least = SMALLEST_VARIANCE * max(float(variances.mean()), float(np.finfo(np.float32).tiny))
-    stretched = (np.maximum(variances, least) / variances.mean()) ** -power
+    mean = max(float(variances.mean()), float(np.finfo(np.float32).tiny))
+    stretched = (np.maximum(variances, SMALLEST_VARIANCE * mean) / mean) ** -power
     whitening = ((directions * stretched) @ directions.T).astype(np.float32)
     return replace(ridge, weights=ridge.weights @ whitening, bias=ridge.bias @ whitening, power=power)
 

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,14 +183,21 @@ def test_validation_chooses_how_much_is_added_to_a_fitted_line(rotation_payload,
     assert "val_share" not in made.validate(rows[:48], np.ones(48, bool))  # the line alone, before the first step
     made.start_epoch(1)
     made.step(rows[:32])
-    by_share = dict(zip(SHARES, scores, strict=True))
-    monkeypatch.setattr(made, "_scores", lambda *given: {"val_soft_r@5": by_share[made.model.head.share.item()]})
-    assert made.validate(rows[:48], np.ones(48, bool)) == {"val_soft_r@5": max(scores), "val_share": share}
-    chosen = made.predict(rows[:48])
-    made.model.head.share.fill_(share)
-    np.testing.assert_array_equal(made.predict(rows[:48]), chosen)
+    planted, losses, scored = iter(scores), iter((3.0, 4.0)), []
+    monkeypatch.setattr(
+        made, "_scores", lambda pred, *_: (scored.append(pred.numpy()), {"val_soft_r@5": next(planted)})[1]
+    )
+    monkeypatch.setattr(made, "loss", lambda *given: SimpleNamespace(total=next(losses)))
+    found = made.validate(rows[:32], np.ones(32, bool))
+    loss = dict(zip(SHARES, (3.0, 4.0), strict=True))[share]
+    assert found == {"val_loss": loss, "val_soft_r@5": max(scores), "val_share": share}
+    np.testing.assert_array_equal(made.predict(rows[:32]), scored[SHARES.index(share)])
+    for one, predictions in zip(SHARES, scored, strict=True):
+        made.model.head.share.fill_(one)
+        np.testing.assert_array_equal(made.predict(rows[:32]), predictions)
+    assert not np.array_equal(*scored)
     made.model.head.share.fill_(0.0)
-    np.testing.assert_allclose(made.predict(rows[:48]), made.table.gather(rows[:48])[0][:, -2], atol=1e-6)
+    np.testing.assert_allclose(made.predict(rows[:32]), made.table.gather(rows[:32])[0][:, -2], atol=1e-6)
 
 
 @pytest.mark.parametrize("residual", ["last_mean", "fitted"])
