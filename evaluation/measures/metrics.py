@@ -221,4 +221,9 @@ def soft_recall(ranks: IntArray, k: int) -> float:
     A target at rank k counts half. Unlike R@k it also moves with targets that are near the first k, so a few hundred
     queries tell two settings apart.
     """
-    return float((1.0 / (1.0 + (np.asarray(ranks, np.float64) / k) ** 2)).mean())
+    return float(soft_hits(ranks, k).mean())
+
+
+def soft_hits(ranks: IntArray, k: int) -> npt.NDArray[np.float64]:
+    """Return what each rank (Q,) adds to a soft recall, (Q,)."""
+    return 1.0 / (1.0 + (np.asarray(ranks, np.float64) / k) ** 2)

@@ -74,11 +74,7 @@ class Evaluator:
         payload = open_payload(payload_path)
         self._corpus: Corpus = corpus_of(payload)
         self._query_sets = {queries.name: queries for queries in query_sets}
-        self._training = (
-            TrainingData(self._corpus.vectors, training.train, training.val, training.val_novel, threads)
-            if training
-            else None
-        )
+        self._training = _training_data(self._corpus, training, threads) if training else None
         self._entries = {name_of(entry): entry for entry in baselines}
         register_metrics(metrics)
         self._baselines: dict[str, FittedBaseline] = {}
@@ -294,6 +290,11 @@ class Evaluator:
                 "name it when the evaluator is made"
             )
         return self._query_sets[name]
+
+
+def _training_data(corpus: Corpus, windows: TrainingWindows, threads: int) -> TrainingData:
+    articles = corpus.article_index[windows.val[:, -1]]
+    return TrainingData(corpus.vectors, windows.train, windows.val, windows.val_novel, articles, threads)
 
 
 def _timed_alone(predict: Predict, context: Float32) -> Latency:

@@ -12,7 +12,9 @@ and 44.2.
 whitened_ridge multiplies that sum with C^-power before it is normalised, C the covariance of the training chunks.
 Chunks differ most along few directions, so these decide a cosine and hide the others. A prediction times C^-1 ranks by
 the products of whitened vectors (arXiv 2103.15316), in an index that knows nothing of it; a smaller power goes part of
-the way. Validation chooses the power, 0 included, and with it the penalty, since whitening bears less shrinkage.
+the way. Validation chooses the power: the smallest one, 0 included, that is within a standard error of the best mean of
+both soft recalls, since with few articles the best one is chance. Then it chooses the penalty: whitening bears less
+shrinkage.
 
 Where L * D is more than MOST_UNKNOWNS, neighbouring lags share their weights. Then f holds means over groups of lags:
 single chunks at the end of the context, ever longer groups before them.
@@ -26,7 +28,16 @@ from functools import lru_cache
 import numpy as np
 
 from data.windows.novelty import distinct_rows
-from evaluation.retrieval.fitted.choice import Float32, Float64, TrainingData, blocks, fit_each, in_order, unit_or_last
+from evaluation.retrieval.fitted.choice import (
+    Float32,
+    Float64,
+    TrainingData,
+    blocks,
+    fit_each,
+    in_order,
+    simplest,
+    unit_or_last,
+)
 from evaluation.retrieval.fitted.ewm import FittedEwm, fit_ewm, lag_weights, weighted_mean
 
 MOST_UNKNOWNS = 6_000  # the normal equations then have 0.3 GB; a solution takes seconds
@@ -88,7 +99,7 @@ def fit_ridge(data: TrainingData) -> FittedRidge:
 
 
 def fit_whitened_ridge(data: TrainingData) -> FittedRidge:
-    """Choose the power at ridge's penalty, then the penalty at that power, each by the score on validation."""
+    """Choose the power at ridge's penalty, then the penalty at that power."""
     return _fit_both(data)[1]
 
 
@@ -117,9 +128,11 @@ def _fit_both(data: TrainingData) -> tuple[FittedRidge, FittedRidge]:
 
     ridge = best(fit_each(lambda penalty: scored(solved(penalty)), PENALTIES, data.threads))
     space = np.linalg.eigh(_covariance(data))
-    by_power = fit_each(lambda power: scored(_whitened(ridge, power, *space)), POWERS, data.threads)
-    whitened = best([replace(ridge, power=0.0), *by_power])
-    power = whitened.power
+    by_power = [replace(ridge, power=0.0), *(_whitened(ridge, power, *space) for power in POWERS)]
+    hits = fit_each(lambda one: data.soft_hits(one.predict), by_power, data.threads)
+    chosen = simplest([one.mean(axis=0) for one in hits], data.query_articles)
+    power = POWERS[chosen - 1] if chosen else 0.0
+    whitened = replace(by_power[chosen], score=float(hits[chosen][0].mean()))
     if not power:
         return ridge, whitened
     place = PENALTIES.index(ridge.penalty)
