@@ -21,6 +21,12 @@ class LossConfig:
     """Weight of 1 - cosine(prediction, target)."""
     mse: float = 0.0
     """Weight of the squared distance between prediction and target."""
+    recall: float = 0.0
+    """Weight of 1 - the soft recall of the target among chunks of training windows and the own context."""
+    recall_chunks: int = 6_144
+    """How many chunks are drawn for it each step; each stands for as many rows of the payload."""
+    recall_temperature: float = 0.01
+    """Difference of two cosines over which a chunk passes from below the target to above it."""
     temperature: float = 0.05
     """InfoNCE's temperature; where it is learned, its start."""
     learn_temperature: bool = False
@@ -37,12 +43,14 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges; messages begin with the field's name."""
-        for field in ("infonce", "cosine", "mse"):
+        for field in ("infonce", "cosine", "mse", "recall"):
             within(field, getattr(self, field), 0.0, 1e6)
-        if self.infonce + self.cosine + self.mse == 0.0:
+        if self.infonce + self.cosine + self.mse + self.recall == 0.0:
             raise UserError(
-                "infonce: expected infonce, cosine or mse above 0, got 0 for all; give one of them a weight"
+                "infonce: expected infonce, cosine, mse or recall above 0, got 0 for all; give one of them a weight"
             )
         positive("temperature", self.temperature)
+        positive("recall_temperature", self.recall_temperature)
+        at_least("recall_chunks", self.recall_chunks, 1)
         at_least("article_negatives", self.article_negatives, 0)
         one_of("negatives", self.negatives, get_args(Negatives))

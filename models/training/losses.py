@@ -1,11 +1,12 @@
 """The training losses: a registry of parts and their weighted sum.
 
-A prediction is compared with its target and, for InfoNCE, also with the other targets of the batch. With several
-workers each one predicts its own windows and sees the targets of all windows. So the mean of the workers' losses equals
-the loss of one worker with the whole batch.
+A prediction is compared with its target and, for InfoNCE, also with the other targets of the batch; for the recall with
+chunks that are drawn for the step. With several workers each one predicts its own windows and sees the targets of all
+windows and the same drawn chunks. So the mean of the workers' losses equals the loss of one worker with the whole
+batch.
 
 Letters: b own windows, B windows of the global batch, L context length, D vector dim, T positions trained on (L or 1),
-E hard negatives a window.
+E hard negatives a window, M drawn chunks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from data.errors import UserError
 from models.spec.loss import LossConfig
 
+RECALL_AT = (5, 50)
+"""The ranks at which a target counts half for the recall."""
 TEMPERATURE_RANGE = (0.01, 1.0)
 """A learned temperature stays in here: at 0.01 the logits of unit vectors already reach +-100."""
 
@@ -43,6 +46,8 @@ class Batch(NamedTuple):
     context_ids: Tensor  # (b, L)
     hard: Tensor  # (b, E, D) of the own windows
     hard_ids: Tensor  # (b, E)
+    drawn: Tensor  # (M, D)
+    drawn_ids: Tensor  # (M,)
 
     @property
     def own_targets(self) -> Tensor:
@@ -55,9 +60,11 @@ class Loss(nn.Module):
 
     log_temperature: Tensor
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, num_rows: int = 0) -> None:
+        """Take the payload's number of rows, which the drawn chunks stand for; 0: they stand for themselves."""
         super().__init__()
         self.config = config
+        self.num_rows = num_rows
         self.weights = {name: getattr(config, name) for name in LOSSES if getattr(config, name) > 0.0}
         start = torch.tensor(math.log(config.temperature))
         if config.learn_temperature:
@@ -65,7 +72,14 @@ class Loss(nn.Module):
         else:
             self.register_buffer("log_temperature", start, persistent=False)
 
-    def forward(self, pred: Tensor, vectors: Tensor, ids: Tensor, own: slice | None = None) -> LossOutput:
+    def forward(
+        self,
+        pred: Tensor,
+        vectors: Tensor,
+        ids: Tensor,
+        own: slice | None = None,
+        drawn: tuple[Tensor, Tensor] | None = None,
+    ) -> LossOutput:
         """Compare predictions with their targets.
 
         | argument | shape            | note                                                                      |
@@ -74,11 +88,12 @@ class Loss(nn.Module):
         | vectors  | (B, L+1+E, D)    | unit rows of the global batch: the windows, then hard negatives, if any   |
         | ids      | (B, L+1+E) int64 | rows with equal ids are the same vector, so never negatives of each other |
         | own      |                  | which windows of the global batch `pred` belongs to; None for all of them |
+        | drawn    | (M, D) and (M,)  | unit rows that the recall ranks a target among, and their ids             |
 
         Raises UserError on shapes that do not fit together.
         """
         with torch.autocast(pred.device.type, enabled=False):  # logits reach 1 / temperature: no half precision
-            batch = select_positions(self.config, pred.float(), vectors.float(), ids, own)
+            batch = select_positions(self.config, pred.float(), vectors.float(), ids, own=own, drawn=drawn)
             parts = {name: LOSSES[name](self, batch) for name in self.weights}
             total = torch.stack([weight * parts[name] for name, weight in self.weights.items()]).sum()
         reported = {name: value.detach() for name, value in parts.items()}
@@ -91,7 +106,15 @@ class Loss(nn.Module):
         return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
 
 
-def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Tensor, own: slice | None) -> Batch:
+def select_positions(
+    config: LossConfig,
+    pred: Tensor,
+    vectors: Tensor,
+    ids: Tensor,
+    *,
+    own: slice | None,
+    drawn: tuple[Tensor, Tensor] | None,
+) -> Batch:
     """Cut the batch into context, targets of the trained positions and hard negatives."""
     num_hard = config.article_negatives
     length = vectors.shape[1] - 1 - num_hard
@@ -103,7 +126,10 @@ def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Ten
             f"{own} and {num_hard} hard negatives, got {tuple(pred.shape)} and {tuple(ids.shape)}; "
             "vectors and ids are the global batch's, pred the own windows'"
         )
+    if config.recall > 0.0 and drawn is None:
+        raise UserError("loss: expected drawn chunks to rank the targets among, got none; give them or set recall: 0")
     first = 0 if config.dense else length - 1
+    drawn = (vectors[:0, 0], ids[:0, 0]) if drawn is None else drawn
     return Batch(
         pred=pred[:, first:].transpose(0, 1),
         targets=vectors[:, first + 1 : length + 1].transpose(0, 1),
@@ -113,6 +139,8 @@ def select_positions(config: LossConfig, pred: Tensor, vectors: Tensor, ids: Ten
         context_ids=ids[own, :length],
         hard=vectors[own, length + 1 :],
         hard_ids=ids[own, length + 1 :],
+        drawn=drawn[0].float(),
+        drawn_ids=drawn[1],
     )
 
 
@@ -155,13 +183,18 @@ def _extra_logits(config: LossConfig, pred: Tensor, batch: Batch) -> Tensor | No
     blocks = []
     target_ids = batch.target_ids[:, batch.own, None]  # (T, b, 1)
     if config.context_negatives:
-        positions, length = pred.shape[0], batch.context.shape[1]
-        last_seen = torch.arange(length - positions, length, device=pred.device)[:, None, None]
-        future = torch.arange(length, device=pred.device) > last_seen  # (T, 1, L)
-        blocks.append(_masked_products(pred, batch.context, future | (batch.context_ids == target_ids)))
+        blocks.append(_context_products(pred, batch))
     if config.article_negatives:
         blocks.append(_masked_products(pred, batch.hard, batch.hard_ids == target_ids))
     return torch.cat(blocks, dim=-1) if blocks else None
+
+
+def _context_products(pred: Tensor, batch: Batch) -> Tensor:
+    """Return pred (T, b, D) times the context that it has seen, (T, b, L), -inf for later chunks and the target."""
+    positions, length = pred.shape[0], batch.context.shape[1]
+    last_seen = torch.arange(length - positions, length, device=pred.device)[:, None, None]
+    future = torch.arange(length, device=pred.device) > last_seen  # (T, 1, L)
+    return _masked_products(pred, batch.context, future | (batch.context_ids == batch.target_ids[:, batch.own, None]))
 
 
 def _masked_products(pred: Tensor, candidates: Tensor, left_out: Tensor) -> Tensor:
@@ -180,7 +213,27 @@ def mse(loss: Loss, batch: Batch) -> Tensor:
     return (batch.pred - batch.own_targets).square().sum(-1).mean()
 
 
+def recall(loss: Loss, batch: Batch) -> Tensor:
+    """Return 1 - the mean of 1 / (1 + (rank / k)^2) over predictions and RECALL_AT, which `soft_recall` selects by.
+
+    The rank is 1 + the drawn chunks above the target, each for as many rows of the payload as it stands for, + the
+    chunks of the own context above it. Above or below is a sigmoid of the difference of both cosines over
+    `recall_temperature`, so that it has a gradient. Sources: Brown et al. 2020, Smooth-AP, arXiv 2007.12163; Patel,
+    Tolias & Matas 2022, Recall@k Surrogate Loss, arXiv 2108.11179.
+    """
+    own = (batch.pred * batch.own_targets).sum(-1, keepdim=True)  # (T, b, 1)
+
+    def above(products: Tensor) -> Tensor:
+        return ((products - own) / loss.config.recall_temperature).sigmoid().sum(-1)
+
+    same = batch.drawn_ids == batch.target_ids[:, batch.own, None]  # (T, b, M)
+    drawn = above((batch.pred @ batch.drawn.T).masked_fill(same, float("-inf")))
+    stands_for = max(loss.num_rows, len(batch.drawn)) / len(batch.drawn)
+    rank = 1.0 + stands_for * drawn + above(_context_products(batch.pred, batch))  # (T, b)
+    return 1.0 - torch.stack([(1.0 / (1.0 + (rank / k).square())).mean() for k in RECALL_AT]).mean()
+
+
 LossFunction = Callable[[Loss, Batch], Tensor]
 
-LOSSES: dict[str, LossFunction] = {"infonce": infonce, "cosine": cosine, "mse": mse}
+LOSSES: dict[str, LossFunction] = {"infonce": infonce, "cosine": cosine, "mse": mse, "recall": recall}
 """Every loss by the name of its weight in `LossConfig`."""

@@ -1,7 +1,7 @@
 """What a worker trains with: the vectors it gathers from, the model with its optimizer, and the scores of an epoch.
 
 Letters: B windows of the global batch, b own windows, L context length, D vector dim, N payload rows, V windows of the
-validation sample.
+validation sample, M chunks drawn for a step.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class GatherTable:
         if device.type == "cuda" and vectors.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             self._vectors, self._ids = self._vectors.to(device), self._ids.to(device)
 
-    def gather(self, rows: NDArray[np.int32]) -> tuple[Tensor, Tensor]:
+    def gather(self, rows: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
         """Return vectors (B, L+1, D) float32 and duplicate ids (B, L+1) int64 of rows (B, L+1)."""
         flat = torch.from_numpy(rows.reshape(-1).astype(np.int64)).to(self._vectors.device)
         vectors = self._vectors.index_select(0, flat).to(self.device, torch.float32)
@@ -115,7 +115,9 @@ class Learner:
         rank: int,
         num_workers: int,
         line: Line | None = None,
+        chunks: NDArray[np.intp] | None = None,
     ) -> None:
+        """`chunks`: rows of the chunks in training windows, (C,), for a loss that ranks targets among some of them."""
         self.training: TrainingConfig = variant.training
         self.precision = resolve_precision(self.training.precision, table.device)
         self.table = table
@@ -135,7 +137,8 @@ class Learner:
             assert line is not None, "residual: fitted needs the line that the evaluator fits"
             self.model.head.line.set(*map(torch.tensor, line))
             self._on_line = self.model
-        self.loss = Loss(self.training.loss).to(table.device)
+        self.loss = Loss(self.training.loss, table.num_rows).to(table.device)
+        self._chunks = chunks
         self._parameters = [*self.model.parameters(), *self.loss.parameters()]
         self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss]), self.training.optimizer)
         self._replica: nn.Module = self.model
@@ -167,21 +170,21 @@ class Learner:
         vectors, ids = self.table.gather(self._with_negatives(rows, "train", self.steps))
         lr = set_lr(self.optimizer, self.steps, self.total_steps, self.training.optimizer)
         # All numbers in one transfer: on a GPU each would wait for the device.
-        numbers = self._run_update(vectors, ids).tolist()
+        numbers = self._run_update(vectors, ids, *self._drawn("train", self.steps)).tolist()
         result = dict(zip(self._numbers, numbers, strict=True))
         if math.isfinite(result["grad_norm"]):
             self.steps += 1
         return {**result, "lr": lr}
 
-    def _new_update(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def _new_update(self) -> Callable[..., Tensor]:
         return Replayed(self._update) if self._recorded else self._update
 
-    def _update(self, vectors: Tensor, ids: Tensor) -> Tensor:
+    def _update(self, vectors: Tensor, ids: Tensor, *drawn: Tensor) -> Tensor:
         """Update the weights with vectors (B, L+1+E, D) and ids of the same rows; return norm and losses, (n,).
 
-        It waits for no device, so that a GPU can replay it.
+        `drawn`: what `_drawn` returned. It waits for no device, so that a GPU can replay it.
         """
-        output = self._loss_of(vectors, ids)
+        output = self._loss_of(vectors, ids, *drawn)
         self.optimizer.zero_grad(set_to_none=True)
         output.total.backward()  # type: ignore[no-untyped-call]
         self._average_loss_gradients()
@@ -192,11 +195,11 @@ class Learner:
         self._numbers = tuple(numbers)
         return torch.stack([*numbers.values()])
 
-    def _loss_of(self, vectors: Tensor, ids: Tensor) -> LossOutput:
+    def _loss_of(self, vectors: Tensor, ids: Tensor, *drawn: Tensor) -> LossOutput:
         """Return the loss of the own windows of vectors (B, L+1+E, D) with ids of the same rows."""
         with self._autocast():
             pred = self._replica(vectors[self._own, : self._length])
-        output: LossOutput = self.loss(pred, vectors, ids, self._own)
+        output: LossOutput = self.loss(pred, vectors, ids, self._own, drawn or None)
         return output
 
     def _with_negatives(self, rows: NDArray[np.int32], *seed: str | int) -> NDArray[np.int32]:
@@ -205,6 +208,19 @@ class Learner:
             return rows
         rng = np.random.default_rng(derive_seed(self._seed, "negatives", *seed))
         return np.concatenate([rows, self._negatives.draw(rows, rng)], axis=1)
+
+    def _drawn(self, *seed: str | int) -> tuple[Tensor, ...]:
+        """Return vectors (M, D) and ids (M,) of chunks that targets are ranked among; nothing where no loss asks.
+
+        They are those of training windows: nothing of validation and test articles is learned from.
+        """
+        if self.training.loss.recall == 0.0:
+            return ()
+        assert self._chunks is not None, "a loss with recall needs the chunks of the training windows"
+        rng = np.random.default_rng(derive_seed(self._seed, "drawn", *seed))
+        rows = self._chunks[rng.integers(len(self._chunks), size=self.training.loss.recall_chunks)]
+        vectors, ids = self.table.gather(rows[None])
+        return vectors[0], ids[0]
 
     def _average_loss_gradients(self) -> None:
         """Average the loss's own gradients (a learned temperature), which DDP does not know of."""
@@ -263,12 +279,13 @@ class Learner:
         predicted: dict[float, list[Tensor]] = {share: [] for share in shares}
         targets, target_ids = [], []
         size = self.training.batch_size
+        drawn = self._drawn("val") or None
         with self._uncompiled():
             for start in range(0, len(windows), size):
                 part = self._with_negatives(windows[start : start + size], "val", start)
                 vectors, ids = self.table.gather(part)
                 for share, pred in self._at_shares(shares, vectors[:, : self._length]):
-                    losses[share] += float(self.loss(pred, vectors, ids).total) * len(ids)
+                    losses[share] += float(self.loss(pred, vectors, ids, drawn=drawn).total) * len(ids)
                     predicted[share].append(pred[:, -1].float())
                 targets.append(vectors[:, self._length])
                 target_ids.append(ids[:, self._length])

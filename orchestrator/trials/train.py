@@ -24,6 +24,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from data.windows.novelty import distinct_rows
 from data.windows.stream import EpochBatches, iter_epochs
 from models.cpu.memory import keep_freed_memory
 from models.training.checkpoint import save_model, save_training_state
@@ -160,6 +161,7 @@ class Trial:
             rank=rank,
             num_workers=num_workers,
             line=None if setup.line is None else ray.get(setup.line),
+            chunks=distinct_rows(self.windows.train, table.num_rows),
         )
         self.best = Best(setup.selection)
         self.first_step_at: float | None = None
@@ -185,7 +187,7 @@ class Trial:
         """Return the scores of epoch 0, which are those of the line whatever the variant: validated once a process."""
         training, windows = self.setup.training, self.windows
         content = sha256()
-        for array in (*ray.get(self.setup.line), windows.val, windows.val_novel):
+        for array in (*ray.get(self.setup.line), windows.train, windows.val, windows.val_novel):
             content.update(np.ascontiguousarray(array).data)
         key = (content.digest(), training.loss, training.batch_size, self.setup.seed)
         if key not in _scores_of_lines:

@@ -21,6 +21,7 @@ from typing import Any
 from unittest import mock
 
 from data.prepare import prepare_data
+from data.windows.novelty import distinct_rows
 from data.windows.stream import epoch_order
 from orchestrator.cluster.admission import longest_first
 from orchestrator.config.load import load_config
@@ -54,7 +55,8 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     val = questions.val
     line = None
     if variant.spec.residual == "fitted":
-        line = fit_whitened_ridge(TrainingData(payload.vectors, windows, val.windows, val.novel)).by_position()
+        seen = TrainingData(payload.vectors, windows, val.windows, val.novel, val.article)
+        line = fit_whitened_ridge(seen).by_position()
     learner = Learner(
         variant,
         table,
@@ -65,6 +67,7 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
         rank=0,
         num_workers=1,
         line=line,
+        chunks=distinct_rows(windows, len(payload.vectors)),
     )
     rules = replace(config.stop_rules(variant, {}), gates=())
     best, records, step_s = Best(config.selection(variant)), [], []

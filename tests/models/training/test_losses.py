@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from evaluation.measures.metrics import soft_recall
 from models.spec.loss import LossConfig
 from models.training.losses import LOSSES, Loss
 from tests.models.helpers import unit
@@ -52,6 +54,48 @@ def test_a_duplicate_of_the_target_is_no_negative() -> None:
     # window 0 has two negatives at 0, windows 1 and 2 have one each, since their targets are the same row
     want = (math.log(1 + 2 * math.exp(-1.0)) + 2 * math.log(1 + math.exp(-1.0))) / 3
     assert out.total.item() == pytest.approx(want, rel=1e-6)
+
+
+def test_the_recall_counts_drawn_chunks_and_the_context_that_is_nearer_than_the_target() -> None:
+    # From the prediction at 0 degrees the target stands at 30; of the context 20 is nearer and 40 is not; of the drawn
+    # chunks 10 is nearer, 50 is not, and one is the target itself. Each stands for ten rows of 30: rank 1 + 10 + 1.
+    def at(*degrees: float) -> torch.Tensor:
+        angles = torch.deg2rad(torch.tensor(degrees))
+        return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+    loss = Loss(only("recall", recall_temperature=1e-4, dense=False), num_rows=30)
+    drawn = at(10, 50, 30), torch.tensor([7, 8, 2])
+    out = loss(at(90, 0)[None], at(20, 40, 30)[None], torch.tensor([[0, 1, 2]]), drawn=drawn)
+    want = (1 / (1 + (12 / 5) ** 2) + 1 / (1 + (12 / 50) ** 2)) / 2
+    assert out.total.item() == pytest.approx(1 - want, rel=1e-5)
+    assert out.total.item() == pytest.approx(1 - np.mean([soft_recall(np.array([12]), k) for k in (5, 50)]), rel=1e-5)
+
+
+def test_a_dense_recall_leaves_out_what_its_position_has_not_seen() -> None:
+    # Position 0 predicts chunk 1 from chunk 0. Chunk 1 is its target; the target of position 1 lies further away.
+    vectors = torch.eye(3)[None]
+    loss = Loss(only("recall", recall_temperature=1e-4))
+    drawn = -torch.ones(1, 3) / 3**0.5, torch.tensor([9])
+    pred = torch.eye(3)[None, [1, 0]]  # the first finds its target; the second has its context's first chunk before it
+    out = loss(pred, vectors, torch.arange(3)[None], drawn=drawn)
+    # Position 1: chunk 0 is above the target, chunk 1 is at the same place as the target (half a step): rank 2.5.
+    rank = torch.tensor([1.0, 2.5])
+    want = torch.stack([1 / (1 + (rank / k) ** 2) for k in (5, 50)]).mean()
+    assert out.total.item() == pytest.approx(1 - want.item(), rel=1e-5)
+
+
+def test_a_step_up_the_ranks_lowers_the_recall_loss() -> None:
+    pred = torch.tensor([[[0.0, 1.0, 0.0]]], requires_grad=True)
+    vectors = torch.eye(3)[None, [2, 0]]  # context, target
+    drawn = torch.eye(3)[[1]], torch.tensor([9])
+    Loss(only("recall", recall_temperature=0.5))(pred, vectors, torch.arange(2)[None], drawn=drawn).total.backward()
+    towards_target, towards_drawn, _ = (-pred.grad).flatten().tolist()
+    assert towards_target > 0 > towards_drawn
+
+
+def test_the_recall_without_drawn_chunks_is_refused() -> None:
+    with pytest.raises(ValueError, match="loss: expected drawn chunks to rank the targets among, got none"):
+        Loss(only("recall"))(*BATCH)
 
 
 OPTIONS = [
@@ -151,8 +195,11 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line(pred: tuple, vectors: tu
     ("options", "message"),
     [
         ({"infonce": -0.1}, "infonce: expected a number in "),
-        ({"infonce": 0.0, "cosine": 0.0}, "infonce: expected infonce, cosine or mse above 0"),
+        ({"infonce": 0.0, "cosine": 0.0}, "infonce: expected infonce, cosine, mse or recall above 0"),
         ({"temperature": 0.0}, "temperature: expected a number > 0, got 0.0;"),
+        ({"recall": -1.0}, "recall: expected a number in "),
+        ({"recall_temperature": 0.0}, "recall_temperature: expected a number > 0, got 0.0;"),
+        ({"recall_chunks": 0}, "recall_chunks: expected an integer >= 1, got 0;"),
         ({"article_negatives": -1}, "article_negatives: expected an integer >= 0, got -1;"),
         ({"negatives": "none"}, "negatives: expected one of all, position, got 'none';"),
     ],

@@ -25,6 +25,7 @@ def learner(
     model: str = "mamba_s",
     dropout: float = 0.2,
     article_negatives: int = 0,
+    recall: float = 0.0,
     compile: bool = False,
     precision: str = "float32",
     device: str = "cpu",
@@ -33,7 +34,7 @@ def learner(
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
     rows = build_windows(payload.article_index, payload.chunk_index, 5, 7).rows
-    loss = LossConfig(article_negatives=article_negatives)
+    loss = LossConfig(article_negatives=article_negatives, recall=recall, recall_chunks=50)
     training = TrainingConfig(batch_size=32, loss=loss, precision=precision, compile=compile)
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(
@@ -45,7 +46,16 @@ def learner(
     last_chunk = np.zeros((5, table.dim, table.dim), np.float32), np.zeros((5, table.dim), np.float32)
     last_chunk[0][0] = np.eye(table.dim)
     made = Learner(
-        variant, table, negatives, context_length=5, total_steps=20, seed=1, rank=0, num_workers=1, line=last_chunk
+        variant,
+        table,
+        negatives,
+        context_length=5,
+        total_steps=20,
+        seed=1,
+        rank=0,
+        num_workers=1,
+        line=last_chunk,
+        chunks=np.unique(rows),
     )
     return made, rows
 
@@ -71,16 +81,16 @@ def test_a_prediction_that_is_no_number_has_no_rank():
     np.testing.assert_allclose(reciprocal_ranks(pred, target, torch.tensor([0, 1])), [0, 1])
 
 
-@pytest.mark.parametrize("article_negatives", [0, 4])
-def test_a_resumed_learner_takes_the_same_step_bit_for_bit(rotation_payload, article_negatives):
-    whole, rows = learner(rotation_payload, article_negatives=article_negatives)
+@pytest.mark.parametrize("drawn", [{}, {"article_negatives": 4}, {"recall": 1.0}])
+def test_a_resumed_learner_takes_the_same_step_bit_for_bit(rotation_payload, drawn):
+    whole, rows = learner(rotation_payload, **drawn)
     whole.start_epoch(1)
     whole.step(rows[:32])
     state = torch.load(saved(whole.state()), weights_only=True)
     whole.start_epoch(2)
     expected = whole.step(rows[32:64])
 
-    resumed, _ = learner(rotation_payload, article_negatives=article_negatives)
+    resumed, _ = learner(rotation_payload, **drawn)
     resumed.load_state(state)
     resumed.start_epoch(2)
     assert resumed.step(rows[32:64]) == expected
@@ -108,6 +118,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(rotation_payload
         ("mamba_sandwich", {"ssm_layers": 2, "attention_layers": 2}, 4),
         ("mamba_h", {"num_groups": 2, "ssm_per_group": 1}, 4),
         ("amn", {}, 2),
+        ("amn", {"recall": 1}, 2),
     ],
 )
 def test_each_kind_of_layer_head_and_loss_are_compiled_once_and_take_the_same_steps(
@@ -187,7 +198,7 @@ def test_validation_chooses_how_much_is_added_to_a_fitted_line(rotation_payload,
     monkeypatch.setattr(
         made, "_scores", lambda pred, *_: (scored.append(pred.numpy()), {"val_soft_r@5": next(planted)})[1]
     )
-    monkeypatch.setattr(made, "loss", lambda *given: SimpleNamespace(total=next(losses)))
+    monkeypatch.setattr(made, "loss", lambda *_, **__: SimpleNamespace(total=next(losses)))
     found = made.validate(rows[:32], np.ones(32, bool))
     loss = dict(zip(SHARES, (3.0, 4.0), strict=True))[share]
     assert found == {"val_loss": loss, "val_soft_r@5": max(scores), "val_share": share}
