@@ -1,58 +1,87 @@
 """What more articles are worth: both lines, AMN and a variant at 5, 10, 25, 50 and 100 % of the training articles.
 
-    python -m tests.benchmarks.learning_curve [EXPERIMENT [VARIANT [KEY=VALUE ...]]]    # phase5.yaml, mamba_sandwich
+    python -m tests.benchmarks.learning_curve [EXPERIMENT [VARIANT [KEY=VALUE ...]]]    # phase5.yaml, mamba_s
 
-Validation and test articles stay the same; which of their queries are novel depends on what training holds. Runs are
-kept as runs/curve-<name>-<share>, and a second call only prints the table.
+Three seeds, each with validation and test articles of its own that all shares have in common; which of their queries
+are novel depends on what training holds. It prints the means with intervals over articles and draws them as
+runs/curve-<name>.svg. Runs are kept as runs/curve-<name>-<share>-<seed>: a second call only prints and draws.
 """
 
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
+from evaluation.report.charts import Axis, Series, line_chart
+from evaluation.report.render import TEMPLATES
+from evaluation.studies.seed_runs import load_runs
+from evaluation.studies.seeds import Pooled, pool
 from orchestrator import launch
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+SEEDS = (20, 21, 22)
 BASELINES = ("ridge", "whitened_ridge", "amn")
-FIGURES = (("novel.r@5", "novel R@5 %"), ("novel.contain@50", "novel Contain@50 %"))
+FIGURES = {"novel.r@5": "novel R@5 %", "novel.contain@50": "novel Contain@50 %"}
+QUICK = ("smoke.epochs=[]", "gates.smoke=[]", "final.latency_queries=100")
+
+Curve = Mapping[float, Pooled]
+"""Share of the training articles -> row -> metric -> figure."""
 
 
-def measure(experiment: str, variant: str, settings: list[str]) -> dict[float, dict[str, Any]]:
-    """Run every share, or read what an earlier call has left; return the results."""
-    found = {}
+def measure(experiment: str, variant: str, settings: list[str]) -> Curve:
+    """Run every share under every seed, or read what an earlier call has left; return the means over seeds."""
+    curve = {}
     for share in SHARES:
-        name = f"curve-{Path(experiment).stem}-{share}"
-        own = [f"data.train_share={share}", "smoke.epochs=[]", "gates.smoke=[]", f"name={name}", *settings]
-        found[share] = launch(experiment, set=own, only=[variant, "amn"], quiet=True)
-    return found
+        runs = []
+        for seed in SEEDS:
+            name = f"curve-{Path(experiment).stem}-{share}-{seed}"
+            own = [f"data.train_share={share}", f"seed={seed}", f"name={name}", *QUICK, *settings]
+            launch(experiment, set=own, only=[variant, "amn"], quiet=True)
+            runs.append(f"runs/{name}")
+        curve[share] = pool(load_runs(runs), list(FIGURES), "whitened_ridge")
+    return curve
 
 
-def table(found: dict[float, dict[str, Any]], variant: str) -> str:
-    """Return one line a share: both figures of the three rows, with intervals."""
-    lines = []
-    for share, results in found.items():
-        rows = {row["variant"]: row for row in results["rows"]}
-        cells = [_cell(rows[name], key) for key, _ in FIGURES for name in (*BASELINES, variant)]
-        lines.append([f"{100 * share:.0f} %", f"{results['protocol']['n_novel']:,}", *cells])
-    headers = [
-        "articles",
-        "novel queries",
-        *(f"{title} {name}" for _, title in FIGURES for name in (*BASELINES, variant)),
+def table(curve: Curve, rows: tuple[str, ...]) -> str:
+    """Return one line a share: both figures of the rows, with intervals."""
+    lines = [
+        [f"{100 * share:.0f} %", *(_cell(pooled, name, key) for key in FIGURES for name in rows)]
+        for share, pooled in curve.items()
     ]
+    headers = ["articles", *(f"{title} {name}" for title in FIGURES.values() for name in rows)]
     return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True, colalign=["right"] * len(headers))
 
 
-def _cell(row: dict[str, Any], key: str) -> str:
-    low, high = row["ci"][key]
-    return f"{100 * row[key]:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+def _cell(pooled: Pooled, name: str, key: str) -> str:
+    mean = pooled[name][key].mean
+    low, high = mean.ci
+    return f"{100 * mean.value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def drawing(curve: Curve, rows: tuple[str, ...]) -> str:
+    """Return an SVG of both figures over the share of articles, which is doubled from tick to tick."""
+    smallest = min(curve)
+    x = Axis("training articles, %", lambda doublings: f"{100 * smallest * 2**doublings:g}", whole=True)
+    charts = []
+    for key, title in FIGURES.items():
+        lines = {
+            name: [(math.log2(share / smallest), 100 * pooled[name][key].mean.value) for share, pooled in curve.items()]
+            for name in rows
+        }
+        series = [Series(name, colour, lines[name], name in BASELINES) for colour, name in enumerate(rows)]
+        charts.append(line_chart(title, series, x=x, y=Axis(title, "{:g}".format)))
+    template = TEMPLATES.from_string(Path(__file__).with_suffix(".svg.j2").read_text(encoding="utf-8"))
+    return template.render(charts=charts, rows=rows, dashed=BASELINES)
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table."""
-    experiment, variant, *settings = [*arguments, *("experiments/phase5.yaml", "mamba_sandwich")[len(arguments) :]]
-    sys.stdout.write(table(measure(experiment, variant, settings), variant) + "\n")
+    """Print the table and write the drawing."""
+    experiment, variant, *settings = [*arguments, *("experiments/phase5.yaml", "mamba_s")[len(arguments) :]]
+    curve, rows = measure(experiment, variant, settings), (*BASELINES, variant)
+    sys.stdout.write(table(curve, rows) + "\n")
+    Path(f"runs/curve-{Path(experiment).stem}.svg").write_text(drawing(curve, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
