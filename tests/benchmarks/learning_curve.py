@@ -1,4 +1,4 @@
-"""What more articles are worth: both lines, AMN and a variant at 5, 10, 25, 50 and 100 % of the training articles.
+"""What more articles are worth: closed-form lines, trained baselines and a variant at 5, 10, 25, 50 and 100 % of the training articles.
 
     python -m tests.benchmarks.learning_curve [EXPERIMENT [VARIANT [KEY=VALUE ...]]]    # phase5.yaml, mamba_s
 
@@ -22,9 +22,10 @@ from orchestrator import launch
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 SEEDS = (20, 21, 22)
-BASELINES = ("ridge", "whitened_ridge", "amn")
+TRAINED = ("amn", "linear")
+BASELINES = ("ridge", "whitened_ridge", *TRAINED)
 FIGURES = {"novel.r@5": "novel R@5 %", "novel.contain@50": "novel Contain@50 %"}
-QUICK = ("smoke.epochs=[]", "gates.smoke=[]", "final.latency_queries=100")
+WITHOUT_GATES = ("smoke.epochs=[]", "gates.smoke=[]")
 
 Curve = Mapping[float, Pooled]
 """Share of the training articles -> row -> metric -> figure."""
@@ -37,8 +38,8 @@ def measure(experiment: str, variant: str, settings: list[str]) -> Curve:
         runs = []
         for seed in SEEDS:
             name = f"curve-{Path(experiment).stem}-{share}-{seed}"
-            own = [f"data.train_share={share}", f"seed={seed}", f"name={name}", *QUICK, *settings]
-            launch(experiment, set=own, only=[variant, "amn"], quiet=True)
+            own = [f"data.train_share={share}", f"seed={seed}", f"name={name}", *WITHOUT_GATES, *settings]
+            launch(experiment, set=own, only=[variant, *TRAINED], quiet=True)
             runs.append(f"runs/{name}")
         curve[share] = pool(load_runs(runs), list(FIGURES), "whitened_ridge")
     return curve
