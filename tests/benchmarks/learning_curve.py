@@ -1,4 +1,4 @@
-"""What more articles are worth: closed lines, trained baselines and a variant at 5, 10, 25, 50 and 100 % of the articles.
+"""What more articles are worth: closed lines, trained baselines and a variant at 5 to 100 % of the training articles.
 
     python -m tests.benchmarks.learning_curve [EXPERIMENT [VARIANT [KEY=VALUE ...]]]    # phase5.yaml, mamba_s
 
