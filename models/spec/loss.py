@@ -22,7 +22,8 @@ class LossConfig:
     mse: float = 0.0
     """Weight of the squared distance between prediction and target."""
     recall: float = 0.0
-    """Weight of 1 - the soft recall of the target among chunks of training windows and the own context."""
+    """Weight of 1 - the soft recall of the target among chunks of training windows and the own context. It hardly moves
+    targets far from the first ranks, so it is for models that start from a fitted line; give others infonce, too."""
     recall_chunks: int = 6_144
     """How many chunks are drawn for it each step; each stands for as many rows of the payload."""
     recall_temperature: float = 0.01
