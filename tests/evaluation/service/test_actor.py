@@ -10,6 +10,7 @@ import pytest
 from data.payload import store as payloads
 from evaluation.config import IndexConfig, RerankConfig
 from evaluation.retrieval.corpus import QuerySet, TrainingWindows
+from evaluation.retrieval.fitted import ridge
 from evaluation.service import actor
 
 CONTEXT_LENGTH = 3
@@ -134,6 +135,16 @@ def test_a_fitted_baseline_is_fitted_to_the_training_windows_and_needs_them(fold
     assert answers["nearest_context"]["metrics"]["r@1"] == 1.0
     with pytest.raises(ValueError, match=r"baseline.ridge: expected training windows to fit it to, got none"):
         actor.Evaluator(folder, flat, query_sets, baselines=["ridge"]).baselines("final")
+
+
+def test_a_baseline_weighs_validation_by_its_articles(folder, query_sets, monkeypatch):
+    given = []
+    monkeypatch.setattr(ridge, "simplest", lambda scores, articles: given.append(articles) or 0)
+    windows = query_sets[1].windows[::-1]
+    training = TrainingWindows(windows, windows, np.ones(len(windows), bool))
+    flat = IndexConfig(kind="flat")
+    actor.Evaluator(folder, flat, query_sets, training=training, baselines=["whitened_ridge"]).baselines("final")
+    assert given[0].tolist() == payloads.open_payload(folder).article_index[windows[:, -1]].tolist()
 
 
 def test_an_unknown_query_set_is_refused_with_the_known_ones(evaluator):

@@ -20,6 +20,7 @@ from data.payload.store import open_payload
 from data.prepare import prepare_data
 from data.windows.stream import epoch_order, order_digest
 from evaluation.measures.rules import parse_rule
+from models.spec.loss import LossConfig
 from models.training.checkpoint import load_model, load_training_state
 from orchestrator.config.experiment import resolve_variant
 from orchestrator.config.sections import TrainingConfig
@@ -30,6 +31,7 @@ from orchestrator.screen.monitor import Monitor
 from orchestrator.training.scheduler import GateScheduler
 from orchestrator.trials import telling, train
 from orchestrator.trials.inside import NodeDrainsError
+from orchestrator.trials.learner import GatherTable
 from orchestrator.trials.setup import TrialSetup, TrialWindows, to_report
 from tests.orchestrator.test_gates import BEST_EPOCHS, scored
 
@@ -267,6 +269,29 @@ def test_other_test_windows_change_nothing_but_the_predictions(make_trial: Calla
     assert judged(one) == judged(other)
     assert not np.array_equal(read_predictions(one.folder)[0], read_predictions(other.folder)[0])
     assert {query_set for _, query_set, _ in one.evaluator.asked} == {"smoke"}
+
+
+def test_a_step_sees_chunks_of_training_windows_alone(
+    make_trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    last: list[np.ndarray] = []
+    gather, update = GatherTable.gather, train.Learner._update
+
+    def gathers(table: GatherTable, rows: np.ndarray) -> Any:
+        last.append(rows)
+        return gather(table, rows)
+
+    def updates(learner: Any, vectors: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+        seen.update(np.concatenate([rows.ravel() for rows in last[-2:]]).tolist())  # its windows, and what it drew
+        assert len(given) == 3
+        return update(learner, vectors, *given)
+
+    monkeypatch.setattr(GatherTable, "gather", gathers)
+    monkeypatch.setattr(train.Learner, "_update", updates)
+    trial = make_trial("drawn", loss=LossConfig(infonce=0.0, cosine=0.0, recall=1.0, recall_chunks=500))
+    trial.train()
+    assert seen == set(trial.setup.windows.train.ravel().tolist())
 
 
 # ---- a model that starts from a fitted line
