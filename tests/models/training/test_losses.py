@@ -120,13 +120,14 @@ def test_infonce_equals_the_naive_loop(options: dict) -> None:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_two_workers_average_to_the_loss_and_gradient_of_one(options: dict) -> None:
-    config = LossConfig(mse=0.1, **options)
+    config = LossConfig(mse=0.1, recall=0.1, recall_temperature=0.1, **options)
     loss = Loss(config)
     pred = unit(6, 3, 5).requires_grad_()
     vectors = unit(6, 4 + config.article_negatives, 5, seed=1)
     ids = torch.randint(0, 15, vectors.shape[:2], generator=torch.Generator().manual_seed(2))
-    whole = loss(pred, vectors, ids).total
-    halves = [loss(pred[own], vectors, ids, own).total for own in (slice(0, 3), slice(3, 6))]
+    drawn = unit(9, 5, seed=3), torch.arange(10, 19)  # some of them are targets
+    whole = loss(pred, vectors, ids, drawn=drawn).total
+    halves = [loss(pred[own], vectors, ids, own, drawn).total for own in (slice(0, 3), slice(3, 6))]
     both = torch.stack(halves).mean()
     assert both.item() == pytest.approx(whole.item(), rel=1e-5)
     assert torch.allclose(torch.autograd.grad(both, pred)[0], torch.autograd.grad(whole, pred)[0], atol=1e-6)
