@@ -33,7 +33,7 @@ class Run:
         val, self.queries = questions.val, questions.final
         vectors = np.asarray(payload.vectors)
         context = vectors[self.queries.windows[:, :-1]]
-        training = TrainingData(vectors, data.splits.train.rows, val.windows, val.novel)
+        training = TrainingData(vectors, data.splits.train.rows, val.windows, val.novel, val.article)
         predictions = {
             "oracle": world.oracle(context),
             **{name: fit_baseline(name, training).predict(context) for name in BASELINES},
