@@ -1,6 +1,6 @@
 """The whole pipeline against known truth: every world of data.worlds, each row as a share of what its oracle finds.
 
-    python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # 9 to 17 minutes for all on two cores
+    python -m tests.benchmarks.worlds [--out DIR] [NAME ...]     # 10 to 17 minutes for all on two cores
 
 Each world is a run of experiments/worlds.yaml, and its oracle is evaluated on the run's final queries as a row is.
 recall has worlds_recall.yaml. Where a line, or nothing, is to be learned, one epoch is trained. Two worlds run at a

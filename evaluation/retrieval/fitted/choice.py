@@ -101,8 +101,8 @@ class TrainingData:
     def soft_hits(self, predict: Predict) -> Float64:
         """Return what each of the validation windows that choose adds to the soft R@5 and to the soft R@50, (2, Q).
 
-        The target's rank is that in the whole payload, the context's own rows included, as in the
-        evaluation that decides. Over 35 settings of `context_ewm` on six splits of 27,000 real chunks its correlation
+        The target's rank is that in the whole payload, the context's own rows included, as in the evaluation that
+        decides. Over 35 settings of `context_ewm` on six splits of 27,000 real chunks the correlation of the soft R@5
         with novel R@5 on test articles is 0.5. That of the mean reciprocal rank among the few validation targets alone
         is -0.4.
         """
@@ -146,10 +146,9 @@ def simplest(scores: Sequence[Float64], articles: Int32) -> int:
         scores: (Q,) of each setting, the simplest setting first.
         articles: (Q,) of the queries; the standard error of a mean difference is that over articles.
     """
-    means = [float(score.mean()) for score in scores]
-    best = int(np.argmax(means))
-    as_good = [means[best] - score.mean() <= _standard_error(scores[best] - score, articles) for score in scores]
-    return as_good.index(True)
+    best = max(scores, key=lambda score: float(score.mean()))
+    behind = [best - score for score in scores]
+    return next(place for place, one in enumerate(behind) if one.mean() <= _standard_error(one, articles))
 
 
 def _standard_error(values: Float64, articles: Int32) -> float:

@@ -120,25 +120,25 @@ def _fit_both(data: TrainingData) -> tuple[FittedRidge, FittedRidge]:
         correction = cho_solve(cho_factor(shifted, overwrite_a=True, check_finite=False), cross, check_finite=False)
         return FittedRidge(*_in_one_map(base, groups, correction, mean), base, penalty, len(groups), float("nan"))
 
-    def scored(ridge: FittedRidge) -> FittedRidge:
-        return replace(ridge, score=data.score(ridge.predict))
+    def scored(ridge: FittedRidge) -> tuple[FittedRidge, Float64]:
+        hits = data.soft_hits(ridge.predict)
+        return replace(ridge, score=float(hits[0].mean())), hits
 
-    def best(fits: list[FittedRidge]) -> FittedRidge:
-        return max(fits, key=lambda ridge: ridge.score)
+    def best(fits: list[tuple[FittedRidge, Float64]]) -> tuple[FittedRidge, Float64]:
+        return max(fits, key=lambda fit: fit[0].score)
 
-    ridge = best(fit_each(lambda penalty: scored(solved(penalty)), PENALTIES, data.threads))
+    ridge, hits = best(fit_each(lambda penalty: scored(solved(penalty)), PENALTIES, data.threads))
     space = np.linalg.eigh(_covariance(data))
-    by_power = [replace(ridge, power=0.0), *(_whitened(ridge, power, *space) for power in POWERS)]
-    hits = fit_each(lambda one: data.soft_hits(one.predict), by_power, data.threads)
-    chosen = simplest([one.mean(axis=0) for one in hits], data.query_articles)
-    power = POWERS[chosen - 1] if chosen else 0.0
-    whitened = replace(by_power[chosen], score=float(hits[chosen][0].mean()))
+    by_power = fit_each(lambda power: scored(_whitened(ridge, power, *space)), POWERS, data.threads)
+    by_power.insert(0, (replace(ridge, power=0.0), hits))
+    chosen = by_power[simplest([hits.mean(axis=0) for _, hits in by_power], data.query_articles)]
+    power = chosen[0].power
     if not power:
-        return ridge, whitened
+        return ridge, chosen[0]
     place = PENALTIES.index(ridge.penalty)
     smaller = PENALTIES[max(0, place - SMALLER_PENALTIES) : place]
     by_penalty = fit_each(lambda penalty: scored(_whitened(solved(penalty), power, *space)), smaller, data.threads)
-    return ridge, best([whitened, *by_penalty])
+    return ridge, best([chosen, *by_penalty])[0]
 
 
 def _covariance(data: TrainingData) -> Float64:

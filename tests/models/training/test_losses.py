@@ -72,14 +72,13 @@ def test_the_recall_counts_drawn_chunks_and_the_context_that_is_nearer_than_the_
 
 
 def test_a_dense_recall_leaves_out_what_its_position_has_not_seen() -> None:
-    # Position 0 predicts chunk 1 from chunk 0. Chunk 1 is its target; the target of position 1 lies further away.
-    vectors = torch.eye(3)[None]
+    # Every position predicts the direction of chunk 2, and every other chunk is at 90 degrees to it, as near as any
+    # target but chunk 2 (half a step). Position 0 has not seen chunk 2 and counts only chunk 0, half: rank 1.5.
+    # The target of position 1 is chunk 2: rank 1. Position 2 counts chunks 0 and 1 half and chunk 2: rank 3.
+    vectors, drawn = torch.eye(4)[None], (-torch.ones(1, 4) / 2, torch.tensor([9]))
     loss = Loss(only("recall", recall_temperature=1e-4))
-    drawn = -torch.ones(1, 3) / 3**0.5, torch.tensor([9])
-    pred = torch.eye(3)[None, [1, 0]]  # the first finds its target; the second has its context's first chunk before it
-    out = loss(pred, vectors, torch.arange(3)[None], drawn=drawn)
-    # Position 1: chunk 0 is above the target, chunk 1 is at the same place as the target (half a step): rank 2.5.
-    rank = torch.tensor([1.0, 2.5])
+    out = loss(torch.eye(4)[None, [2, 2, 2]], vectors, torch.arange(4)[None], drawn=drawn)
+    rank = torch.tensor([1.5, 1.0, 3.0])
     want = torch.stack([1 / (1 + (rank / k) ** 2) for k in (5, 50)]).mean()
     assert out.total.item() == pytest.approx(1 - want.item(), rel=1e-5)
 
