@@ -6,10 +6,10 @@ query  = norm(W_q' mean of positions 0..t)     memory = norm(W_m chunk)
 attended = causal attention(query, memory)
 hidden = MLP([attended, query])                prediction = unit(mean + W hidden)
 
-The linear one is a linear map of the last chunks. What it finds, a variant finds without its layers: by the loss, or by
-the base that it is added to.
+The linear one is a linear map of the last chunks, all of it trained. What it finds, a variant finds without its layers:
+by the loss, or by the base that it is added to.
 
-hidden = sum over lags of U_lag chunk at t - lag     prediction = unit(base + W hidden)
+hidden = the chunks at t, t - 1, ...             prediction = unit(base + W hidden)
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ class Linear(nn.Module):
         self.spec, self.dim = spec, dim
         self.corruption = ContextCorruption(spec.context_dropout, spec.span_corruption)
         self.rotation = RandomRotation(spec.rotation, dim)
-        self.lags = nn.ModuleList(nn.Linear(dim, spec.d_model, bias=False) for _ in range(spec.num_chunks))
         self.dropout = WindowDropout(spec.dropout)
-        self.head = PredictionHead(spec.d_model, dim, spec.residual, norm=False)
+        self.head = PredictionHead(spec.num_chunks * dim, dim, spec.residual, norm=False)
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
@@ -91,9 +90,7 @@ class Linear(nn.Module):
         """Map the context's unit vectors (B, L, D) to what the head predicts from."""
         context = self.corruption(context)
         seen, rotations = self.rotation(context)
-        seen = seen * math.sqrt(self.dim)  # unit rows to unit variance
-        length = seen.shape[1]
-        hidden: Tensor = self.lags[0](seen)
-        for lag, matrix in enumerate(self.lags[1:length], start=1):
-            hidden = hidden + F.pad(matrix(seen[:, : length - lag]), (0, 0, lag, 0))
-        return self.dropout(hidden), context, rotations
+        before = self.spec.num_chunks - 1
+        padded = F.pad(seen, (0, 0, before, 0))  # zeros stand for the chunks before the first
+        last = padded.unfold(1, before + 1, 1).flip(-1).transpose(2, 3).flatten(2)  # (B, L, num_chunks * D)
+        return self.dropout(last), context, rotations

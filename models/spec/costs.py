@@ -14,14 +14,13 @@ def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
     if isinstance(spec, ImportedSpec):
         return spec.counts(dim).parameters
     mix = 2 if spec.residual == "learned" else 0
-    head = spec.d_model * dim
-    if isinstance(spec, AmnSpec):
-        return _amn_weights(spec, dim) + head + mix
     if isinstance(spec, LinearSpec):
-        return spec.num_chunks * dim * spec.d_model + head + mix
+        return spec.num_chunks * dim * dim + mix
+    if isinstance(spec, AmnSpec):
+        return _amn_weights(spec, dim) + spec.d_model * dim + mix
     assert isinstance(spec, MambaSpec)
     embed = dim * spec.d_model + spec.d_model
-    return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head + mix
+    return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + spec.d_model * dim + mix
 
 
 def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
@@ -35,15 +34,14 @@ def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length:
     means = L * L * dim  # a prefix mean is a small matrix product
     line = L * (L + 1) // 2 * dim * dim
     base = {"none": 0, "fitted": line}.get(spec.residual, means)
-    head = L * spec.d_model * dim + base
+    if isinstance(spec, LinearSpec):
+        return 2 * (L * spec.num_chunks * dim * dim + base)
     if isinstance(spec, AmnSpec):
         macs = L * _amn_weights(spec, dim) + 2 * L * L * spec.d_model + means
-    elif isinstance(spec, LinearSpec):
-        macs = sum(L - lag for lag in range(min(L, spec.num_chunks))) * dim * spec.d_model
     else:
         assert isinstance(spec, MambaSpec)
         macs = L * dim * spec.d_model + sum(_layer_macs(spec, kind, L) for kind in spec.layers())
-    return 2 * (macs + head)
+    return 2 * (macs + L * spec.d_model * dim + base)
 
 
 def training_flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:

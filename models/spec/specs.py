@@ -30,8 +30,6 @@ class VariantSpec:
 
     name: ClassVar[str] = ""
 
-    d_model: int = 256
-    """Width of the layers."""
     dropout: float = 0.1
     """Share of each layer's output channels set to zero in training, the same ones at all positions of a window."""
     residual: Residual = "last_mean"
@@ -68,6 +66,7 @@ class AmnSpec(VariantSpec):
     name: ClassVar[str] = "amn"
 
     d_model: int = 256
+    """Width of the layers."""
     residual: Residual = "mean"
     num_heads: int = 4
     """Attention heads; divides d_model."""
@@ -82,11 +81,10 @@ class AmnSpec(VariantSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearSpec(VariantSpec):
-    """The linear baseline: a linear map of the last chunks, of rank d_model, added to the base."""
+    """The linear baseline: a linear map of the last chunks, added to the base."""
 
     name: ClassVar[str] = "linear"
 
-    d_model: int = 128
     num_chunks: int = 5
     """How many of the last chunks it sees."""
 
@@ -95,6 +93,8 @@ class LinearSpec(VariantSpec):
 class MambaSpec(VariantSpec):
     """What every Mamba variant has; letters of the Mamba-2 paper in brackets."""
 
+    d_model: int = 256
+    """Width of the layers."""
     d_state: int = 128
     """State size of each channel [N]."""
     d_conv: int = 4

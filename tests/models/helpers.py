@@ -16,7 +16,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mamba_sandwich": SSM | {"num_heads": 2, "attention_layers": 1, "ssm_layers": 2},
     "mamba_gr": SSM | {"ssm_layers": 2, "gru_hidden": 8},
     "amn": {"d_model": 16, "num_heads": 2},
-    "linear": {"d_model": 16, "num_chunks": 4},
+    "linear": {"num_chunks": 4},
 }
 NAMES = list(VARIANTS)
 

@@ -21,7 +21,7 @@ PARAMETERS_AT_768 = {
     "mamba_sandwich": 7_934_000,
     "mamba_gr": 11_257_326,
     "amn": 1_441_792,
-    "linear": 589_824,  # five matrices of 768 x 128 and one back
+    "linear": 2_949_120,  # five matrices of 768 x 768
 }
 
 
@@ -138,8 +138,8 @@ def test_every_field_of_every_spec_is_annotated() -> None:
     ("name", "overrides", "message"),
     [
         ("mamba_x", {}, r"variant: expected one of mamba_s, .*linear, got 'mamba_x'; did you mean mamba_"),
-        ("mamba_s", {"d_modle": 64}, r"mamba_s.d_modle: expected one of d_model, .*; did you mean d_model\?"),
-        ("mamba_s", {"num_heads": 4}, "mamba_s.num_heads: expected one of d_model, .* got 'num_heads';"),
+        ("mamba_s", {"d_modle": 64}, r"mamba_s.d_modle: expected one of dropout, .*; did you mean d_model\?"),
+        ("mamba_s", {"num_heads": 4}, "mamba_s.num_heads: expected one of dropout, .* got 'num_heads';"),
         ("mamba_s", {"d_model": 0}, "d_model: expected an integer >= 1, got 0;"),
         ("mamba_s", {"d_model": 64.0}, "d_model: expected an integer >= 1, got 64.0;"),
         ("mamba_s", {"d_model": 48}, r"d_model: expected expand \* d_model \(2 \* 48\) divisible by 64, got 96;"),
