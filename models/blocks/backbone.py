@@ -55,7 +55,7 @@ class Backbone(nn.Module):
         self.rotation = RandomRotation(spec.rotation, dim)
         self.embed = nn.Linear(dim, spec.d_model)
         self.layers = nn.ModuleList(_build_layer(spec, kind) for kind in spec.layers())
-        self.head = PredictionHead(spec.d_model, dim, spec.residual)
+        self.head = PredictionHead(spec.d_model, dim, spec.residual, direct_chunks=spec.direct_chunks)
         self._scale_down_outputs()
 
     def forward(self, context: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.corruption import ContextCorruption, RandomRotation
-from models.blocks.head import HeadInput, PredictionHead, prefix_mean
+from models.blocks.head import HeadInput, PredictionHead, last_chunks, prefix_mean
 from models.blocks.layers import WindowDropout, rms_norm
 from models.spec.specs import AmnSpec, LinearSpec
 
@@ -43,7 +43,7 @@ class Amn(nn.Module):
         self.mlp_in = nn.Linear(2 * d, spec.mlp_ratio * d, bias=False)
         self.mlp_out = nn.Linear(spec.mlp_ratio * d, d, bias=False)
         self.dropout = WindowDropout(spec.dropout)
-        self.head = PredictionHead(d, dim, spec.residual)
+        self.head = PredictionHead(d, dim, spec.residual, direct_chunks=spec.direct_chunks)
 
     def forward(self, context: Tensor) -> Tensor:
         """Map the context's unit vectors (B, L, D) to predictions (B, L, D), float32, unit norm."""
@@ -90,7 +90,4 @@ class Linear(nn.Module):
         """Map the context's unit vectors (B, L, D) to what the head predicts from."""
         context = self.corruption(context)
         seen, rotations = self.rotation(context)
-        before = self.spec.num_chunks - 1
-        padded = F.pad(seen, (0, 0, before, 0))  # zeros stand for the chunks before the first
-        last = padded.unfold(1, before + 1, 1).flip(-1).transpose(2, 3).flatten(2)  # (B, L, num_chunks * D)
-        return self.dropout(last), context, rotations
+        return self.dropout(last_chunks(seen, self.spec.num_chunks)), context, rotations

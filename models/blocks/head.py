@@ -1,8 +1,11 @@
-"""The output head: norm, projection to the vectors' space, sum with a base taken from the context, unit norm.
+"""The output head: norm, projection to the vectors' space, sum with what is taken from the context, unit norm.
 
 Adding the output to a base (the residual) was measured to matter more than the choice of variant. Training should also
 start from that base, so the projection starts small. On a fitted line it starts at zero: the untrained model is the
 line, and a prediction adds only the share of the output that validation asks for.
+
+A direct path, a linear map of the last chunks, lets the loss correct the line itself, as it corrects that of the
+baseline `linear`; what the layers add is then what a line does not find. It starts at zero.
 """
 
 from __future__ import annotations
@@ -39,12 +42,18 @@ class PredictionHead(nn.Module):
 
     share: Tensor
 
-    def __init__(self, d_model: int, dim: int, residual: Residual, *, norm: bool = True) -> None:
+    def __init__(
+        self, d_model: int, dim: int, residual: Residual, *, direct_chunks: int = 0, norm: bool = True
+    ) -> None:
         super().__init__()
         self.residual = residual
+        self.direct_chunks = direct_chunks
         self.norm = norm
         self.proj = nn.Linear(d_model, dim, bias=False)
         nn.init.normal_(self.proj.weight, std=START_SHARE / math.sqrt(d_model * dim))
+        if direct_chunks > 0:
+            self.direct = nn.Linear(direct_chunks * dim, dim, bias=False)
+            nn.init.zeros_(self.direct.weight)
         if residual == "fitted":
             self.line = FittedLine()
             self.register_buffer("share", torch.ones(()))
@@ -58,12 +67,14 @@ class PredictionHead(nn.Module):
         `rotations`: those under which the layers saw the context; their output is rotated back.
         """
         output = self._project(rms_norm(hidden) if self.norm else hidden)
+        direct = self.direct(last_chunks(context, self.direct_chunks)) if self.direct_chunks > 0 else None
         with torch.autocast(output.device.type, enabled=False):
             base = self._base(context.float())
             output = output.float() if rotations is None else rotations.rotate_back(output.float())
             if self.residual == "fitted" and not self.training:
                 output = output * self.share
             output = output if base is None else output + base
+            output = output if direct is None else output + direct.float()
             return F.normalize(output, dim=-1)
 
     def _project(self, hidden: Tensor) -> Tensor:
@@ -86,6 +97,15 @@ class PredictionHead(nn.Module):
         if self.residual == "learned":
             return self.mix[0] * context + self.mix[1] * prefix_mean(context)
         return torch.lerp(context, prefix_mean(context), 0.5)
+
+
+def last_chunks(context: Tensor, number: int) -> Tensor:
+    """Return at every position the last `number` chunks, the nearest first: (B, L, D) -> (B, L, number * D).
+
+    Zeros stand for the chunks before the first.
+    """
+    padded = F.pad(context, (0, 0, number - 1, 0))
+    return padded.unfold(1, number, 1).flip(-1).transpose(2, 3).flatten(2)
 
 
 def prefix_mean(x: Tensor) -> Tensor:

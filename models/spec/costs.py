@@ -6,7 +6,7 @@ Letters: D vector dim, L context length, d d_model, G GRU hidden.
 from __future__ import annotations
 
 from models.spec.imported import ImportedSpec
-from models.spec.specs import AmnSpec, LayerKind, LinearSpec, MambaGRSpec, MambaSpec, VariantSpec
+from models.spec.specs import AmnSpec, LayeredSpec, LayerKind, LinearSpec, MambaGRSpec, MambaSpec, VariantSpec
 
 
 def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
@@ -16,11 +16,13 @@ def num_parameters(spec: VariantSpec | ImportedSpec, dim: int) -> int:
     mix = 2 if spec.residual == "learned" else 0
     if isinstance(spec, LinearSpec):
         return spec.num_chunks * dim * dim + mix
+    assert isinstance(spec, LayeredSpec)
+    head = spec.d_model * dim + spec.direct_chunks * dim * dim + mix
     if isinstance(spec, AmnSpec):
-        return _amn_weights(spec, dim) + spec.d_model * dim + mix
+        return _amn_weights(spec, dim) + head
     assert isinstance(spec, MambaSpec)
     embed = dim * spec.d_model + spec.d_model
-    return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + spec.d_model * dim + mix
+    return embed + sum(_layer_parameters(spec, kind) for kind in spec.layers()) + head
 
 
 def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:
@@ -36,12 +38,14 @@ def flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length:
     base = {"none": 0, "fitted": line}.get(spec.residual, means)
     if isinstance(spec, LinearSpec):
         return 2 * (L * spec.num_chunks * dim * dim + base)
+    assert isinstance(spec, LayeredSpec)
+    head = L * (spec.d_model + spec.direct_chunks * dim) * dim + base
     if isinstance(spec, AmnSpec):
         macs = L * _amn_weights(spec, dim) + 2 * L * L * spec.d_model + means
     else:
         assert isinstance(spec, MambaSpec)
         macs = L * dim * spec.d_model + sum(_layer_macs(spec, kind, L) for kind in spec.layers())
-    return 2 * (macs + L * spec.d_model * dim + base)
+    return 2 * (macs + head)
 
 
 def training_flops_per_window(spec: VariantSpec | ImportedSpec, dim: int, context_length: int) -> int:

@@ -44,10 +44,10 @@ class VariantSpec:
     they learn what does not depend on directions, as to compare and to copy; no article can be remembered."""
 
     def __post_init__(self) -> None:
-        """Check the ranges: every integer is a size of at least 1. Messages begin with the field's name."""
+        """Check the ranges: an integer is at least 1, or 0 where that is its default. Messages begin with the field."""
         for field in fields(self):
             if field.type == "int":
-                at_least(field.name, getattr(self, field.name), 1)
+                at_least(field.name, getattr(self, field.name), 0 if field.default == 0 else 1)
         within("dropout", self.dropout, 0.0, 1.0, open_high=True)
         within("context_dropout", self.context_dropout, 0.0, 1.0)
         within("span_corruption", self.span_corruption, 0.0, 1.0)
@@ -60,13 +60,21 @@ class VariantSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AmnSpec(VariantSpec):
+class LayeredSpec(VariantSpec):
+    """What every variant with layers has."""
+
+    d_model: int = 256
+    """Width of the layers."""
+    direct_chunks: int = 0
+    """How many of the last chunks reach the output by a linear map, too, past the layers; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AmnSpec(LayeredSpec):
     """The learned baseline: attention over the context, added to its mean."""
 
     name: ClassVar[str] = "amn"
 
-    d_model: int = 256
-    """Width of the layers."""
     residual: Residual = "mean"
     num_heads: int = 4
     """Attention heads; divides d_model."""
@@ -90,11 +98,9 @@ class LinearSpec(VariantSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MambaSpec(VariantSpec):
+class MambaSpec(LayeredSpec):
     """What every Mamba variant has; letters of the Mamba-2 paper in brackets."""
 
-    d_model: int = 256
-    """Width of the layers."""
     d_state: int = 128
     """State size of each channel [N]."""
     d_conv: int = 4

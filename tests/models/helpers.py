@@ -15,7 +15,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mamba_xl": SSM | {"ssm_layers": 3},
     "mamba_sandwich": SSM | {"num_heads": 2, "attention_layers": 1, "ssm_layers": 2},
     "mamba_gr": SSM | {"ssm_layers": 2, "gru_hidden": 8},
-    "amn": {"d_model": 16, "num_heads": 2},
+    "amn": {"d_model": 16, "num_heads": 2, "direct_chunks": 3},
     "linear": {"num_chunks": 4},
 }
 NAMES = list(VARIANTS)
