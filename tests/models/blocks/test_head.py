@@ -24,11 +24,7 @@ def test_a_direct_path_adds_a_linear_map_of_the_last_chunks_to_base_and_output()
 
 
 def test_the_direct_path_starts_at_nothing_and_is_no_part_of_the_share() -> None:
-    head, hidden, context = (
-        PredictionHead(8, 12, "fitted", direct_chunks=2).eval(),
-        torch.randn(3, 4, 8),
-        unit(3, 4, 12),
-    )
+    head, hidden, context = PredictionHead(8, 12, "fitted", direct_chunks=2), torch.randn(3, 4, 8), unit(3, 4, 12)
     head.eval().line.set(torch.eye(12).expand(4, 12, 12).contiguous(), torch.zeros(4, 12))
     torch.testing.assert_close(head(hidden, context), head.line(context))
     head.direct.weight.data.normal_()
