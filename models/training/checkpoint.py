@@ -78,7 +78,14 @@ def load_model(
             f"{where}: expected a model for vectors of dimension {dim}, got dimension {content['dim']}; "
             "use the payload it was trained on or train it on this one"
         )
-    spec = spec_from_dict(content["spec"])
+    try:
+        spec = spec_from_dict(content["spec"])
+    except UserError as error:
+        what = str(error).split(";", maxsplit=1)[0]
+        raise UserError(
+            f"{where}: expected a model that this version has, got one of another ({what}); "
+            "use the version that saved it, or train it anew"
+        ) from error
     if isinstance(spec, ImportedSpec) and spec.path not in trusted:
         raise UserError(
             f"{where}: expected a model of this project, got one that imports {spec.path}; trust it by its name "

@@ -96,6 +96,12 @@ def test_another_format_is_one_line(path: Path) -> None:
     assert_one_line(path, "of format 99")
 
 
+def test_a_model_of_another_version_is_one_line_that_names_the_file_and_the_key(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "spec": {**content["spec"], "rank": 128}}, path)
+    assert_one_line(path, "mamba_sandwich.rank", "the version that saved it")
+
+
 def test_a_training_state_returns_as_it_was_and_leaves_no_other_file(tmp_path: Path, model) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     model(torch.randn(2, 5, 12)).sum().backward()
