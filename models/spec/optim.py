@@ -18,6 +18,8 @@ class OptimConfig:
 
     lr: float = 1.0e-3
     """Peak learning rate; 0 trains nothing, which is a way to see pruning at work."""
+    direct_lr_scale: float = 1.0
+    """Learning rate of a direct path (`direct_chunks`), in multiples of that of all else."""
     weight_decay: float = 0.01
     """Decoupled decay of the matrices; norms, biases, A, D and dt have none."""
     beta1: float = 0.9
@@ -36,6 +38,7 @@ class OptimConfig:
     def __post_init__(self) -> None:
         """Check the ranges; messages begin with the field's name."""
         within("lr", self.lr, 0.0, 10.0)
+        within("direct_lr_scale", self.direct_lr_scale, 0.0, 1000.0)
         within("weight_decay", self.weight_decay, 0.0, 10.0)
         within("beta1", self.beta1, 0.0, 1.0, open_high=True)
         within("beta2", self.beta2, 0.0, 1.0, open_high=True)

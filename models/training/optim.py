@@ -1,4 +1,4 @@
-"""The optimizer: AdamW with decay on matrices only, and gradient clipping."""
+"""The optimizer: AdamW with decay on matrices only, a learning rate of its own for a direct path, gradient clipping."""
 
 from __future__ import annotations
 
@@ -28,30 +28,41 @@ class AdamW(torch.optim.AdamW):
     step = torch.no_grad()(unwrap(torch.optim.Adam.step))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups: matrices with weight decay; norms, biases, the learned mix, A, D and dt without."""
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Return AdamW's groups: matrices with weight decay; norms, biases, the learned mix, A, D and dt without.
+
+    A group's `lr_scale` is its learning rate in multiples of the schedule's; the matrix of a direct path has its own.
+    """
     decayed: list[nn.Parameter] = []
+    direct: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            named = name.rsplit(".", maxsplit=1)[-1] in NO_DECAY_NAMES
-            (free if named or parameter.dim() < 2 else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+            path = name.split(".")
+            undecayed = path[-1] in NO_DECAY_NAMES or parameter.dim() < 2
+            (free if undecayed else direct if "direct" in path else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay, "lr_scale": 1.0},
+        {"params": direct, "weight_decay": config.weight_decay, "lr_scale": config.direct_lr_scale},
+        {"params": free, "weight_decay": 0.0, "lr_scale": 1.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     """Return AdamW over the model's parameter groups, at the peak learning rate.
 
-    A loss with a learned temperature has a parameter too: pass `nn.ModuleList([model, loss])`. On a GPU the rate is a
-    tensor, and the step can be recorded: see `models.training.replay`.
+    A loss with a learned temperature has a parameter too: pass `nn.ModuleList([model, loss])`. On a GPU a group's rate
+    is a tensor of its own, and the step can be recorded: see `models.training.replay`.
     """
-    groups = parameter_groups(model, config.weight_decay)
+    groups = parameter_groups(model, config)
     device = groups[0]["params"][0].device
     on_gpu = device.type == "cuda"
+    for group in groups:
+        lr = config.lr * group["lr_scale"]
+        group["lr"] = torch.tensor(lr, device=device) if on_gpu else lr
     return AdamW(
         groups,
-        lr=torch.tensor(config.lr, device=device) if on_gpu else config.lr,
         capturable=on_gpu,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
@@ -60,13 +71,13 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig) -> float:
-    """Set the learning rate of `step` on every group and return it."""
+    """Set the learning rate of `step` on every group, times the group's scale, and return the unscaled one."""
     lr = config.lr * lr_factor(step, total_steps, config)
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(lr * group["lr_scale"])
         else:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
     return lr
 
 
@@ -88,8 +99,8 @@ def optimizer_state(optimizer: AdamW) -> dict[str, Any]:
 
 def load_optimizer_state(optimizer: AdamW, state: dict[str, Any]) -> None:
     """Restore what `optimizer_state` returned, perhaps on another kind of device."""
-    of_device = {key: optimizer.defaults[key] for key in ("lr", "capturable")}
-    groups = [{**group, **of_device} for group in state["param_groups"]]
+    pairs = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    groups = [{**saved, **{key: own[key] for key in ("lr", "lr_scale", "capturable")}} for saved, own in pairs]
     optimizer.load_state_dict({**state, "param_groups": groups})
 
 

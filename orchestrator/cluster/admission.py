@@ -267,7 +267,7 @@ def _check_fits(
         raise UserError(
             f"{path}: expected at most {cluster.node_memory_gib:.1f} GiB of memory, got an estimate of {needed:.1f} "
             f"GiB ({num_parameters(variant.spec, dim):,} parameters, batch {variant.training.batch_size}); "
-            "lower d_model or training.batch_size"
+            "lower training.batch_size or the sizes of the variant"
         )
 
 

@@ -14,7 +14,7 @@ from tests.models.helpers import small
 @pytest.mark.parametrize("name", ["mamba_h", "mamba_gr"])
 def test_only_matrices_decay(name: str) -> None:
     model = small(name, residual="learned")
-    decayed, free = parameter_groups(model, 0.1)
+    decayed, free = parameter_groups(model, OptimConfig(weight_decay=0.1))
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     assert decayed["weight_decay"] == 0.1 and free["weight_decay"] == 0.0
     assert len(decayed["params"]) + len(free["params"]) == len(names)
@@ -44,6 +44,19 @@ def test_set_lr_reaches_every_group() -> None:
     assert set_lr(optimizer, 0, 10, config) == 0.5
     assert set_lr(optimizer, 9, 10, config) == pytest.approx(0.5 * config.min_lr_share)
     assert {group["lr"] for group in optimizer.param_groups} == {0.5 * config.min_lr_share}
+
+
+def test_a_direct_path_takes_a_step_of_its_own() -> None:
+    config = OptimConfig(lr=0.1, direct_lr_scale=2.5, weight_decay=0.5, warmup_share=0.0)
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("proj", "direct")})
+    for layer in model.values():
+        layer.weight.data.fill_(2.0)
+        layer.weight.grad = torch.tensor([[3.0]])
+    optimizer = build_optimizer(model, config)
+    assert set_lr(optimizer, 0, 10, config) == 0.1
+    optimizer.step()
+    # as below by a step of 0.1: 2 - 0.1*0.5*2 - 0.1 = 1.8; of 0.25: 2 - 0.25*0.5*2 - 0.25 = 1.5
+    assert [layer.weight.item() for layer in model.values()] == pytest.approx([1.8, 1.5], abs=1e-6)
 
 
 def test_one_update_is_adamw_by_hand() -> None:
