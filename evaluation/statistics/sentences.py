@@ -22,12 +22,18 @@ def headline(evidence: Evidence, words: Mapping[str, Word], best: str | None, ti
     others = [name for name in tied if name != best]
     how = f". Tied with {_listed(others)}; {TIE_RULE}" if others else ""
     still = ", as the fitted line that it starts from" if best in untrained(evidence) else ""
+    still = ", by its direct path alone" if best in without_layers(evidence) else still
     return f"{best} is the best variant{still}{_against(evidence, best, words[best])}{how}"
 
 
 def untrained(evidence: Evidence) -> list[str]:
     """Return the survivors whose best weights are those before the first step: they are the line they start from."""
     return [name for name in evidence.survivors if evidence.row(name).get("best_epoch") == 0]
+
+
+def without_layers(evidence: Evidence) -> list[str]:
+    """Return the survivors of whose layers validation kept nothing: they are a line, corrected by a direct path."""
+    return [name for name in evidence.survivors if evidence.row(name).get("val_share") == 0.0]
 
 
 def _against(evidence: Evidence, best: str, word: Word) -> str:
@@ -93,13 +99,17 @@ def advice(evidence: Evidence, words: Mapping[str, Word], best: str | None) -> l
 
 
 def _learned_nothing(evidence: Evidence) -> list[str]:
-    names = untrained(evidence)
-    if not names:
-        return []
-    return [
-        f"Training added nothing to {_listed(names)}: best on validation before the first step, when a variant is the "
-        "fitted line itself."
-    ]
+    found = []
+    if names := untrained(evidence):
+        found.append(
+            f"Training added nothing to {_listed(names)}: best on validation before the first step, when a variant is "
+            "the fitted line itself."
+        )
+    if names := without_layers(evidence):
+        found.append(
+            f"The layers added nothing to {_listed(names)}: best on validation by the direct path alone, a line."
+        )
+    return found
 
 
 def _more_articles(evidence: Evidence, nearest: str, reference: str) -> list[str]:

@@ -37,7 +37,8 @@ class PredictionHead(nn.Module):
     """Turn hidden states and the context into predictions of unit norm.
 
     With a fitted line `share`, a buffer, scales what is added to it, outside of training: what a network adds to the
-    best line is partly noise, and half of it may find more than all of it or nothing. 1 until somebody sets it.
+    best line is partly noise, and half of it may find more than all of it or nothing. It does not scale the direct
+    path, so at 0 a line is left. 1 until somebody sets it.
     """
 
     share: Tensor

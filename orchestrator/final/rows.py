@@ -38,6 +38,8 @@ def trained_row(
     kept = trained[found.trial]
     last_smoke: dict[str, Any] = next((record["smoke"] for record in reversed(kept) if record.get("smoke")), {})
     figures = result.metrics if result is not None else last_smoke
+    best_epoch = result.checkpoint_epoch if result else None
+    best = next((record for record in kept if record["epoch"] == best_epoch), {})
     return {
         "variant": variant.name,
         "kind": variant.kind,
@@ -46,7 +48,8 @@ def trained_row(
         "status": end.ending.name,
         "reason": end.reason,
         "epochs": end.epoch,
-        "best_epoch": result.checkpoint_epoch if result else None,
+        "best_epoch": best_epoch,
+        "val_share": best.get("val_share"),
         "params": params,
         **figures,
         "evaluated_on": "final" if result is not None else "smoke" if last_smoke else None,

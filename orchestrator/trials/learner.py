@@ -41,7 +41,8 @@ from orchestrator.config.sections import TrainingConfig
 COMPILE_FROM_STEPS = 3_000
 """`compile: auto`: on an H100 compiling takes 20 s a variant and takes 5 to 11 ms from a step at the original sizes."""
 SHARES = (1.0, 0.5)
-"""What validation chooses from: how much of a model's output is added to a fitted line in a prediction."""
+"""What validation chooses from: how much of a model's output is added to a fitted line in a prediction. With a direct
+path also nothing: its layers can be worth less than none, and the line as the direct path has corrected it is left."""
 # The payload moves to the GPU whole when it leaves room for the training beside it.
 RESIDENT_SHARE = 0.5
 
@@ -273,8 +274,7 @@ class Learner:
         val_soft_r@5 (`PredictionHead`), which val_share says. The other scores are those of that share.
         """
         self.model.eval()
-        # Before the first step there is nothing to add to the line.
-        shares = SHARES if self._on_line is not None and self.steps > 0 else SHARES[:1]
+        shares = self._shares()
         losses = dict.fromkeys(shares, 0.0)
         predicted: dict[float, list[Tensor]] = {share: [] for share in shares}
         targets, target_ids = [], []
@@ -299,6 +299,12 @@ class Learner:
             return scores
         self._on_line.head.share.fill_(best)
         return scores | {"val_share": best}
+
+    def _shares(self) -> tuple[float, ...]:
+        """Return the shares of the output to choose from; before the first step there is nothing to add to a line."""
+        if self._on_line is None or self.steps == 0:
+            return SHARES[:1]
+        return (*SHARES, 0.0) if self._on_line.head.direct_chunks > 0 else SHARES
 
     def _at_shares(self, shares: Sequence[float], context: Tensor) -> Iterator[tuple[float, Tensor]]:
         """Yield the predictions of contexts (b, L, D) with each share of the output; the layers run once."""

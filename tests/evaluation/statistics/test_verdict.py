@@ -251,3 +251,12 @@ def test_a_variant_that_is_still_its_fitted_line_is_called_so(decide):
     assert decision.advice[0].startswith("Training added nothing to mamba_s: best on validation before the first step")
     others = decide([row("mamba_s", best_epoch=1), RIDGE], {"mamba_s": 0.4, "ridge": 0.4})
     assert "line" not in " ".join([others.headline, *others.advice])
+
+
+def test_a_variant_whose_layers_validation_left_out_is_called_a_line(decide):
+    rows = [row("mamba_s", best_epoch=1, val_share=0.0), row("mamba_h", best_epoch=2, val_share=0.5), RIDGE]
+    decision = decide(rows, {"mamba_s": 0.4, "mamba_h": 0.2, "ridge": 0.4})
+    assert decision.headline.startswith("mamba_s is the best variant, by its direct path alone; it cannot")
+    assert decision.advice[0] == (
+        "The layers added nothing to mamba_s: best on validation by the direct path alone, a line."
+    )

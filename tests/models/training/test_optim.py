@@ -59,6 +59,16 @@ def test_a_direct_path_takes_a_step_of_its_own() -> None:
     assert [layer.weight.item() for layer in model.values()] == pytest.approx([1.8, 1.5], abs=1e-6)
 
 
+def test_a_rate_that_is_a_tensor_keeps_its_scale_and_its_place() -> None:
+    config = OptimConfig(lr=0.1, direct_lr_scale=2.5, warmup_share=0.0)
+    optimizer = build_optimizer(small("amn", direct_chunks=3), config)
+    rates = [torch.tensor(0.0) for _ in optimizer.param_groups]  # as on a GPU, where a recorded step reads them
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    set_lr(optimizer, 0, 10, config)
+    assert sorted(rate.item() for rate in rates) == pytest.approx([0.1, 0.25])
+
+
 def test_one_update_is_adamw_by_hand() -> None:
     layer = torch.nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(2.0)

@@ -60,6 +60,12 @@ def test_a_survivors_row_shows_its_final_figures_and_what_it_cost() -> None:
     assert (row["params"], row["checkpoint_sha256"]) == (7, "abc")
 
 
+def test_a_row_says_how_much_of_the_layers_its_weights_predict_with() -> None:
+    lines = [{**record, "val_share": share} for record, share in zip(records(1, 2), (0.5, 1.0), strict=True)]
+    assert row_of(FINISHED, lines, result())["val_share"] == 0.5  # the best epoch is the first
+    assert row_of(FINISHED, records(1, 2), result())["val_share"] is None
+
+
 def test_a_pruned_trials_row_shows_its_last_smoke_evaluation_and_says_so() -> None:
     end = TrialEnd(ending=Ending.PRUNED, epoch=4, reason="r@5 0.1 (limit >= 0.3, failed)")
     smoke = {2: {"r@5": 0.05}, 4: {"r@5": 0.1, "n_queries": 20}}

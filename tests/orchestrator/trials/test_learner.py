@@ -211,6 +211,20 @@ def test_validation_chooses_how_much_is_added_to_a_fitted_line(rotation_payload,
     np.testing.assert_allclose(made.predict(rows[:32]), made.table.gather(rows[:32])[0][:, -2], atol=1e-6)
 
 
+def test_with_a_direct_path_validation_may_keep_nothing_of_the_layers(rotation_payload, monkeypatch):
+    made, rows = learner(rotation_payload, residual="fitted", direct_chunks=2)
+    made.start_epoch(1)
+    made.step(rows[:32])
+    planted = iter((0.2, 0.3, 0.4))
+    monkeypatch.setattr(made, "_scores", lambda *_: {"val_soft_r@5": next(planted)})
+    assert made.validate(rows[:32], np.ones(32, bool))["val_share"] == 0.0
+    without = made.predict(rows[:32])
+    made.model.head.proj.weight.data.fill_(100.0)
+    np.testing.assert_array_equal(made.predict(rows[:32]), without)
+    made.model.head.direct.weight.data.fill_(0.0)
+    assert not np.array_equal(made.predict(rows[:32]), without)
+
+
 @pytest.mark.parametrize("residual", ["last_mean", "fitted"])
 def test_predictions_that_are_no_numbers_have_no_validation_score(rotation_payload, residual):
     made, rows = learner(rotation_payload, residual=residual)
