@@ -121,6 +121,7 @@ def _trained_on(row: Row, protocol: Mapping[str, Any]) -> str:
         "commit": protocol.get("commit"),
         "windows seen": f"{number(row, 'windows_seen') or 0:,.0f} in {row.get('epochs')} epochs",
         "epoch of these weights": row.get("best_epoch"),
+        "share of the layers' output in a prediction": row.get("val_share"),
         "checkpoint sha256": row.get("checkpoint_sha256"),
         "seed": row.get("seed", protocol.get("seed")),
     }

@@ -58,7 +58,9 @@ def test_the_card_names_what_it_was_trained_on(run_folder, tmp_path):
     results = load_results(run_folder)
     results["protocol"] |= {"N": 26_998, "D": 256, "embedder": "wordllama", "data_sha256": "abc"}
     (tmp_path / "config.yaml").write_text(json.dumps({"variants": {results["best"]: {"d_model": 64, "training": {}}}}))
+    next(row for row in results["rows"] if row["variant"] == results["best"])["val_share"] = 0.0
     card = write_model_card(tmp_path, tmp_path, results, "artifacts/x").read_text()
+    assert "- share of the layers' output in a prediction: 0.0" in card
     assert "26,998 chunks, dimension 256" in card
     assert "- embedder: wordllama" in card
     assert "d_model 64" in card
