@@ -13,6 +13,7 @@ from data.payload.store import open_payload
 from data.windows.table import build_windows
 from models.cpu import fused
 from models.spec.loss import LossConfig
+from models.spec.optim import OptimConfig
 from models.training.negatives import ArticleNegatives
 from orchestrator.config.experiment import resolve_variant
 from orchestrator.config.sections import TrainingConfig
@@ -30,12 +31,14 @@ def learner(
     precision: str = "float32",
     device: str = "cpu",
     residual: str = "last_mean",
+    direct_lr_scale: float = 1.0,
     **layers: int,
 ) -> tuple[Learner, np.ndarray]:
     payload = open_payload(payload_folder)
     rows = build_windows(payload.article_index, payload.chunk_index, 5, 7).rows
     loss = LossConfig(article_negatives=article_negatives, recall=recall, recall_chunks=50)
-    training = TrainingConfig(batch_size=32, loss=loss, precision=precision, compile=compile)
+    optimizer = OptimConfig(direct_lr_scale=direct_lr_scale)
+    training = TrainingConfig(batch_size=32, loss=loss, optimizer=optimizer, precision=precision, compile=compile)
     sizes = {} if model == "amn" else {"d_state": 8, "head_dim": 16}
     variant = resolve_variant(
         model, {"d_model": 16, "dropout": dropout, "residual": residual, **sizes, **layers}, training
@@ -81,16 +84,18 @@ def test_a_prediction_that_is_no_number_has_no_rank():
     np.testing.assert_allclose(reciprocal_ranks(pred, target, torch.tensor([0, 1])), [0, 1])
 
 
-@pytest.mark.parametrize("drawn", [{}, {"article_negatives": 4}, {"recall": 1.0}])
-def test_a_resumed_learner_takes_the_same_step_bit_for_bit(rotation_payload, drawn):
-    whole, rows = learner(rotation_payload, **drawn)
+@pytest.mark.parametrize(
+    "options", [{}, {"article_negatives": 4}, {"recall": 1.0}, {"direct_chunks": 2, "direct_lr_scale": 2.5}]
+)
+def test_a_resumed_learner_takes_the_same_step_bit_for_bit(rotation_payload, options):
+    whole, rows = learner(rotation_payload, **options)
     whole.start_epoch(1)
     whole.step(rows[:32])
     state = torch.load(saved(whole.state()), weights_only=True)
     whole.start_epoch(2)
     expected = whole.step(rows[32:64])
 
-    resumed, _ = learner(rotation_payload, **drawn)
+    resumed, _ = learner(rotation_payload, **options)
     resumed.load_state(state)
     resumed.start_epoch(2)
     assert resumed.step(rows[32:64]) == expected
