@@ -21,9 +21,13 @@ def headline(evidence: Evidence, words: Mapping[str, Word], best: str | None, ti
         return _without_best(evidence, words)
     others = [name for name in tied if name != best]
     how = f". Tied with {_listed(others)}; {TIE_RULE}" if others else ""
-    still = ", as the fitted line that it starts from" if best in untrained(evidence) else ""
-    still = ", by its direct path alone" if best in without_layers(evidence) else still
-    return f"{best} is the best variant{still}{_against(evidence, best, words[best])}{how}"
+    return f"{best} is the best variant{_as_a_line(evidence, best)}{_against(evidence, best, words[best])}{how}"
+
+
+def _as_a_line(evidence: Evidence, best: str) -> str:
+    if best in untrained(evidence):
+        return ", as the fitted line that it starts from"
+    return ", by its direct path alone" if best in without_layers(evidence) else ""
 
 
 def untrained(evidence: Evidence) -> list[str]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from models.spec.optim import OptimConfig, lr_factor
 
+DIRECT_PATH = "head.direct.weight"
+"""How the name of a direct path's matrix ends (`PredictionHead`)."""
 NO_DECAY_NAMES = ("A_log", "D", "dt_bias")
 """Decay would pull these towards 0, which stands for a decay rate of 1, no skip connection and dt = 0.69."""
 
@@ -38,9 +40,8 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            path = name.split(".")
-            undecayed = path[-1] in NO_DECAY_NAMES or parameter.dim() < 2
-            (free if undecayed else direct if "direct" in path else decayed).append(parameter)
+            undecayed = name.rsplit(".", maxsplit=1)[-1] in NO_DECAY_NAMES or parameter.dim() < 2
+            (free if undecayed else direct if name.endswith(DIRECT_PATH) else decayed).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay, "lr_scale": 1.0},
         {"params": direct, "weight_decay": config.weight_decay, "lr_scale": config.direct_lr_scale},

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from models.blocks.head import PredictionHead
 from models.spec.optim import OptimConfig, lr_factor
 from models.training.optim import build_optimizer, clip_gradients, parameter_groups, set_lr
 from tests.models.helpers import small
@@ -48,15 +49,16 @@ def test_set_lr_reaches_every_group() -> None:
 
 def test_a_direct_path_takes_a_step_of_its_own() -> None:
     config = OptimConfig(lr=0.1, direct_lr_scale=2.5, weight_decay=0.5, warmup_share=0.0)
-    model = torch.nn.ModuleDict({name: torch.nn.Linear(1, 1, bias=False) for name in ("proj", "direct")})
-    for layer in model.values():
+    head = PredictionHead(1, 1, "none", direct_chunks=1)
+    for layer in (head.proj, head.direct):
         layer.weight.data.fill_(2.0)
         layer.weight.grad = torch.tensor([[3.0]])
-    optimizer = build_optimizer(model, config)
+    optimizer = build_optimizer(torch.nn.ModuleDict({"head": head, "direct": torch.nn.Linear(2, 2)}), config)
+    assert len(optimizer.param_groups[1]["params"]) == 1  # another layer of that name is none
     assert set_lr(optimizer, 0, 10, config) == 0.1
     optimizer.step()
     # as below by a step of 0.1: 2 - 0.1*0.5*2 - 0.1 = 1.8; of 0.25: 2 - 0.25*0.5*2 - 0.25 = 1.5
-    assert [layer.weight.item() for layer in model.values()] == pytest.approx([1.8, 1.5], abs=1e-6)
+    assert [layer.weight.item() for layer in (head.proj, head.direct)] == pytest.approx([1.8, 1.5], abs=1e-6)
 
 
 def test_a_rate_that_is_a_tensor_keeps_its_scale_and_its_place() -> None:
