@@ -219,7 +219,7 @@ def tested(pair: Row) -> Row | None:
 
 def points(value: float | None) -> str:
     """A difference of shares in points, with its sign."""
-    return MISSING if value is None or math.isnan(value) else f"{round(100 * value, 1) + 0.0:+.1f}"
+    return MISSING if value is None or math.isnan(value) else f"{100 * value:+z.1f}"
 
 
 def p_value(p: float | None) -> str:

@@ -127,4 +127,4 @@ def per_cent(share: float) -> str:
 
 def points(share: float) -> str:
     """A difference of shares in points, with its sign."""
-    return f"{100 * share:+.1f}"
+    return f"{100 * share:+z.1f}"

@@ -113,7 +113,7 @@ def render(compared: Sequence[Compared]) -> str:
             found, share = one.pair.metrics[name], METRICS[split_prefix(name)[1]].unit == "share"
             before = one.values_a[name]
             numbers = [before, before + found.difference, found.difference, *found.ci]
-            shown = [f"{100 * value:+.1f}" if share else f"{value:+.3f}" for value in numbers]
+            shown = [f"{100 * value:+z.1f}" if share else f"{value:+z.3f}" for value in numbers]
             label = one.label if name == SHOWN[0] else ""
             values = [text.lstrip("+") for text in shown[:2]]
             unit = f"{name} %" if share else name
