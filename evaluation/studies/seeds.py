@@ -118,7 +118,7 @@ def _by_run_cell(metric: str) -> Callable[[Row], str]:
 
 def _number(value: float, metric: str, sign: str = "") -> str:
     """Shares in per cent with one decimal, anything else with three; `+` writes the sign of a gain, too."""
-    return f"{100 * value:{sign}.1f}" if _is_share(metric) else f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}z.1f}" if _is_share(metric) else f"{value:{sign}z.3f}"
 
 
 def _is_share(metric: str) -> bool:
