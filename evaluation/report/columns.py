@@ -10,6 +10,7 @@ from statistics import stdev
 from typing import Literal
 
 from evaluation.ending import SURVIVED
+from evaluation.measures import writing
 from evaluation.measures.metrics import COPIED, DECISION_METRIC, EXACT, EXCLUDE_CONTEXT, NOVEL
 from evaluation.results import Row
 
@@ -46,7 +47,7 @@ class Figure:
 
 def per_cent(key: str, *, with_interval: bool = False) -> Figure:
     """A share as per cent with one decimal."""
-    return Figure(key, lambda value: f"{100 * value:.1f}", with_interval)
+    return Figure(key, writing.per_cent, with_interval)
 
 
 def decimal(key: str, places: int) -> Figure:
@@ -153,7 +154,7 @@ def _by_seed(figure: Figure) -> Callable[[Row], str]:
 
 def _spread(row: Row) -> str:
     values = [value for one in row["seeds"] if (value := number(one, DECISION_METRIC)) is not None]
-    return f"{100 * stdev(values):.1f}" if len(values) > 1 else MISSING
+    return writing.per_cent(stdev(values)) if len(values) > 1 else MISSING
 
 
 def _survived(row: Row) -> str:
@@ -219,7 +220,7 @@ def tested(pair: Row) -> Row | None:
 
 def points(value: float | None) -> str:
     """A difference of shares in points, with its sign."""
-    return MISSING if value is None or math.isnan(value) else f"{100 * value:+z.1f}"
+    return MISSING if value is None or math.isnan(value) else writing.points(value)
 
 
 def p_value(p: float | None) -> str:

@@ -118,13 +118,3 @@ def failed_gates(row: Row, *, stage: Literal["final", "ready"]) -> str:
 
 def _show(value: float | None) -> str:
     return "nothing" if value is None or math.isnan(value) else f"{value:.3g}"
-
-
-def per_cent(share: float) -> str:
-    """A share in per cent, one decimal."""
-    return f"{100 * share:.1f}"
-
-
-def points(share: float) -> str:
-    """A difference of shares in points, with its sign."""
-    return f"{100 * share:+z.1f}"

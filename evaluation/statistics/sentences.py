@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evaluation.measures.metrics import NOVEL
-from evaluation.statistics.evidence import Evidence, Word, failed_gates, per_cent, points
+from evaluation.measures.writing import per_cent, points
+from evaluation.statistics.evidence import Evidence, Word, failed_gates
 
 TIE_RULE = (
     "among ties fewer parameters, then the lower P95 of the whole answer (equal where the 95 % intervals overlap), "

@@ -20,6 +20,7 @@ from evaluation.index.build import build_index
 from evaluation.index.search import SearchIndex
 from evaluation.measures.latency import measure
 from evaluation.measures.metrics import K_MAX
+from evaluation.measures.writing import write_value
 from evaluation.retrieval.baselines import PRIOR_ONLY
 from evaluation.retrieval.evaluate import evaluate, evaluate_prior_only
 from evaluation.retrieval.rerank import Reranker
@@ -72,7 +73,7 @@ def render(rows: list[tuple[str, dict[str, float]]]) -> str:
     cells = [
         [
             name,
-            *(f"{metrics[key]:.3f}" if key == "mrr@10" else f"{100 * metrics[key]:.1f}" for key in SHOWN),
+            *(write_value(metrics[key], key) for key in SHOWN),
             f"{metrics['p95_ms']:.2f}" if "p95_ms" in metrics else "-",
         ]
         for name, metrics in rows

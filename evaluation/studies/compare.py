@@ -20,7 +20,8 @@ import numpy as np
 from tabulate import tabulate
 
 from data.errors import UserError, one_line
-from evaluation.measures.metrics import DECISION_METRIC, METRICS, split_prefix
+from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.measures.writing import is_share, write_gain, write_value
 from evaluation.queries import load_queries
 from evaluation.results import load_all_arrays, load_results
 from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, Queries, mean
@@ -110,15 +111,13 @@ def render(compared: Sequence[Compared]) -> str:
     rows = []
     for one in compared:
         for name in SHOWN:
-            found, share = one.pair.metrics[name], METRICS[split_prefix(name)[1]].unit == "share"
-            before = one.values_a[name]
-            numbers = [before, before + found.difference, found.difference, *found.ci]
-            shown = [f"{100 * value:+z.1f}" if share else f"{value:+z.3f}" for value in numbers]
+            found, before = one.pair.metrics[name], one.values_a[name]
             label = one.label if name == SHOWN[0] else ""
-            values = [text.lstrip("+") for text in shown[:2]]
-            unit = f"{name} %" if share else name
+            unit = f"{name} %" if is_share(name) else name
+            values = [write_value(value, name) for value in (before, before + found.difference)]
+            difference, low, high = (write_gain(value, name) for value in (found.difference, *found.ci))
             p = f"{found.p_holm:.3f}"
-            rows.append([label, unit, *values, f"{shown[2]} ({shown[3]} to {shown[4]})", p, one.verdict(name)])
+            rows.append([label, unit, *values, f"{difference} ({low} to {high})", p, one.verdict(name)])
     headers = ["row", "metric", "A", "B", "B - A (95 %)", "Holm p", ""]
     align = ["left", "left", "right", "right", "right", "right", "left"]
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data.errors import UserError, one_line
-from evaluation.measures.metrics import METRICS, split_prefix
+from evaluation.measures.metrics import split_prefix
+from evaluation.measures.writing import is_share, write_gain, write_value
 from evaluation.report import render
 from evaluation.report.columns import NAME, Column, Section
 from evaluation.results import Row
@@ -87,7 +88,7 @@ def section(pooled: Pooled, metrics: Sequence[str], against: str) -> Section:
         prefix, bare = split_prefix(metric)
         title = prefix.replace(".", " ") + _TITLES.get(bare, bare.capitalize())
         columns += [
-            Column(title + (" %" if _is_share(metric) else ""), _mean_cell(metric)),
+            Column(title + (" %" if is_share(metric) else ""), _mean_cell(metric)),
             Column(f"- {against}", _difference_cell(metric)),
             Column("by run", _by_run_cell(metric)),
         ]
@@ -97,7 +98,7 @@ def section(pooled: Pooled, metrics: Sequence[str], against: str) -> Section:
 def _mean_cell(metric: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         mean: Estimate = row[metric].mean
-        value, low, high = (_number(number, metric) for number in (mean.value, *mean.ci))
+        value, low, high = (write_value(number, metric) for number in (mean.value, *mean.ci))
         return f"{value} ({low}-{high})"
 
     return cell
@@ -106,23 +107,14 @@ def _mean_cell(metric: str) -> Callable[[Row], str]:
 def _difference_cell(metric: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         difference: Estimate = row[metric].difference
-        value, low, high = (_number(number, metric, "+") for number in (difference.value, *difference.ci))
+        value, low, high = (write_gain(number, metric) for number in (difference.value, *difference.ci))
         return f"{value} ({low} to {high})"
 
     return cell
 
 
 def _by_run_cell(metric: str) -> Callable[[Row], str]:
-    return lambda row: " ".join(_number(value, metric, "+") for value in row[metric].difference.by_run)
-
-
-def _number(value: float, metric: str, sign: str = "") -> str:
-    """Shares in per cent with one decimal, anything else with three; `+` writes the sign of a gain, too."""
-    return f"{100 * value:{sign}z.1f}" if _is_share(metric) else f"{value:{sign}z.3f}"
-
-
-def _is_share(metric: str) -> bool:
-    return METRICS[split_prefix(metric)[1]].unit == "share"
+    return lambda row: " ".join(write_gain(value, metric) for value in row[metric].difference.by_run)
 
 
 def csv_text(pooled: Pooled) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from evaluation.measures.metrics import DECISION_METRIC
-from evaluation.statistics.evidence import points
 from evaluation.statistics.outcomes import Queries
 from evaluation.statistics.verdict import decide as decide_fully
 
@@ -261,8 +260,3 @@ def test_a_variant_whose_layers_validation_left_out_is_called_a_line(decide):
     assert decision.advice[0] == (
         "The layers added nothing to mamba_s: best on validation by the direct path alone, a line."
     )
-
-
-@pytest.mark.parametrize(("share", "shown"), [(0.0213, "+2.1"), (-0.0213, "-2.1"), (-0.0004, "+0.0"), (0.0, "+0.0")])
-def test_a_difference_that_rounds_to_nothing_has_no_minus(share, shown):
-    assert points(share) == shown
