@@ -214,12 +214,18 @@ def mse(loss: Loss, batch: Batch) -> Tensor:
 
 
 def recall(loss: Loss, batch: Batch) -> Tensor:
-    """Return 1 - the mean of 1 / (1 + (rank / k)^2) over predictions and RECALL_AT, which `soft_recall` selects by.
+    """Return 1 - the mean of 1 / (1 + (rank / k)^2) over predictions and RECALL_AT, which `soft_recall` selects by."""
+    rank = soft_ranks(loss, batch)
+    return 1.0 - torch.stack([(1.0 / (1.0 + (rank / k).square())).mean() for k in RECALL_AT]).mean()
 
-    The rank is 1 + the drawn chunks above the target, each for as many rows of the payload as it stands for, + the
-    chunks of the own context above it. Above or below is a sigmoid of the difference of both cosines over
-    `recall_temperature`, so that it has a gradient. Sources: Brown et al. 2020, Smooth-AP, arXiv 2007.12163; Patel,
-    Tolias & Matas 2022, Recall@k Surrogate Loss, arXiv 2108.11179.
+
+def soft_ranks(loss: Loss, batch: Batch) -> Tensor:
+    """Return the rank from 1 of each prediction's target in the whole payload, with a gradient, (T, b).
+
+    It is 1 + the drawn chunks above the target, each for as many rows of the payload as it stands for, + the chunks of
+    the own context above it. Above or below is a sigmoid of the difference of both cosines over `recall_temperature`.
+    Sources: Brown et al. 2020, Smooth-AP, arXiv 2007.12163; Patel, Tolias & Matas 2022, Recall@k Surrogate Loss,
+    arXiv 2108.11179.
     """
     own = (batch.pred * batch.own_targets).sum(-1, keepdim=True)  # (T, b, 1)
 
@@ -229,8 +235,7 @@ def recall(loss: Loss, batch: Batch) -> Tensor:
     same = batch.drawn_ids == batch.target_ids[:, batch.own, None]  # (T, b, M)
     drawn = above((batch.pred @ batch.drawn.T).masked_fill(same, float("-inf")))
     stands_for = max(loss.num_rows, len(batch.drawn)) / len(batch.drawn)
-    rank = 1.0 + stands_for * drawn + above(_context_products(batch.pred, batch))  # (T, b)
-    return 1.0 - torch.stack([(1.0 / (1.0 + (rank / k).square())).mean() for k in RECALL_AT]).mean()
+    return 1.0 + stands_for * drawn + above(_context_products(batch.pred, batch))
 
 
 LossFunction = Callable[[Loss, Batch], Tensor]

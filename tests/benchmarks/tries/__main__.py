@@ -1,0 +1,62 @@
+"""What was tried beside phase5.yaml's recipe, under three seeds: means over their test articles, on novel queries.
+
+    python -m tests.benchmarks.tries [EXPERIMENT [KEY=VALUE ...]]     # phase5.yaml; half an hour on two cores
+
+Each seed holds out other articles and trains anew, without Ray or gates. Predictions are kept in artifacts/tries: a
+second call with the same settings only prints. Remove them when the code of a row has changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from tabulate import tabulate
+
+from evaluation.measures.writing import write_gain, write_value
+from evaluation.studies.seed_runs import SeedRun
+from evaluation.studies.seeds import Estimate, Pooled, pool
+from tests.benchmarks.tries.seeds import Seed, make_missing
+
+SEEDS = (20, 21, 22)
+AGAINST = ("whitened_ridge", "linear")
+METRICS = {"novel.r@5": "novel R@5 %", "novel.contain@50": "novel Contain@50 %"}
+WITHOUT_CONTEXT = "exclude_context.r@5"
+
+
+def table(runs: Sequence[SeedRun]) -> str:
+    """Return both figures of every row with their differences, and its R@5 without the own context."""
+    pooled = {name: pool(runs, [*METRICS, WITHOUT_CONTEXT], name) for name in AGAINST}
+    headers = ["row"]
+    for title in METRICS.values():
+        headers += [title, *(f"- {name}" for name in AGAINST)]
+    lines = [[row, *_cells(pooled, row)] for row in pooled[AGAINST[0]]]
+    headers.append("R@5 of all, without the own context")
+    aligned = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True, colalign=aligned)
+
+
+def _cells(pooled: dict[str, Pooled], row: str) -> Iterator[str]:
+    first = pooled[AGAINST[0]][row]
+    for metric in METRICS:
+        yield _cell(first[metric].mean, metric, write_value, "-")
+        for name in AGAINST:
+            yield _cell(pooled[name][row][metric].difference, metric, write_gain, " to ")
+    yield write_value(first[WITHOUT_CONTEXT].mean.value, WITHOUT_CONTEXT)
+
+
+def _cell(estimate: Estimate, metric: str, write: Callable[[float, str], str], to: str) -> str:
+    value, low, high = (write(number, metric) for number in (estimate.value, *estimate.ci))
+    return f"{value} ({low}{to}{high})"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make what is missing and print the table."""
+    experiment, *settings = arguments or ("experiments/phase5.yaml",)
+    seeds = [Seed(experiment, settings, seed) for seed in SEEDS]
+    make_missing(seeds)
+    sys.stdout.write(table([seed.outcomes() for seed in seeds]) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
