@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.errors import UserError
-from models.spec.costs import num_parameters
+from models.spec.costs import num_parameters, values_per_window
 from orchestrator.config.experiment import ExperimentConfig, Variant
-from orchestrator.config.sections import ExpectConfig
+from orchestrator.config.sections import ExpectConfig, TrainingConfig
 
 GIB = 1024**3
 # Measured with Ray 2.60: the worker 0.40, controller 0.39, Tune actor 0.39, four helpers 0.19 each.
 TRIAL_BASE_GIB = 2.0
+PRODUCT_VALUES = 8  # mask, sigmoid or softmax, and gradients of each
 RESERVE_FROM_CPUS = 4
 RESERVED_CPUS = 2
 SHARES_OF_GPU = 10_000  # Ray counts in these parts
@@ -97,13 +98,23 @@ class Admission:
 def memory_gib(variant: Variant, dim: int, context_length: int) -> float:
     """Return the estimated resident memory of one trial's processes, in GiB.
 
-    Weights, gradients and AdamW's two moments are four float32 copies. Activations are those of one batch: about 16
-    values of the block's width for each layer's input, in both directions.
+    Weights, gradients and AdamW's two moments are four float32 copies; activations and the loss's products are those of
+    one batch.
     """
-    parameters = num_parameters(variant.spec, dim)
-    width = max(dim, 2 * getattr(variant.spec, "d_model", dim))
-    activations = variant.training.batch_size * context_length * width * 16 * 4 * 24
-    return TRIAL_BASE_GIB + (parameters * 4 * 4 + activations) / GIB
+    training = variant.training
+    weights = 4 * num_parameters(variant.spec, dim)
+    activations = training.batch_size * values_per_window(variant.spec, dim, context_length)
+    products = training.batch_size * _products_per_window(training, context_length)
+    return TRIAL_BASE_GIB + 4 * (weights + activations + products) / GIB
+
+
+def _products_per_window(training: TrainingConfig, context_length: int) -> int:
+    """Return about how many values the loss holds for each window: a few for each pair of prediction and candidate."""
+    loss = training.loss
+    positions = context_length if loss.dense else 1
+    others = training.batch_size * (positions if loss.negatives == "all" else 1) if loss.infonce > 0 else 0
+    drawn = loss.recall_chunks if loss.recall > 0 else 0
+    return PRODUCT_VALUES * positions * (others + drawn)
 
 
 def resolve_device(wanted: str, gpus: float, *, has_mps: bool) -> Literal["cuda", "mps", "cpu"]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.blocks.build import build_model, build_variant
-from models.spec.costs import flops_per_window, num_parameters, training_flops_per_window
+from models.spec.costs import flops_per_window, num_parameters, training_flops_per_window, values_per_window
 from models.spec.registry import VARIANTS, make_spec, spec_from_dict, spec_to_dict
 from tests.models.helpers import NAMES, small, unit
 
@@ -175,3 +175,17 @@ def test_a_rotation_costs_two_products_there_and_two_back_in_training_only() -> 
     assert flops_per_window(turned, 64, 5) == flops_per_window(plain, 64, 5)
     more = training_flops_per_window(turned, 64, 5) - training_flops_per_window(plain, 64, 5)
     assert more == 3 * 4 * 2 * 5 * 64 * 64  # forward and backward, four products, each 2 operations a multiply-add
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "values"),
+    [
+        # 5 positions; 16 values of the inner width, 2 d_model, for two layers and the head; 3 copies of the seen chunks
+        ("mamba_s", {"d_model": 64, "ssm_layers": 2}, 5 * 16 * 128 * 3),
+        ("mamba_s", {"d_model": 64, "ssm_layers": 2, "direct_chunks": 4}, 5 * (16 * 128 * 3 + 3 * 4 * 32)),
+        ("amn", {"d_model": 64}, 5 * 16 * 128 * 3),
+        ("linear", {"num_chunks": 4}, 5 * (16 * 32 + 3 * 4 * 32)),
+    ],
+)
+def test_a_step_holds_values_for_layers_and_for_the_chunks_of_a_linear_map(name: str, sizes: dict, values: int) -> None:
+    assert values_per_window(make_spec(name, **sizes), 32, 5) == values

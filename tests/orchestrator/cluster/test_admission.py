@@ -126,7 +126,7 @@ def test_slots_are_the_gpus_over_the_gpus_of_a_trial(
         (machine(12, nodes=4), ("resources.cpus_per_worker=2",), 4),
         (machine(32, memory=12, nodes=4), (), 4),
         (machine(8, gpus=2, nodes=2), ("resources.gpus_per_worker=0.6",), 2),
-        (machine(64, memory=16.8, nodes=4), (), 4),
+        (machine(64, memory=16.4, nodes=4), (), 4),
     ],
     ids=["a CPU is left over on each", "memory of each", "GPUs of each", "one a node"],
 )
@@ -144,7 +144,7 @@ def test_apples_gpu_takes_one_trial_at_a_time(tmp_path: Path) -> None:
 
 
 def test_memory_limits_the_slots(tmp_path: Path) -> None:
-    # Small models: a trial is its processes' 2 GiB and 0.12 GiB of activations, so 5 GiB hold two and 4 GiB one.
+    # Small models: a trial is its processes' 2 GiB and 0.05 GiB for a step, so 5 GiB hold two and 4 GiB one.
     assert admitted(tmp_path, machine(64, memory=5.0)).slots == 2
     assert admitted(tmp_path, machine(64, memory=4.0)).slots == 1
 
@@ -157,16 +157,34 @@ def test_the_largest_setting_of_a_search_limits_the_slots(tmp_path: Path) -> Non
     assert admit(config(tmp_path, search), machine(8, memory=2.5 * gib), DIM).slots == 2
 
 
-def test_the_estimate_is_processes_plus_four_copies_of_the_weights_plus_activations(tmp_path: Path) -> None:
+def test_the_estimate_is_processes_plus_four_copies_of_the_weights_plus_what_a_step_holds(tmp_path: Path) -> None:
     variant = config(tmp_path, "training.batch_size=8").resolved_variants["a"]
     weights = 4 * 4 * num_parameters(variant.spec, DIM)
-    activations = 8 * 5 * 64 * 16 * 4 * 24  # batch, context, the inner width, values, bytes, layers and directions
-    assert memory_gib(variant, DIM, 5) == pytest.approx(TRIAL_BASE_GIB + (weights + activations) / GIB)
+    activations = 8 * 5 * 64 * 16 * 4 * 9  # batch, context, the inner width, values, bytes, eight layers and the head
+    products = 8 * 5 * 8 * 8 * 4  # batch, positions, the batch's targets, values, bytes
+    assert memory_gib(variant, DIM, 5) == pytest.approx(TRIAL_BASE_GIB + (weights + activations + products) / GIB)
+
+
+@pytest.mark.parametrize(
+    ("loss", "pairs"),
+    [
+        ("{negatives: all}", 5 * 5 * 8),  # each of five positions with the targets of all five
+        ("{infonce: 0, recall: 1, recall_chunks: 100}", 5 * 100),
+        ("{infonce: 0, recall: 1, recall_chunks: 100, dense: false}", 100),
+        ("{infonce: 0}", 0),  # a cosine compares with the target alone
+    ],
+)
+def test_a_step_holds_the_products_that_its_loss_asks_for(tmp_path: Path, loss: str, pairs: int) -> None:
+    def estimate(loss: str) -> float:
+        settings = "training.batch_size=8", f"training.loss={loss}"
+        return memory_gib(config(tmp_path, *settings).resolved_variants["a"], DIM, 5)
+
+    assert (estimate(loss) - estimate("{infonce: 0, mse: 1}")) * GIB == pytest.approx(8 * pairs * 8 * 4, abs=1)
 
 
 def test_the_arithmetic_is_shown(tmp_path: Path) -> None:
     assert admitted(tmp_path, machine(16, memory=100)).arithmetic == (
-        "4 at once = min of CPUs (16 - 2 reserved) / 1 = 14, memory 100.0 / 2.1 GiB = 47, trials = 4"
+        "4 at once = min of CPUs (16 - 2 reserved) / 1 = 14, memory 100.0 / 2.1 GiB = 48, trials = 4"
     )
     shown = admitted(tmp_path, machine(16, 2), "resources.max_concurrent=1", "training.workers=2").arithmetic
     assert shown.startswith("1 at once = min of CPUs (16 - 2 reserved) / 2 = 7, memory ")
