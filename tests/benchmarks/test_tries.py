@@ -79,7 +79,6 @@ def test_a_mix_goes_from_one_prediction_to_the_other():
     [
         (losses.recall_at(5), 0.5),  # a target at rank 5 counts half
         (losses.recall_at(50), 1 - 1 / 1.01),
-        (losses.reciprocal, 1 - (1 / 2 + 1 / 1.1) / 2),
         (losses.logarithm, math.log(2)),
     ],
 )

@@ -38,11 +38,6 @@ def recall_at(*ks: int) -> OfRanks:
     return lambda ranks: 1.0 - torch.stack([(1.0 / (1.0 + (ranks / k).square())).mean() for k in ks]).mean()
 
 
-def reciprocal(ranks: Tensor) -> Tensor:
-    """Flatter than the recall: a target at rank 2 k counts a third instead of a fifth."""
-    return 1.0 - torch.stack([(1.0 / (1.0 + ranks / k)).mean() for k in RECALL_AT]).mean()
-
-
 def logarithm(ranks: Tensor) -> Tensor:
     """Weighs a rank of 5,000 as it weighs first ones."""
     return torch.log1p(ranks / RECALL_AT[0]).mean()

@@ -185,7 +185,6 @@ ROWS: dict[str, Callable[[Trier], Predictions]] = {
     "own_context_not_ranked": partial(with_loss, losses.recall_at(*RECALL_AT), own_context=False),
     "recall_at_5_alone": partial(with_loss, losses.recall_at(5)),
     "recall_at_50_alone": partial(with_loss, losses.recall_at(50)),
-    "reciprocal_ranks": partial(with_loss, losses.reciprocal),
     "logarithm_of_ranks": partial(with_loss, losses.logarithm),
 }
 

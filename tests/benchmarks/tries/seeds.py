@@ -41,7 +41,7 @@ TOGETHER = (
         "random_features",
     ),
     ("averaged_weights", "own_context_not_ranked", "recall_at_5_alone"),
-    ("recall_at_50_alone", "reciprocal_ranks", "logarithm_of_ranks"),
+    ("recall_at_50_alone", "logarithm_of_ranks"),
 )
 """Rows that one process makes: it trains once what several of them are made of."""
 
