@@ -1,6 +1,10 @@
 """How a figure is written wherever people read it: shares in per cent, and a minus only before something."""
 
+import math
+
 from evaluation.measures.metrics import METRICS, split_prefix
+
+UNKNOWN = "no interval"
 
 
 def per_cent(share: float) -> str:
@@ -26,3 +30,20 @@ def write_value(value: float, metric: str) -> str:
 def write_gain(value: float, metric: str) -> str:
     """A difference of a metric's values, with its sign: of shares as `points`, of anything else with three decimals."""
     return points(value) if is_share(metric) else f"{value:+z.3f}"
+
+
+def value_with_interval(value: float, ci: tuple[float, float], metric: str) -> str:
+    """A metric's value and its interval: `20.5 (18.1-22.9)`."""
+    low, high = (write_value(bound, metric) for bound in ci)
+    return f"{write_value(value, metric)} ({f'{low}-{high}' if _is_known(ci) else UNKNOWN})"
+
+
+def gain_with_interval(value: float, ci: tuple[float, float], metric: str) -> str:
+    """A difference of a metric's values and its interval: `+0.5 (-0.1 to +1.1)`."""
+    low, high = (write_gain(bound, metric) for bound in ci)
+    return f"{write_gain(value, metric)} ({f'{low} to {high}' if _is_known(ci) else UNKNOWN})"
+
+
+def _is_known(ci: tuple[float, float]) -> bool:
+    """With few articles some resample has none of a run's queries, and nothing is known of the interval."""
+    return not math.isnan(sum(ci))

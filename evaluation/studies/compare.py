@@ -21,7 +21,7 @@ from tabulate import tabulate
 
 from data.errors import UserError, one_line
 from evaluation.measures.metrics import DECISION_METRIC
-from evaluation.measures.writing import is_share, write_gain, write_value
+from evaluation.measures.writing import gain_with_interval, is_share, write_value
 from evaluation.queries import load_queries
 from evaluation.results import load_all_arrays, load_results
 from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, Queries, mean
@@ -115,9 +115,8 @@ def render(compared: Sequence[Compared]) -> str:
             label = one.label if name == SHOWN[0] else ""
             unit = f"{name} %" if is_share(name) else name
             values = [write_value(value, name) for value in (before, before + found.difference)]
-            difference, low, high = (write_gain(value, name) for value in (found.difference, *found.ci))
-            p = f"{found.p_holm:.3f}"
-            rows.append([label, unit, *values, f"{difference} ({low} to {high})", p, one.verdict(name)])
+            gain = gain_with_interval(found.difference, found.ci, name)
+            rows.append([label, unit, *values, gain, f"{found.p_holm:.3f}", one.verdict(name)])
     headers = ["row", "metric", "A", "B", "B - A (95 %)", "Holm p", ""]
     align = ["left", "left", "right", "right", "right", "right", "left"]
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)

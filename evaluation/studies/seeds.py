@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from data.errors import UserError, one_line
 from evaluation.measures.metrics import split_prefix
-from evaluation.measures.writing import is_share, write_gain, write_value
+from evaluation.measures.writing import gain_with_interval, is_share, value_with_interval, write_gain
 from evaluation.report import render
 from evaluation.report.columns import NAME, Column, Section
 from evaluation.results import Row
@@ -98,8 +98,7 @@ def section(pooled: Pooled, metrics: Sequence[str], against: str) -> Section:
 def _mean_cell(metric: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         mean: Estimate = row[metric].mean
-        value, low, high = (write_value(number, metric) for number in (mean.value, *mean.ci))
-        return f"{value} ({low}-{high})"
+        return value_with_interval(mean.value, mean.ci, metric)
 
     return cell
 
@@ -107,8 +106,7 @@ def _mean_cell(metric: str) -> Callable[[Row], str]:
 def _difference_cell(metric: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         difference: Estimate = row[metric].difference
-        value, low, high = (write_gain(number, metric) for number in (difference.value, *difference.ci))
-        return f"{value} ({low} to {high})"
+        return gain_with_interval(difference.value, difference.ci, metric)
 
     return cell
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from evaluation.measures.writing import value_with_interval
 from evaluation.report.charts import Axis, Series, line_chart
 from evaluation.report.render import TEMPLATES
 from evaluation.studies.seed_runs import load_runs
@@ -57,8 +58,7 @@ def table(curve: Curve, rows: tuple[str, ...]) -> str:
 
 def _cell(pooled: Pooled, name: str, key: str) -> str:
     mean = pooled[name][key].mean
-    low, high = mean.ci
-    return f"{100 * mean.value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+    return value_with_interval(mean.value, mean.ci, key)
 
 
 def drawing(curve: Curve, rows: tuple[str, ...]) -> str:

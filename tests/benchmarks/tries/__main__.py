@@ -9,13 +9,13 @@ second call with the same settings only prints. Remove them when the code of a r
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from evaluation.measures.writing import write_gain, write_value
+from evaluation.measures.writing import gain_with_interval, value_with_interval, write_value
 from evaluation.studies.seed_runs import SeedRun
-from evaluation.studies.seeds import Estimate, Pooled, pool
+from evaluation.studies.seeds import Pooled, pool
 from tests.benchmarks.tries.seeds import Seed, make_missing
 
 SEEDS = (20, 21, 22)
@@ -39,15 +39,12 @@ def table(runs: Sequence[SeedRun]) -> str:
 def _cells(pooled: dict[str, Pooled], row: str) -> Iterator[str]:
     first = pooled[AGAINST[0]][row]
     for metric in METRICS:
-        yield _cell(first[metric].mean, metric, write_value, "-")
+        mean = first[metric].mean
+        yield value_with_interval(mean.value, mean.ci, metric)
         for name in AGAINST:
-            yield _cell(pooled[name][row][metric].difference, metric, write_gain, " to ")
+            difference = pooled[name][row][metric].difference
+            yield gain_with_interval(difference.value, difference.ci, metric)
     yield write_value(first[WITHOUT_CONTEXT].mean.value, WITHOUT_CONTEXT)
-
-
-def _cell(estimate: Estimate, metric: str, write: Callable[[float, str], str], to: str) -> str:
-    value, low, high = (write(number, metric) for number in (estimate.value, *estimate.ci))
-    return f"{value} ({low}{to}{high})"
 
 
 def main(arguments: Sequence[str]) -> None:
