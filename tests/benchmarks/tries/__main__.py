@@ -1,6 +1,6 @@
 """What was tried beside phase5.yaml's recipe, under three seeds: means over their test articles, on novel queries.
 
-    python -m tests.benchmarks.tries [EXPERIMENT [KEY=VALUE ...]]     # phase5.yaml; half an hour on two cores
+    python -m tests.benchmarks.tries [EXPERIMENT [KEY=VALUE ...]]     # phase5.yaml; half an hour or more on two cores
 
 Each seed holds out other articles and trains anew, without Ray or gates. Predictions are kept in artifacts/tries: a
 second call with the same settings only prints. Remove them when the code of a row has changed.
