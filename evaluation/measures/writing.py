@@ -40,8 +40,12 @@ def value_with_interval(value: float, ci: tuple[float, float], metric: str) -> s
 
 def gain_with_interval(value: float, ci: tuple[float, float], metric: str) -> str:
     """A difference of a metric's values and its interval: `+0.5 (-0.1 to +1.1)`."""
-    low, high = (write_gain(bound, metric) for bound in ci)
-    return f"{write_gain(value, metric)} ({f'{low} to {high}' if _is_known(ci) else UNKNOWN})"
+    return f"{write_gain(value, metric)} ({gain_bounds(ci, metric)})"
+
+
+def gain_bounds(ci: tuple[float, float], metric: str) -> str:
+    """The interval of a difference, alone: `-0.1 to +1.1`."""
+    return " to ".join(write_gain(bound, metric) for bound in ci) if _is_known(ci) else UNKNOWN
 
 
 def _is_known(ci: tuple[float, float]) -> bool:

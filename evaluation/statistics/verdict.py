@@ -15,7 +15,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evaluation.measures.writing import per_cent, points
+from evaluation.measures.metrics import DECISION_METRIC
+from evaluation.measures.writing import gain_bounds, per_cent, points
 from evaluation.results import Row
 from evaluation.statistics.evidence import BEST_BASELINE, Evidence, Word, failed_gates, gather
 from evaluation.statistics.outcomes import COMPARED_METRICS, Outcomes, Queries
@@ -133,7 +134,7 @@ def _held_against(name: str, evidence: Evidence) -> tuple[Word, str]:
     found, better = evidence.against_reference(name)
     numbers = (
         f"novel R@5 {value} against {reference} {per_cent(evidence.value(reference))} %: difference "
-        f"{points(found.difference)} points ({points(found.ci[0])} to {points(found.ci[1])}), "
+        f"{points(found.difference)} points ({gain_bounds(found.ci, DECISION_METRIC)}), "
         f"Holm p {found.p_holm:.2g}, detectable {per_cent(found.minimum_detectable)}"
     )
     return "TIE" if better is None else "PRODUCTION READY" if better == name else "BEHIND", numbers

@@ -12,7 +12,7 @@ E hard negatives a window, M drawn chunks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -215,8 +215,12 @@ def mse(loss: Loss, batch: Batch) -> Tensor:
 
 def recall(loss: Loss, batch: Batch) -> Tensor:
     """Return 1 - the mean of 1 / (1 + (rank / k)^2) over predictions and RECALL_AT, which `soft_recall` selects by."""
-    rank = soft_ranks(loss, batch)
-    return 1.0 - torch.stack([(1.0 / (1.0 + (rank / k).square())).mean() for k in RECALL_AT]).mean()
+    return 1.0 - smooth_recall(soft_ranks(loss, batch), RECALL_AT)
+
+
+def smooth_recall(rank: Tensor, at: Sequence[int]) -> Tensor:
+    """Return the mean of 1 / (1 + (rank / k)^2) over ranks (T, b) and the k of `at`, a scalar."""
+    return torch.stack([(1.0 / (1.0 + (rank / k).square())).mean() for k in at]).mean()
 
 
 def soft_ranks(loss: Loss, batch: Batch) -> Tensor:

@@ -12,7 +12,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,13 +42,22 @@ def train_variant(experiment: str, overrides: tuple[str, ...], name: str) -> dic
     }
 
 
+@contextmanager
+def processes(slots: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes with one thread of BLAS each, as the evaluator in which a run's line is fitted.
+
+    On some processors two threads sum otherwise.
+    """
+    one_thread = mock.patch.dict(os.environ, OMP_NUM_THREADS="1")
+    with one_thread, ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
 def run_bare(experiment: str, overrides: tuple[str, ...] = (), slots: int = 2) -> dict[str, dict[str, Any]]:
     """Train all variants, `slots` at a time, each process taking one after the other."""
     config = load_config(Path(experiment), overrides)
     names = longest_first(dict.fromkeys(config.resolved_variants, 1.0))
-    # As the evaluator, in which the line is fitted: on some processors two threads of BLAS sum otherwise.
-    one_thread = mock.patch.dict(os.environ, OMP_NUM_THREADS="1")
-    with one_thread, ProcessPoolExecutor(slots, mp_context=get_context("spawn")) as pool:
+    with processes(slots) as pool:
         futures = [pool.submit(train_variant, experiment, overrides, name) for name in names]
         return {result["variant"]: result for result in (future.result() for future in futures)}
 

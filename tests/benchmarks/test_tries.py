@@ -99,9 +99,7 @@ def test_a_loss_counts_the_own_context_only_where_it_is_ranked():
 def test_an_averaged_learner_is_judged_by_the_mean_and_trains_on_without_it(config):
     trier = Trier(config)
     training, val = trier.training, trier.training.questions.val
-    plain, averaged = (
-        training.learner(VARIANT, kind) for kind in (type(training.learner(VARIANT)), models.AveragedLearner)
-    )
+    plain, averaged = training.learner(VARIANT), training.learner(VARIANT, models.AveragedLearner)
     batch = training.windows[: plain.training.batch_size]
     seen = []
     for _ in range(2):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
+from data.errors import UserError, one_line
 from evaluation.measures.writing import gain_with_interval, value_with_interval, write_value
 from evaluation.studies.seed_runs import SeedRun
 from evaluation.studies.seeds import Pooled, pool
@@ -47,13 +48,18 @@ def _cells(pooled: dict[str, Pooled], row: str) -> Iterator[str]:
     yield write_value(first[WITHOUT_CONTEXT].mean.value, WITHOUT_CONTEXT)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Make what is missing and print the table."""
+def main(arguments: Sequence[str]) -> int:
+    """Make what is missing and print the table; exit code 2 where the experiment or its data do not fit."""
     experiment, *settings = arguments or ("experiments/phase5.yaml",)
-    seeds = [Seed(experiment, settings, seed) for seed in SEEDS]
+    try:
+        seeds = [Seed(experiment, settings, seed) for seed in SEEDS]
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"{one_line(error)}\n")
+        return 2
     make_missing(seeds)
     sys.stdout.write(table([seed.outcomes() for seed in seeds]) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    raise SystemExit(main(sys.argv[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.training.losses import RECALL_AT, Loss, LossOutput, select_positions, soft_ranks
+from models.training.losses import RECALL_AT, Loss, LossOutput, select_positions, smooth_recall, soft_ranks
 
 OfRanks = Callable[[Tensor], Tensor]
 """From soft ranks (T, b) to a loss, a scalar."""
@@ -35,7 +35,7 @@ class RankLoss(Loss):
 
 
 def recall_at(*ks: int) -> OfRanks:
-    return lambda ranks: 1.0 - torch.stack([(1.0 / (1.0 + (ranks / k).square())).mean() for k in ks]).mean()
+    return lambda ranks: 1.0 - smooth_recall(ranks, ks)
 
 
 def logarithm(ranks: Tensor) -> Tensor:

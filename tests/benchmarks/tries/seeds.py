@@ -5,13 +5,9 @@ FAISS and torch must not share a process: each is imported where it is used.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 
@@ -24,6 +20,7 @@ from evaluation.studies.seed_runs import SeedRun
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.load import load_config
 from orchestrator.questions import make_questions
+from tests.benchmarks.bare_loop import processes
 
 FOLDER = Path("artifacts/tries")
 TOGETHER = (
@@ -86,11 +83,9 @@ def make(config: ExperimentConfig, rows: Sequence[str], folder: Path) -> None:
 
 def make_missing(seeds: Sequence[Seed]) -> None:
     """Make what no earlier call has left, two processes at a time."""
-    # As the evaluator of a run, in which the line is fitted: on some processors two threads of BLAS sum otherwise.
-    one_thread = mock.patch.dict(os.environ, OMP_NUM_THREADS="1")
-    with one_thread, ProcessPoolExecutor(2, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
+    with processes(2) as pool:
         jobs = [
-            processes.submit(make, seed.config, rows, seed.folder)
+            pool.submit(make, seed.config, rows, seed.folder)
             for together in TOGETHER
             for seed in seeds
             if (rows := seed.missing(together))

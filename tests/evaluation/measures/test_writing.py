@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.measures.writing import gain_with_interval, value_with_interval, write_gain, write_value
+from evaluation.measures.writing import gain_bounds, gain_with_interval, value_with_interval, write_gain, write_value
 
 NAN = float("nan")
 
@@ -39,3 +39,4 @@ def test_a_share_is_written_in_per_cent_and_anything_else_is_not(metric, shown):
 def test_an_interval_stands_in_brackets_and_one_that_is_not_known_is_said_to_be_none(ci, value, gain):
     assert value_with_interval(0.15, ci, "r@5") == value
     assert gain_with_interval(0.15, ci, "r@5") == gain
+    assert gain_bounds(ci, "r@5") in gain
